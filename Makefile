@@ -1,0 +1,99 @@
+# Everything this project does, by name. `make` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell git ls-files -co --exclude-standard -- Cargo.toml Cargo.lock pyproject.toml README.md LICENSE rust python 2>/dev/null)
+say = @printf '\033[1m==> %s\033[0m\n' $(1)
+PIP := -m pip --disable-pip-version-check install --quiet
+
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help demo test test-rust test-python test-oldest wheel lint format bench clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(VENV)/.installed ## set everything up and run the demo
+	$(call say,"Starting the demo")
+	@$(BIN)/python -m server_keys.demo
+
+test: test-rust test-python ## set everything up and run the tests
+
+test-rust:
+	$(call say,"Testing the native core: the first time compiles it and takes about a minute")
+	cargo test --locked
+
+test-python: $(VENV)/.test
+	$(call say,"Testing the installed wheel")
+	$(BIN)/python -m pytest
+
+test-oldest: $(VENV)-oldest/.test ## run the Python tests with the oldest FastAPI that is supported
+	$(call say,"Testing the installed wheel with FastAPI 0.133")
+	$(VENV)-oldest/bin/python -m pytest
+
+wheel: dist/.built ## build the wheel into dist/
+	@ls dist/*.whl
+
+lint: $(VENV)/.lint ## check formatting, types, the native stub and the Rust sources
+	$(call say,"Checking Python: ruff and mypy")
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(call say,"Comparing the stub with the native module")
+	$(BIN)/python -m mypy.stubtest server_keys._native
+	$(call say,"Checking Rust: rustfmt and clippy")
+	cargo fmt --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+format: $(VENV)/.lint ## format all sources
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	cargo fmt
+
+bench: $(VENV)/.bench ## run the benchmarks and write benches/RESULTS.md and its chart
+	$(call say,"Benchmarking: about five minutes")
+	$(BIN)/python -m benches
+
+clean: ## remove all that these targets made
+	rm -rf $(VENV) $(VENV)-* target dist .cache
+
+$(VENV)/.tools $(VENV)-oldest/.tools: %/.tools:
+	$(call say,"Creating the environment $*")
+	$(PYTHON) -m venv $*
+	@# pip 25.1 is the first that knows dependency groups; maturin builds the wheel.
+	$*/bin/python $(PIP) --upgrade 'pip>=25.1' 'maturin>=1.16,<2'
+	@touch $@
+
+dist/.built: $(VENV)/.tools $(SOURCES)
+	$(call say,"Building the wheel: the first time compiles all of Rust and takes about half a minute")
+	@rm -rf dist
+	$(BIN)/maturin build --release --locked --out dist --interpreter $(BIN)/python
+	@touch $@
+
+$(VENV)/.installed: dist/.built
+	$(call say,"Installing the wheel")
+	$(BIN)/python $(PIP) --force-reinstall --no-deps dist/*.whl
+	$(BIN)/python $(PIP) "$$(echo dist/*.whl)[demo]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.installed pyproject.toml
+	$(call say,"Installing the test dependencies")
+	$(BIN)/python $(PIP) --group test
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(call say,"Installing the linters")
+	$(BIN)/python $(PIP) --group lint --group bench
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(call say,"Installing the benchmark dependencies")
+	$(BIN)/python $(PIP) --group bench
+	@touch $@
+
+$(VENV)-oldest/.test: dist/.built $(VENV)-oldest/.tools pyproject.toml
+	$(call say,"Installing the wheel beside FastAPI 0.133")
+	$(VENV)-oldest/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
+	$(VENV)-oldest/bin/python $(PIP) "$$(echo dist/*.whl)[demo]" 'fastapi==0.133.*' --group test
+	@touch $@

@@ -1,0 +1,26 @@
+"""Ephemeral X25519 keys for FastAPI and vLLM servers.
+
+Generated in Rust off the GIL, rotated while the app runs, wiped when their time is over.
+"""
+
+from server_keys._native import EntropyError, InvalidPublicKeyError, KeyErasedError, KeyPair, generate_key_pairs
+from server_keys.dependency import EphemeralKeys, get_ephemeral_keys
+from server_keys.key_ring import KeyRing, KeyRingStatus, KeysUnavailableError
+from server_keys.lifespan import Lifespan, ephemeral_key_lifespan_factory, inject_key_lifespan, periodic_refresh
+
+__all__ = [
+    "EntropyError",
+    "EphemeralKeys",
+    "InvalidPublicKeyError",
+    "KeyErasedError",
+    "KeyPair",
+    "KeyRing",
+    "KeyRingStatus",
+    "KeysUnavailableError",
+    "Lifespan",
+    "ephemeral_key_lifespan_factory",
+    "generate_key_pairs",
+    "get_ephemeral_keys",
+    "inject_key_lifespan",
+    "periodic_refresh",
+]

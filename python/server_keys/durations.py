@@ -1,0 +1,41 @@
+"""Durations that users pass, checked where they pass them."""
+
+import math
+from numbers import Real
+
+
+def positive_seconds(parameter: str, value: object) -> float:
+    """Return `value` as a float if it is a finite number of seconds above zero.
+
+    Raises:
+        TypeError: `value` is not a number; a bool is not one here.
+        ValueError: `value` is zero, negative, infinite or NaN.
+    """
+    number = _number(parameter, value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{parameter} must be a finite number of seconds above zero, not {value!r}")
+    return number
+
+
+def overlap_seconds(parameter: str, value: object, period_s: float) -> float:
+    """Return `value` as a float if it is a number of seconds from 0 to `period_s`; `period_s` for None.
+
+    Raises:
+        TypeError: `value` is neither a number nor None.
+        ValueError: `value` is out of range. A longer overlap would need more than one previous key pair.
+    """
+    if value is None:
+        return period_s
+    number = _number(parameter, value)
+    if not 0 <= number <= period_s:
+        raise ValueError(f"{parameter} must be from 0 to the refresh time ({period_s:g}) in seconds, not {value!r}")
+    return number
+
+
+def _number(parameter: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{parameter} must be a number of seconds, not {value!r} ({type(value).__name__})")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,31 @@
+//! The core's errors as Python exceptions: the one place where they are mapped.
+
+use pyo3::PyErr;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
+use server_keys_core::Error;
+
+pyo3::create_exception!(
+    server_keys,
+    InvalidPublicKeyError,
+    PyValueError,
+    "A peer's public key has the wrong length or is a point of small order."
+);
+pyo3::create_exception!(
+    server_keys,
+    KeyErasedError,
+    PyRuntimeError,
+    "The private key is gone: erased, or left in the process that this one was forked from."
+);
+pyo3::create_exception!(server_keys, EntropyError, PyRuntimeError, "The system's random source failed.");
+
+pub(crate) fn to_python(error: Error) -> PyErr {
+    let message = error.to_string();
+    match error {
+        Error::PublicKeyLength(_) | Error::PublicKeySmallOrder => InvalidPublicKeyError::new_err(message),
+        Error::KeyErased => KeyErasedError::new_err(message),
+        Error::Entropy(_) => EntropyError::new_err(message),
+        Error::OutOfMemory => PyMemoryError::new_err(message),
+        Error::PrivateKeyLength(_) | Error::TooManyKeyPairs(_) => PyValueError::new_err(message),
+        other => PyRuntimeError::new_err(other.to_string()),
+    }
+}

@@ -1,0 +1,129 @@
+//! `KeyPair` and `generate_key_pairs`.
+
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyOverflowError, PyRuntimeWarning, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyInt, PyList};
+use server_keys_core as core;
+
+use crate::error::to_python;
+
+/// An X25519 key pair whose private key stays in native memory. See `_native.pyi`.
+#[pyclass(frozen, module = "server_keys")]
+pub(crate) struct KeyPair(core::KeyPair);
+
+#[pymethods]
+impl KeyPair {
+    #[staticmethod]
+    fn generate(py: Python<'_>) -> PyResult<Self> {
+        let key_pair = py.detach(core::KeyPair::generate).map_err(to_python)?;
+        warn_of_refused_protection(py)?;
+        Ok(Self(key_pair))
+    }
+
+    #[staticmethod]
+    fn from_private_key(py: Python<'_>, private_key: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let key_pair =
+            with_bytes_of(private_key, "private_key", |bytes| py.detach(|| core::KeyPair::from_private_key(bytes)))?
+                .map_err(to_python)?;
+        warn_of_refused_protection(py)?;
+        Ok(Self(key_pair))
+    }
+
+    #[getter]
+    fn public_key(&self) -> &[u8; core::PUBLIC_KEY_BYTES] {
+        self.0.public_key()
+    }
+
+    #[getter]
+    fn erased(&self) -> bool {
+        self.0.is_erased()
+    }
+
+    fn exchange<'py>(&self, py: Python<'py>, peer_public_key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        with_bytes_of(peer_public_key, "peer_public_key", |peer| {
+            // Straight into the object that Python gets: no other copy of the shared secret is made.
+            PyBytes::new_with(py, core::SHARED_SECRET_BYTES, |shared_secret| {
+                let shared_secret = shared_secret.try_into()?;
+                py.detach(|| self.0.exchange(peer, shared_secret)).map_err(to_python)
+            })
+        })?
+    }
+
+    fn erase(&self, py: Python<'_>) {
+        // Off the GIL: it waits for the exchanges that other threads have begun.
+        py.detach(|| self.0.erase());
+    }
+
+    fn __repr__(&self) -> String {
+        format!("{:?}", self.0)
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+        other.cast::<Self>().is_ok_and(|other| self.0.public_key() == other.get().0.public_key())
+    }
+
+    fn __hash__(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = *self.0.public_key();
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    fn __copy__(&self) -> PyResult<()> {
+        Err(stays_here("copied"))
+    }
+
+    #[pyo3(signature = (_memo, /))]
+    fn __deepcopy__(&self, _memo: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(stays_here("copied"))
+    }
+
+    #[pyo3(signature = (_protocol, /))]
+    fn __reduce_ex__(&self, _protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(stays_here("pickled"))
+    }
+}
+
+fn stays_here(done: &str) -> PyErr {
+    PyTypeError::new_err(format!(
+        "a KeyPair cannot be {done}: private keys do not leave the process or their place in it; pass public_key instead"
+    ))
+}
+
+#[pyfunction]
+pub(crate) fn generate_key_pairs<'py>(py: Python<'py>, count: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    let key_pairs = match count.cast::<PyInt>()?.extract::<usize>() {
+        Ok(count) => py.detach(|| core::generate_key_pairs(count)).map_err(to_python)?,
+        Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
+            return Err(PyValueError::new_err(format!(
+                "count must be between 0 and {}, not {count}",
+                core::MAX_KEY_PAIRS_PER_CALL
+            )));
+        }
+        Err(error) => return Err(error),
+    };
+    warn_of_refused_protection(py)?;
+    let list = PyList::empty(py);
+    for key_pair in key_pairs {
+        list.append(Bound::new(py, KeyPair(key_pair))?)?;
+    }
+    Ok(list)
+}
+
+/// Lends `value`'s bytes, of any bytes-like type, to `use_bytes`, as a copy that is wiped after it: a `bytearray` may
+/// change meanwhile.
+fn with_bytes_of<R>(value: &Bound<'_, PyAny>, name: &str, use_bytes: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
+    let Ok(buffer) = PyBuffer::<u8>::get(value) else {
+        let got = value.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("{name} must be bytes-like (32 raw bytes), not {got}")));
+    };
+    // The heap is a `WipingAllocator`: the copy is wiped when it is freed.
+    Ok(use_bytes(&buffer.to_vec(value.py())?))
+}
+
+fn warn_of_refused_protection(py: Python<'_>) -> PyResult<()> {
+    while let Some(refusal) = core::unreported_refusal() {
+        let message = std::ffi::CString::new(refusal.to_string())?;
+        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)?;
+    }
+    Ok(())
+}

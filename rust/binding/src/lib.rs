@@ -1,0 +1,17 @@
+//! `server_keys._native`: what Python sees of `server-keys-core`, and nothing else.
+
+mod error;
+mod key_pair;
+
+use server_keys_core::WipingAllocator;
+
+#[global_allocator]
+static HEAP: WipingAllocator = WipingAllocator;
+
+#[pyo3::pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    use crate::error::{EntropyError, InvalidPublicKeyError, KeyErasedError};
+    #[pymodule_export]
+    use crate::key_pair::{KeyPair, generate_key_pairs};
+}

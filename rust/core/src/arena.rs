@@ -1,0 +1,254 @@
+//! The one place of this process where private keys live.
+//!
+//! Locking and advising memory key by key costs more than generating a key, so keys share regions that are protected
+//! once. An arena belongs to the process that made it: a forked child finds it wiped and starts one of its own, without
+//! touching a lock of the old one, which another thread may have held at the time of the fork.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+use zeroize::Zeroize;
+
+use crate::Error;
+use crate::memory::{REGION_BYTES, Region};
+
+pub(crate) const SECRET_BYTES: usize = 32;
+const SLOTS_PER_REGION: usize = REGION_BYTES / SECRET_BYTES;
+
+/// What the first word of an arena's memory holds until the kernel wipes it in a forked child.
+const CANARY: u64 = 0x5ec2_e7a1_1fe0_c0de;
+
+static CURRENT: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The place of one secret. Whoever holds it, and nobody else, may touch the memory behind it.
+struct Slot(NonNull<[u8; SECRET_BYTES]>);
+
+// SAFETY: a slot is exclusive access to memory that is never unmapped; it may move between threads.
+unsafe impl Send for Slot {}
+// SAFETY: a shared slot only lends shared access to its bytes.
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    fn bytes(&self) -> &[u8; SECRET_BYTES] {
+        // SAFETY: the memory is mapped for as long as the process lives and initialized (zeroed by the kernel at first);
+        // a writer would hold `&mut self`.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8; SECRET_BYTES] {
+        // SAFETY: as in `bytes`, and `&mut self` is the only access.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+struct Arena {
+    /// The first word of the first region, which no slot covers.
+    canary: NonNull<AtomicU64>,
+    wiped_on_fork: bool,
+    owner_pid: u32,
+    free: Mutex<Vec<Slot>>,
+}
+
+// SAFETY: the canary is an atomic in memory that is never unmapped; the rest is `Send` and `Sync` by itself.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    /// This process's arena.
+    fn current() -> Result<&'static Self, Error> {
+        loop {
+            let seen = CURRENT.load(Ordering::Acquire);
+            // SAFETY: a published arena is never freed.
+            match unsafe { seen.as_ref() } {
+                Some(arena) if arena.belongs_to_this_process() => return Ok(arena),
+                _ => {}
+            }
+            let new = Box::into_raw(Box::new(Self::new()?));
+            if CURRENT.compare_exchange(seen, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                // SAFETY: another thread published its arena first, so nobody has seen this one. Its region stays
+                // mapped: 64 KiB, at most once for each thread that raced.
+                drop(unsafe { Box::from_raw(new) });
+            }
+        }
+    }
+
+    fn new() -> Result<Self, Error> {
+        let region = Region::map()?;
+        let mut free = Vec::new();
+        // The canary takes the place of the first slot.
+        add_slots(&mut free, &region, 1)?;
+        let canary = region.start.cast::<AtomicU64>();
+        // SAFETY: the region is zeroed, aligned to a page and shared with nobody yet.
+        unsafe { canary.as_ref() }.store(CANARY, Ordering::Relaxed);
+        Ok(Self { canary, wiped_on_fork: region.wiped_on_fork, owner_pid: std::process::id(), free: Mutex::new(free) })
+    }
+
+    fn belongs_to_this_process(&self) -> bool {
+        if self.wiped_on_fork {
+            // SAFETY: the canary's memory is never unmapped.
+            unsafe { self.canary.as_ref() }.load(Ordering::Relaxed) == CANARY
+        } else {
+            self.owner_pid == std::process::id()
+        }
+    }
+
+    fn take(&self) -> Result<Slot, Error> {
+        let mut free = self.lock_free_slots();
+        if free.is_empty() {
+            add_slots(&mut free, &Region::map()?, 0)?;
+        }
+        free.pop().ok_or(Error::OutOfMemory)
+    }
+
+    fn give_back(&self, mut slot: Slot) {
+        slot.bytes_mut().zeroize();
+        // Never reallocates: `add_slots` reserved room for every slot.
+        self.lock_free_slots().push(slot);
+    }
+
+    fn lock_free_slots(&self) -> MutexGuard<'_, Vec<Slot>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds a region's slots, except the first `reserved`, to the free ones; keeps room for all slots that are in use.
+fn add_slots(free: &mut Vec<Slot>, region: &Region, reserved: usize) -> Result<(), Error> {
+    let all_slots = free.capacity() + SLOTS_PER_REGION;
+    free.try_reserve_exact(all_slots - free.len()).map_err(|_| Error::OutOfMemory)?;
+    let first = region.start.cast::<[u8; SECRET_BYTES]>();
+    // SAFETY: every offset is inside the region.
+    free.extend((reserved..SLOTS_PER_REGION).rev().map(|index| Slot(unsafe { first.add(index) })));
+    Ok(())
+}
+
+/// 32 secret bytes in the arena. Wiped by [`Secret::erase`], on drop, and by the kernel in a forked child.
+pub(crate) struct Secret {
+    arena: &'static Arena,
+    /// Readers share the lock for as long as they compute, so an erasure that returns has left no reader behind.
+    slot: RwLock<Option<Slot>>,
+}
+
+impl Secret {
+    /// Makes a secret out of what `fill` writes; if `fill` fails there is none, and nothing of it stays.
+    pub(crate) fn new(fill: impl FnOnce(&mut [u8; SECRET_BYTES]) -> Result<(), Error>) -> Result<Self, Error> {
+        let arena = Arena::current()?;
+        let mut slot = arena.take()?;
+        match fill(slot.bytes_mut()) {
+            Ok(()) => Ok(Self { arena, slot: RwLock::new(Some(slot)) }),
+            Err(error) => {
+                arena.give_back(slot);
+                Err(error)
+            }
+        }
+    }
+
+    /// Lends the bytes to `compute`. An [`erase`](Self::erase) by another thread waits until it returns.
+    pub(crate) fn read<R>(&self, compute: impl FnOnce(&[u8; SECRET_BYTES]) -> R) -> Result<R, Error> {
+        // Before the lock: in a forked child it may be held for ever by a thread that is not there.
+        if !self.arena.belongs_to_this_process() {
+            return Err(Error::KeyErased);
+        }
+        let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().map(|slot| compute(slot.bytes())).ok_or(Error::KeyErased)
+    }
+
+    pub(crate) fn is_erased(&self) -> bool {
+        self.read(|_| ()).is_err()
+    }
+
+    /// Wipes the bytes, once every reader has finished.
+    pub(crate) fn erase(&self) {
+        if !self.arena.belongs_to_this_process() {
+            return;
+        }
+        if let Some(slot) = self.slot.write().unwrap_or_else(PoisonError::into_inner).take() {
+            self.arena.give_back(slot);
+        }
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.erase();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled_with(byte: u8) -> Secret {
+        Secret::new(|bytes| {
+            bytes.fill(byte);
+            Ok(())
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn an_erased_slot_is_zero_before_anyone_gets_it_again() {
+        let secret = filled_with(0xa5);
+        let place = secret.read(|bytes| bytes.as_ptr() as usize).unwrap();
+        secret.erase();
+        assert_eq!(secret.read(|_| ()), Err(Error::KeyErased));
+        let mut kept = Vec::new();
+        let reused = loop {
+            let mut seen = [1; SECRET_BYTES];
+            let other = Secret::new(|bytes| {
+                seen = *bytes;
+                Ok(())
+            })
+            .unwrap();
+            if other.read(|bytes| bytes.as_ptr() as usize).unwrap() == place {
+                break seen;
+            }
+            kept.push(other);
+        };
+        assert_eq!(reused, [0; SECRET_BYTES]);
+    }
+
+    #[test]
+    fn a_failed_fill_leaves_no_secret() {
+        let mut place = std::ptr::null();
+        let failed = Secret::new(|bytes| {
+            bytes.fill(0xa5);
+            place = bytes.as_ptr();
+            Err(Error::OutOfMemory)
+        });
+        assert_eq!(failed.err(), Some(Error::OutOfMemory));
+        let secrets: Vec<_> = (0..SLOTS_PER_REGION)
+            .map(|_| Secret::new(|bytes| if *bytes == [0; 32] { Ok(()) } else { Err(Error::KeyErased) }))
+            .collect();
+        assert!(secrets.iter().all(Result::is_ok));
+    }
+
+    #[test]
+    fn secrets_of_several_regions_do_not_overlap() {
+        let secrets: Vec<_> = (0..3 * SLOTS_PER_REGION).map(|index| filled_with(index as u8)).collect();
+        for (index, secret) in secrets.iter().enumerate() {
+            assert!(secret.read(|bytes| *bytes == [index as u8; SECRET_BYTES]).unwrap());
+        }
+    }
+
+    #[test]
+    fn an_erasure_waits_for_a_reader() {
+        let secret = filled_with(0xa5);
+        let (reading, started) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let secret = &secret;
+            let reader = scope.spawn(move || {
+                secret.read(|bytes| {
+                    reading.send(()).unwrap();
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    *bytes
+                })
+            });
+            started.recv().unwrap();
+            secret.erase();
+            assert_eq!(reader.join().unwrap(), Ok([0xa5; SECRET_BYTES]));
+        });
+        assert!(secret.is_erased());
+    }
+}

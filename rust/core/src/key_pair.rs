@@ -1,0 +1,165 @@
+//! X25519 key pairs.
+
+use std::num::NonZero;
+use std::thread;
+
+use curve25519_dalek::edwards::EdwardsPoint;
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroize;
+
+use crate::Error;
+use crate::arena::{SECRET_BYTES, Secret};
+use crate::no_trace::without_trace;
+
+/// The length of an X25519 public key.
+pub const PUBLIC_KEY_BYTES: usize = 32;
+/// The length of the secret that two parties share after an exchange.
+pub const SHARED_SECRET_BYTES: usize = 32;
+/// As many key pairs as one call of [`generate_key_pairs`] makes at the most: 32 MiB of private keys.
+pub const MAX_KEY_PAIRS_PER_CALL: usize = 1 << 20;
+
+/// Points that share one field inversion. The gain flattens out here, and the scratch memory stays within the L1 cache.
+const BATCH: usize = 64;
+/// A second thread costs about as much to start as this many key pairs to make.
+const LEAST_PER_THREAD: usize = 64;
+
+/// An X25519 key pair (RFC 7748) whose private key never leaves this process and is wiped when it is erased or dropped.
+pub struct KeyPair {
+    public_key: [u8; PUBLIC_KEY_BYTES],
+    private_key: Secret,
+}
+
+impl KeyPair {
+    /// Makes a key pair from the system's random source.
+    ///
+    /// # Errors
+    /// [`Error::Entropy`], [`Error::OutOfMemory`].
+    pub fn generate() -> Result<Self, Error> {
+        Self::with_private_key(random_secret()?)
+    }
+
+    /// Makes the key pair of a private key that exists already. The caller wipes its own copy.
+    ///
+    /// # Errors
+    /// [`Error::PrivateKeyLength`] unless there are 32 bytes, [`Error::OutOfMemory`].
+    pub fn from_private_key(private_key: &[u8]) -> Result<Self, Error> {
+        if private_key.len() != SECRET_BYTES {
+            return Err(Error::PrivateKeyLength(private_key.len()));
+        }
+        Self::with_private_key(Secret::new(|bytes| {
+            bytes.copy_from_slice(private_key);
+            Ok(())
+        })?)
+    }
+
+    fn with_private_key(private_key: Secret) -> Result<Self, Error> {
+        let public_key =
+            private_key.read(|scalar| without_trace(|| PublicKey::from(&StaticSecret::from(*scalar)).to_bytes()))?;
+        Ok(Self { public_key, private_key })
+    }
+
+    /// The public key, as RFC 7748 encodes it.
+    pub fn public_key(&self) -> &[u8; PUBLIC_KEY_BYTES] {
+        &self.public_key
+    }
+
+    /// Writes the secret shared with the owner of `peer_public_key` to `shared_secret`, which stays as it was on failure.
+    ///
+    /// # Errors
+    /// [`Error::PublicKeyLength`], [`Error::PublicKeySmallOrder`], [`Error::KeyErased`].
+    pub fn exchange(&self, peer_public_key: &[u8], shared_secret: &mut [u8; SHARED_SECRET_BYTES]) -> Result<(), Error> {
+        let peer: [u8; PUBLIC_KEY_BYTES] =
+            peer_public_key.try_into().map_err(|_| Error::PublicKeyLength(peer_public_key.len()))?;
+        self.private_key.read(|scalar| {
+            without_trace(|| {
+                let shared = StaticSecret::from(*scalar).diffie_hellman(&PublicKey::from(peer));
+                if !shared.was_contributory() {
+                    return Err(Error::PublicKeySmallOrder);
+                }
+                shared_secret.copy_from_slice(shared.as_bytes());
+                Ok(())
+            })
+        })?
+    }
+
+    /// Wipes the private key, once no other thread is using it. Every later use fails with [`Error::KeyErased`].
+    pub fn erase(&self) {
+        self.private_key.erase();
+    }
+
+    /// Whether the private key is gone: erased, or left behind in the process that this one was forked from.
+    pub fn is_erased(&self) -> bool {
+        self.private_key.is_erased()
+    }
+}
+
+impl std::fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [a, b, c, d, ..] = self.public_key;
+        write!(f, "<KeyPair {a:02x}{b:02x}{c:02x}{d:02x}…{}>", if self.is_erased() { ", erased" } else { "" })
+    }
+}
+
+/// Makes `count` key pairs, on all processors where that is faster.
+///
+/// # Errors
+/// [`Error::TooManyKeyPairs`] above [`MAX_KEY_PAIRS_PER_CALL`]; [`Error::Entropy`], [`Error::OutOfMemory`]: then none stay.
+pub fn generate_key_pairs(count: usize) -> Result<Vec<KeyPair>, Error> {
+    if count > MAX_KEY_PAIRS_PER_CALL {
+        return Err(Error::TooManyKeyPairs(count));
+    }
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = processors.min(count / LEAST_PER_THREAD).max(1);
+    let mut key_pairs = Vec::new();
+    key_pairs.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
+    // Threads of its own for each call, no pool: a pool's threads are missing in a forked child, which would wait for
+    // them for ever.
+    let share = count / threads;
+    thread::scope(|scope| {
+        // Where the system gives no thread, this one does the work of all.
+        let workers: Vec<_> = (1..threads)
+            .map_while(|_| thread::Builder::new().spawn_scoped(scope, move || generate_batches(share)).ok())
+            .collect();
+        let own = generate_batches(count - share * workers.len());
+        let others =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        for made in std::iter::once(own).chain(others) {
+            key_pairs.append(&mut made?);
+        }
+        Ok(key_pairs)
+    })
+}
+
+fn generate_batches(count: usize) -> Result<Vec<KeyPair>, Error> {
+    let mut key_pairs = Vec::new();
+    key_pairs.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
+    while key_pairs.len() < count {
+        generate_batch(BATCH.min(count - key_pairs.len()), &mut key_pairs)?;
+    }
+    Ok(key_pairs)
+}
+
+fn generate_batch(count: usize, key_pairs: &mut Vec<KeyPair>) -> Result<(), Error> {
+    let secrets = (0..count).map(|_| random_secret()).collect::<Result<Vec<_>, _>>()?;
+    let public_keys = without_trace(|| {
+        let mut points = secrets
+            .iter()
+            .map(|secret| secret.read(|scalar| EdwardsPoint::mul_base_clamped(*scalar)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let public_keys = EdwardsPoint::to_montgomery_batch(&points);
+        // A point's projective coordinates say more of its scalar than the public key does.
+        points.zeroize();
+        Ok::<_, Error>(public_keys)
+    })?;
+    key_pairs.extend(
+        secrets
+            .into_iter()
+            .zip(public_keys)
+            .map(|(private_key, public_key)| KeyPair { public_key: public_key.to_bytes(), private_key }),
+    );
+    Ok(())
+}
+
+fn random_secret() -> Result<Secret, Error> {
+    Secret::new(|bytes| Ok(getrandom::fill(bytes)?))
+}

@@ -1,0 +1,128 @@
+//! Memory that is fit to hold private keys, as far as the system offers it.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::Error;
+
+/// The size of one region. A multiple of every page size that Linux uses, and small enough for the least lock limit
+/// (`RLIMIT_MEMLOCK`) in use, 64 KiB.
+pub(crate) const REGION_BYTES: usize = 64 * 1024;
+
+/// A protection that this system offers in general and refused here, as something to tell the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedProtection {
+    /// `mlock` failed.
+    Lock,
+    /// `madvise(MADV_DONTDUMP)` failed.
+    CoreDumpExclusion,
+}
+
+impl RefusedProtection {
+    const ALL: [Self; 2] = [Self::Lock, Self::CoreDumpExclusion];
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+impl std::fmt::Display for RefusedProtection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Lock => {
+                "the system refused to lock private keys in memory (mlock), so they may reach the swap space: \
+                 raise the limit of locked memory (ulimit -l, LimitMEMLOCK=) or switch swap off"
+            }
+            Self::CoreDumpExclusion => {
+                "the system refused to leave private keys out of core dumps (MADV_DONTDUMP): switch core dumps off \
+                 (ulimit -c 0, LimitCORE=0)"
+            }
+        })
+    }
+}
+
+static REFUSED: AtomicU8 = AtomicU8::new(0);
+static REPORTED: AtomicU8 = AtomicU8::new(0);
+
+/// A refusal that no earlier call of this process reported.
+pub fn unreported_refusal() -> Option<RefusedProtection> {
+    let unreported = REFUSED.load(Ordering::Relaxed) & !REPORTED.load(Ordering::Relaxed);
+    RefusedProtection::ALL
+        .into_iter()
+        .filter(|refusal| unreported & refusal.bit() != 0)
+        .find(|refusal| REPORTED.fetch_or(refusal.bit(), Ordering::Relaxed) & refusal.bit() == 0)
+}
+
+fn note_refusal(refusal: RefusedProtection) {
+    REFUSED.fetch_or(refusal.bit(), Ordering::Relaxed);
+}
+
+/// Zeroed memory that is never unmapped, with an inaccessible page before and behind it where the system has pages.
+#[derive(Debug)]
+pub(crate) struct Region {
+    pub(crate) start: NonNull<u8>,
+    /// Whether a forked child finds zeros there.
+    pub(crate) wiped_on_fork: bool,
+}
+
+// SAFETY: a region is an address range that no thread owns; whoever shares one synchronizes access to its contents.
+unsafe impl Send for Region {}
+
+#[cfg(unix)]
+impl Region {
+    pub(crate) fn map() -> Result<Self, Error> {
+        use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mlock, mmap_anonymous, mprotect};
+
+        let guard_bytes = rustix::param::page_size();
+        let mapped_bytes = guard_bytes + REGION_BYTES + guard_bytes;
+        // SAFETY: a new private mapping at an address of the system's choice touches nothing that exists.
+        let mapping =
+            unsafe { mmap_anonymous(std::ptr::null_mut(), mapped_bytes, ProtFlags::empty(), MapFlags::PRIVATE) };
+        let mapping = mapping.map_err(|_| Error::OutOfMemory)?.cast::<u8>();
+        // SAFETY: `guard_bytes` is inside the mapping of `mapped_bytes`.
+        let start = unsafe { mapping.add(guard_bytes) };
+        // SAFETY: the range is page-aligned, inside the new mapping, and nobody else knows of it.
+        let opened = unsafe { mprotect(start.cast(), REGION_BYTES, MprotectFlags::READ | MprotectFlags::WRITE) };
+        if opened.is_err() {
+            // SAFETY: nobody else knows of the mapping.
+            let _ = unsafe { rustix::mm::munmap(mapping.cast(), mapped_bytes) };
+            return Err(Error::OutOfMemory);
+        }
+        let wiped_on_fork = Self::advise(start);
+        // SAFETY: the range is mapped and readable.
+        if unsafe { mlock(start.cast(), REGION_BYTES) }.is_err() {
+            note_refusal(RefusedProtection::Lock);
+        }
+        let start = NonNull::new(start).ok_or(Error::OutOfMemory)?;
+        Ok(Self { start, wiped_on_fork })
+    }
+
+    /// Keeps the region out of core dumps and forked children; says whether the latter succeeded.
+    #[cfg(target_os = "linux")]
+    fn advise(start: *mut u8) -> bool {
+        use rustix::mm::{Advice, madvise};
+        // SAFETY: this advice changes what a core dump sees, nothing in this process.
+        if unsafe { madvise(start.cast(), REGION_BYTES, Advice::LinuxDontDump) }.is_err() {
+            note_refusal(RefusedProtection::CoreDumpExclusion);
+        }
+        // SAFETY: this advice changes what a forked child sees, nothing in this process.
+        unsafe { madvise(start.cast(), REGION_BYTES, Advice::LinuxWipeOnFork) }.is_ok()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn advise(_start: *mut u8) -> bool {
+        false
+    }
+}
+
+#[cfg(not(unix))]
+impl Region {
+    pub(crate) fn map() -> Result<Self, Error> {
+        use std::alloc::{GlobalAlloc, Layout, System};
+
+        let Ok(layout) = Layout::from_size_align(REGION_BYTES, 4096) else { return Err(Error::OutOfMemory) };
+        // SAFETY: the layout is not of size zero.
+        let start = NonNull::new(unsafe { System.alloc_zeroed(layout) }).ok_or(Error::OutOfMemory)?;
+        Ok(Self { start, wiped_on_fork: false })
+    }
+}
