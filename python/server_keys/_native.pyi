@@ -1,9 +1,27 @@
-"""The native half of server_keys: X25519 key pairs in protected memory. Written in Rust: rust/binding, rust/core."""
+"""The native half of server_keys: X25519 key pairs in protected memory, and messages sealed to them (EHBP).
 
-from collections.abc import Buffer
+Written in Rust: rust/core, and rust/binding for what Python sees of it.
+"""
+
+from collections.abc import Sequence
 from typing import NoReturn, final
 
-__all__ = ["EntropyError", "InvalidPublicKeyError", "KeyErasedError", "KeyPair", "generate_key_pairs"]
+from typing_extensions import Buffer
+
+__all__ = [
+    "EntropyError",
+    "FrameTooLargeError",
+    "InvalidPublicKeyError",
+    "KeyErasedError",
+    "KeyMismatchError",
+    "KeyPair",
+    "MalformedMessageError",
+    "RequestOpener",
+    "RequestSealer",
+    "ResponseOpener",
+    "ResponseSealer",
+    "generate_key_pairs",
+]
 
 class InvalidPublicKeyError(ValueError):
     """A peer's public key has the wrong length or is a point of small order."""
@@ -13,6 +31,15 @@ class KeyErasedError(RuntimeError):
 
 class EntropyError(RuntimeError):
     """The system's random source failed."""
+
+class MalformedMessageError(ValueError):
+    """A sealed message is malformed, incomplete or not authentic. On purpose it does not say which."""
+
+class FrameTooLargeError(ValueError):
+    """A frame announces more bytes than the limit."""
+
+class KeyMismatchError(ValueError):
+    """A sealed request opens under none of the accepted keys."""
 
 @final
 class KeyPair:
@@ -87,3 +114,113 @@ def generate_key_pairs(count: int) -> list[KeyPair]:
         TypeError: `count` is not an int.
         ValueError: `count` is negative or above 1,048,576.
     """
+
+@final
+class RequestOpener:
+    """Opens one sealed request on the server (EHBP over HPKE base mode, RFC 9180).
+
+    The first frame decides to which of the key pairs the request is sealed; afterwards none of them is needed, so erasing
+    them cannot hurt a request in flight.
+
+    Args:
+        encapsulated_key: what the header `Ehbp-Encapsulated-Key` carried, 32 bytes.
+        key_pairs: the accepted key pairs, in the order in which they are tried.
+        max_frame_bytes: the longest frame that is taken, tag included.
+
+    Raises:
+        MalformedMessageError: the encapsulated key has another length.
+    """
+
+    def __new__(
+        cls, encapsulated_key: bytes, key_pairs: Sequence[KeyPair], *, max_frame_bytes: int = 16777216
+    ) -> RequestOpener: ...
+    @property
+    def opened(self) -> bool:
+        """Whether the first frame is opened: the request is authentic so far, and a response can be sealed."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take the next piece of the sealed body, of any size, and return the plaintext of the frames that it completes.
+
+        After an error the body is not to be read further.
+
+        Raises:
+            KeyMismatchError: the first frame opens under no accepted key.
+            FrameTooLargeError: a frame announces more than `max_frame_bytes`.
+            MalformedMessageError: anything else is wrong.
+        """
+
+    def finish(self) -> None:
+        """Say that the body has ended.
+
+        Raises:
+            MalformedMessageError: it ended inside a frame, or before the first one.
+        """
+
+    def response_sealer(self) -> ResponseSealer:
+        """Make the sealer of the response to this request, with a random nonce.
+
+        Raises:
+            EntropyError: the random source failed.
+            RuntimeError: no frame is opened yet.
+        """
+
+@final
+class ResponseSealer:
+    """Seals one response on the server, with AES-256-GCM under a key that both sides derive from the request."""
+
+    @property
+    def response_nonce(self) -> bytes:
+        """What the header `Ehbp-Response-Nonce` carries: 32 bytes."""
+
+    def seal(self, plaintext: bytes) -> bytes:
+        """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes."""
+
+@final
+class RequestSealer:
+    """Seals one request on the client (EHBP over HPKE base mode, RFC 9180), and makes the opener of the response.
+
+    Args:
+        public_key: the server's public key, 32 bytes.
+
+    Raises:
+        InvalidPublicKeyError: the key has another length than 32 bytes, or is a point of small order.
+        EntropyError: the random source failed.
+    """
+
+    def __new__(cls, public_key: bytes) -> RequestSealer: ...
+    @property
+    def encapsulated_key(self) -> bytes:
+        """What the header `Ehbp-Encapsulated-Key` carries, in hex: 32 bytes."""
+
+    def seal(self, plaintext: bytes) -> bytes:
+        """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes."""
+
+    def response_opener(self, response_nonce: bytes, *, max_frame_bytes: int = 16777216) -> ResponseOpener:
+        """Make the opener of the response.
+
+        Args:
+            response_nonce: what the header `Ehbp-Response-Nonce` carried, 32 bytes.
+            max_frame_bytes: the longest frame that is taken, tag included.
+
+        Raises:
+            MalformedMessageError: the nonce has another length.
+        """
+
+@final
+class ResponseOpener:
+    """Opens one sealed response on the client."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take the next piece of the sealed body, of any size, and return the plaintext of the frames that it completes.
+
+        Raises:
+            FrameTooLargeError: a frame announces more than `max_frame_bytes`.
+            MalformedMessageError: anything else is wrong. The body is not to be read further.
+        """
+
+    def finish(self) -> None:
+        """Say that the body has ended.
+
+        Raises:
+            MalformedMessageError: it ended inside a frame.
+        """

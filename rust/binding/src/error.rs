@@ -17,6 +17,19 @@ pyo3::create_exception!(
     "The private key is gone: erased, or left in the process that this one was forked from."
 );
 pyo3::create_exception!(server_keys, EntropyError, PyRuntimeError, "The system's random source failed.");
+pyo3::create_exception!(
+    server_keys,
+    MalformedMessageError,
+    PyValueError,
+    "A sealed message is malformed, incomplete or not authentic."
+);
+pyo3::create_exception!(server_keys, FrameTooLargeError, PyValueError, "A frame announces more bytes than the limit.");
+pyo3::create_exception!(
+    server_keys,
+    KeyMismatchError,
+    PyValueError,
+    "A sealed request opens under none of the accepted keys."
+);
 
 pub(crate) fn to_python(error: Error) -> PyErr {
     let message = error.to_string();
@@ -24,8 +37,12 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         Error::PublicKeyLength(_) | Error::PublicKeySmallOrder => InvalidPublicKeyError::new_err(message),
         Error::KeyErased => KeyErasedError::new_err(message),
         Error::Entropy(_) => EntropyError::new_err(message),
+        Error::MalformedMessage => MalformedMessageError::new_err(message),
+        Error::FrameTooLarge { .. } => FrameTooLargeError::new_err(message),
+        Error::KeyMismatch => KeyMismatchError::new_err(message),
         Error::OutOfMemory => PyMemoryError::new_err(message),
         Error::PrivateKeyLength(_) | Error::TooManyKeyPairs(_) => PyValueError::new_err(message),
-        other => PyRuntimeError::new_err(other.to_string()),
+        // RequestNotOpened, and whatever a later core adds.
+        _ => PyRuntimeError::new_err(message),
     }
 }

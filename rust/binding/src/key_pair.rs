@@ -10,7 +10,7 @@ use crate::error::to_python;
 
 /// An X25519 key pair whose private key stays in native memory. See `_native.pyi`.
 #[pyclass(frozen, module = "server_keys")]
-pub(crate) struct KeyPair(core::KeyPair);
+pub(crate) struct KeyPair(pub(crate) core::KeyPair);
 
 #[pymethods]
 impl KeyPair {

@@ -2,6 +2,7 @@
 
 mod error;
 mod key_pair;
+mod sealing;
 
 use server_keys_core::WipingAllocator;
 
@@ -11,7 +12,12 @@ static HEAP: WipingAllocator = WipingAllocator;
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
-    use crate::error::{EntropyError, InvalidPublicKeyError, KeyErasedError};
+    use crate::error::{
+        EntropyError, FrameTooLargeError, InvalidPublicKeyError, KeyErasedError, KeyMismatchError,
+        MalformedMessageError,
+    };
     #[pymodule_export]
     use crate::key_pair::{KeyPair, generate_key_pairs};
+    #[pymodule_export]
+    use crate::sealing::{RequestOpener, RequestSealer, ResponseOpener, ResponseSealer};
 }

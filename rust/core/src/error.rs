@@ -18,6 +18,19 @@ pub enum Error {
     Entropy(getrandom::Error),
     /// More key pairs were asked for than one call makes.
     TooManyKeyPairs(usize),
+    /// A message cannot be opened. On purpose it does not say whether framing, a length or a tag was wrong.
+    MalformedMessage,
+    /// A frame announces this many bytes, more than the receiver takes.
+    FrameTooLarge {
+        /// What the frame announces.
+        announced: usize,
+        /// What the receiver takes at the most.
+        limit: usize,
+    },
+    /// The first frame of a request opens under none of the keys that are accepted.
+    KeyMismatch,
+    /// A response was asked for before the request's first frame was opened.
+    RequestNotOpened,
     /// The system has no memory for more private keys.
     OutOfMemory,
 }
@@ -41,6 +54,14 @@ impl fmt::Display for Error {
             Self::TooManyKeyPairs(count) => {
                 let most = crate::MAX_KEY_PAIRS_PER_CALL;
                 write!(f, "{count} key pairs are more than one call makes: ask for at most {most} at once")
+            }
+            Self::MalformedMessage => f.write_str("the sealed message is malformed, incomplete or not authentic"),
+            Self::FrameTooLarge { announced, limit } => {
+                write!(f, "a frame announces {announced} bytes, more than the limit of {limit}")
+            }
+            Self::KeyMismatch => f.write_str("the request opens under none of the accepted keys: fetch the key anew"),
+            Self::RequestNotOpened => {
+                f.write_str("no frame of the request is opened yet, so no key is agreed on to seal a response with")
             }
             Self::OutOfMemory => f.write_str("the system has no memory for more private keys: erase some, or raise its limit"),
         }

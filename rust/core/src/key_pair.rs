@@ -1,6 +1,7 @@
 //! X25519 key pairs.
 
 use std::num::NonZero;
+use std::sync::Arc;
 use std::thread;
 
 use curve25519_dalek::edwards::EdwardsPoint;
@@ -26,7 +27,8 @@ const LEAST_PER_THREAD: usize = 64;
 /// An X25519 key pair (RFC 7748) whose private key never leaves this process and is wiped when it is erased or dropped.
 pub struct KeyPair {
     public_key: [u8; PUBLIC_KEY_BYTES],
-    private_key: Secret,
+    /// Shared with requests that wait for their first frame; [`erase`](Self::erase) wipes it all the same.
+    private_key: Arc<Secret>,
 }
 
 impl KeyPair {
@@ -55,7 +57,7 @@ impl KeyPair {
     fn with_private_key(private_key: Secret) -> Result<Self, Error> {
         let public_key =
             private_key.read(|scalar| without_trace(|| PublicKey::from(&StaticSecret::from(*scalar)).to_bytes()))?;
-        Ok(Self { public_key, private_key })
+        Ok(Self { public_key, private_key: Arc::new(private_key) })
     }
 
     /// The public key, as RFC 7748 encodes it.
@@ -80,6 +82,10 @@ impl KeyPair {
                 Ok(())
             })
         })?
+    }
+
+    pub(crate) fn private_key(&self) -> Arc<Secret> {
+        Arc::clone(&self.private_key)
     }
 
     /// Wipes the private key, once no other thread is using it. Every later use fails with [`Error::KeyErased`].
@@ -151,12 +157,10 @@ fn generate_batch(count: usize, key_pairs: &mut Vec<KeyPair>) -> Result<(), Erro
         points.zeroize();
         Ok::<_, Error>(public_keys)
     })?;
-    key_pairs.extend(
-        secrets
-            .into_iter()
-            .zip(public_keys)
-            .map(|(private_key, public_key)| KeyPair { public_key: public_key.to_bytes(), private_key }),
-    );
+    key_pairs.extend(secrets.into_iter().zip(public_keys).map(|(private_key, public_key)| KeyPair {
+        public_key: public_key.to_bytes(),
+        private_key: Arc::new(private_key),
+    }));
     Ok(())
 }
 

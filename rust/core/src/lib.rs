@@ -1,16 +1,23 @@
-//! X25519 key pairs (RFC 7748) for servers that replace their keys every few minutes.
+//! X25519 key pairs (RFC 7748) for servers that replace their keys every few minutes, and the Encrypted HTTP Body
+//! Protocol (EHBP) that puts them to use: [`RequestOpener`], [`ResponseSealer`] and their clients' counterparts.
 //!
 //! This crate knows no Python. Private keys live in one arena of protected memory ([`KeyPair`]); whoever works with one
 //! leaves no copy behind on the stack, on the heap ([`WipingAllocator`]) or in registers.
 
 mod arena;
 mod error;
+mod frame;
 mod heap;
 mod key_pair;
 mod memory;
 mod no_trace;
+mod request;
+mod response;
 
 pub use error::Error;
+pub use frame::DEFAULT_MAX_FRAME_BYTES;
 pub use heap::WipingAllocator;
 pub use key_pair::{KeyPair, MAX_KEY_PAIRS_PER_CALL, PUBLIC_KEY_BYTES, SHARED_SECRET_BYTES, generate_key_pairs};
 pub use memory::{RefusedProtection, unreported_refusal};
+pub use request::{ENCAPSULATED_KEY_BYTES, RequestOpener, RequestSealer};
+pub use response::{RESPONSE_NONCE_BYTES, ResponseOpener, ResponseSealer};

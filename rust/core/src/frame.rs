@@ -1,0 +1,145 @@
+//! EHBP's framing: a body is a sequence of frames, each a 32-bit big-endian length and as many bytes of ciphertext.
+
+use hpke::inout::InOutBuf;
+
+use crate::Error;
+
+pub(crate) const LENGTH_BYTES: usize = 4;
+/// AES-GCM's tag, at the end of every ciphertext.
+pub(crate) const TAG_BYTES: usize = 16;
+/// The longest frame that a receiver takes unless told otherwise.
+pub const DEFAULT_MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
+
+/// The longest plaintext that goes into one frame. Longer ones are split, so that every receiver with the default limit
+/// takes them.
+const MAX_FRAME_PLAINTEXT_BYTES: usize = DEFAULT_MAX_FRAME_BYTES - TAG_BYTES;
+/// After as many frames without content in a row a message is not worth reading further.
+const MAX_EMPTY_FRAMES_IN_A_ROW: usize = 1024;
+
+/// Encrypts the next frame from an input to an output of the same length, the tag apart.
+pub(crate) trait SealFrame {
+    fn seal(&mut self, plaintext_to_ciphertext: InOutBuf<'_, '_, u8>) -> Result<[u8; TAG_BYTES], Error>;
+}
+
+/// Decrypts the next frame from an input to an output of the same length, if the tag is right.
+pub(crate) trait OpenFrame {
+    fn open(&mut self, ciphertext_to_plaintext: InOutBuf<'_, '_, u8>, tag: &[u8; TAG_BYTES]) -> Result<(), Error>;
+}
+
+/// How long the frames of `plaintext_bytes` bytes are together. Nothing needs no frame.
+pub(crate) fn sealed_bytes(plaintext_bytes: usize) -> usize {
+    plaintext_bytes + plaintext_bytes.div_ceil(MAX_FRAME_PLAINTEXT_BYTES) * (LENGTH_BYTES + TAG_BYTES)
+}
+
+/// Seals `plaintext` as one frame (several above 16 MiB) into `sealed`, whose length is `sealed_bytes(plaintext.len())`.
+pub(crate) fn seal_frames(cipher: &mut impl SealFrame, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
+    let mut rest = sealed;
+    for part in plaintext.chunks(MAX_FRAME_PLAINTEXT_BYTES) {
+        let frame;
+        (frame, rest) =
+            rest.split_at_mut_checked(LENGTH_BYTES + part.len() + TAG_BYTES).ok_or(Error::MalformedMessage)?;
+        let (length, ciphertext_and_tag) = frame.split_at_mut(LENGTH_BYTES);
+        let (ciphertext, tag) = ciphertext_and_tag.split_at_mut(part.len());
+        // `part` is at most 16 MiB.
+        length.copy_from_slice(&((part.len() + TAG_BYTES) as u32).to_be_bytes());
+        let in_out = InOutBuf::new(part, ciphertext).map_err(|_| Error::MalformedMessage)?;
+        tag.copy_from_slice(&cipher.seal(in_out)?);
+    }
+    Ok(())
+}
+
+/// Opens the ciphertext of one frame and appends its plaintext to `plaintext`, which stays as it was on failure.
+pub(crate) fn open_frame(cipher: &mut impl OpenFrame, frame: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
+    let (ciphertext, tag) = frame.split_last_chunk::<TAG_BYTES>().ok_or(Error::MalformedMessage)?;
+    let opened_before = plaintext.len();
+    plaintext.try_reserve(ciphertext.len()).map_err(|_| Error::OutOfMemory)?;
+    plaintext.resize(opened_before + ciphertext.len(), 0);
+    let in_out = InOutBuf::new(ciphertext, &mut plaintext[opened_before..]).map_err(|_| Error::MalformedMessage)?;
+    cipher.open(in_out, tag).inspect_err(|_| plaintext.truncate(opened_before))
+}
+
+/// Cuts a body that arrives in pieces into frames. Holds at most one incomplete frame, and no more of it than arrived.
+pub(crate) struct FrameReader {
+    max_frame_bytes: usize,
+    length: [u8; LENGTH_BYTES],
+    length_bytes_read: usize,
+    /// What has arrived of the frame whose length is known.
+    partial: Vec<u8>,
+    empty_frames_in_a_row: usize,
+}
+
+impl FrameReader {
+    pub(crate) fn new(max_frame_bytes: usize) -> Self {
+        Self {
+            max_frame_bytes,
+            length: [0; LENGTH_BYTES],
+            length_bytes_read: 0,
+            partial: Vec::new(),
+            empty_frames_in_a_row: 0,
+        }
+    }
+
+    /// Takes the next piece of the body and calls `open` with every frame that it completes. `open` says how many bytes of
+    /// content the frame had.
+    pub(crate) fn feed(
+        &mut self,
+        mut piece: &[u8],
+        mut open: impl FnMut(&[u8]) -> Result<usize, Error>,
+    ) -> Result<(), Error> {
+        loop {
+            if self.length_bytes_read < LENGTH_BYTES {
+                let taken = piece.len().min(LENGTH_BYTES - self.length_bytes_read);
+                let (head, rest) = piece.split_at(taken);
+                self.length[self.length_bytes_read..][..taken].copy_from_slice(head);
+                self.length_bytes_read += taken;
+                piece = rest;
+                if self.length_bytes_read < LENGTH_BYTES {
+                    return Ok(());
+                }
+            }
+            let frame_bytes = u32::from_be_bytes(self.length) as usize;
+            if frame_bytes > self.max_frame_bytes {
+                return Err(Error::FrameTooLarge { announced: frame_bytes, limit: self.max_frame_bytes });
+            }
+            let missing = frame_bytes - self.partial.len();
+            if piece.len() < missing {
+                self.reserve_for(piece.len(), frame_bytes)?;
+                self.partial.extend_from_slice(piece);
+                return Ok(());
+            }
+            let (end_of_frame, rest) = piece.split_at(missing);
+            piece = rest;
+            self.length_bytes_read = 0;
+            let content_bytes = if frame_bytes == 0 {
+                0
+            } else if self.partial.is_empty() {
+                open(end_of_frame)?
+            } else {
+                // Taken, not cleared: a large frame's memory is not kept for the small ones that follow.
+                self.reserve_for(missing, frame_bytes)?;
+                let mut frame = std::mem::take(&mut self.partial);
+                frame.extend_from_slice(end_of_frame);
+                open(&frame)?
+            };
+            self.empty_frames_in_a_row = if content_bytes == 0 { self.empty_frames_in_a_row + 1 } else { 0 };
+            if self.empty_frames_in_a_row > MAX_EMPTY_FRAMES_IN_A_ROW {
+                return Err(Error::MalformedMessage);
+            }
+        }
+    }
+
+    /// Makes room for `more` bytes of the partial frame: doubling, so that few copies are made, but never beyond the frame.
+    fn reserve_for(&mut self, more: usize, frame_bytes: usize) -> Result<(), Error> {
+        let needed = self.partial.len() + more;
+        if needed > self.partial.capacity() {
+            let capacity = needed.max(2 * self.partial.capacity()).min(frame_bytes);
+            self.partial.try_reserve_exact(capacity - self.partial.len()).map_err(|_| Error::OutOfMemory)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the body may end here: between two frames.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.length_bytes_read == 0
+    }
+}

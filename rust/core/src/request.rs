@@ -1,0 +1,236 @@
+//! EHBP requests: bodies sealed with HPKE (RFC 9180, base mode) to a key that the server publishes.
+
+use std::sync::Arc;
+
+use hpke::aead::{AeadCtxR, AeadCtxS, AeadTag, AesGcm256};
+use hpke::inout::InOutBuf;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::rand_core::{TryCryptoRng, TryRng};
+use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
+use zeroize::Zeroizing;
+
+use crate::arena::Secret;
+use crate::frame::{FrameReader, OpenFrame, SealFrame, TAG_BYTES, open_frame, seal_frames, sealed_bytes};
+use crate::key_pair::KeyPair;
+use crate::no_trace::without_trace;
+use crate::response::{ResponseOpener, ResponseSealer};
+use crate::{Error, PUBLIC_KEY_BYTES};
+
+/// The length of the key that a request carries in its header `Ehbp-Encapsulated-Key`.
+pub const ENCAPSULATED_KEY_BYTES: usize = 32;
+
+const INFO: &[u8] = b"ehbp request";
+const EXPORT_LABEL: &[u8] = b"ehbp response";
+
+type Receiver = AeadCtxR<AesGcm256, HkdfSha256, X25519HkdfSha256>;
+type Sender = AeadCtxS<AesGcm256, HkdfSha256, X25519HkdfSha256>;
+type EncapsulatedKey = <X25519HkdfSha256 as Kem>::EncappedKey;
+
+/// What both sides derive the keys of the response from.
+pub(crate) type ExportedSecret = Zeroizing<[u8; 32]>;
+
+impl SealFrame for Sender {
+    fn seal(&mut self, plaintext_to_ciphertext: InOutBuf<'_, '_, u8>) -> Result<[u8; TAG_BYTES], Error> {
+        let tag = self.seal_inout_detached(plaintext_to_ciphertext, &[]).map_err(|_| Error::MalformedMessage)?;
+        let mut tag_bytes = [0; TAG_BYTES];
+        tag.write_exact(&mut tag_bytes);
+        Ok(tag_bytes)
+    }
+}
+
+impl OpenFrame for Receiver {
+    fn open(&mut self, ciphertext_to_plaintext: InOutBuf<'_, '_, u8>, tag: &[u8; TAG_BYTES]) -> Result<(), Error> {
+        let tag = AeadTag::from_bytes(tag).map_err(|_| Error::MalformedMessage)?;
+        self.open_inout_detached(ciphertext_to_plaintext, &[], &tag).map_err(|_| Error::MalformedMessage)
+    }
+}
+
+/// Opens one request on the server.
+///
+/// The first frame decides which of the accepted keys the request is sealed to; from then on no private key is needed, so
+/// that erasing it cannot hurt a request in flight.
+pub struct RequestOpener {
+    encapsulated_key: [u8; ENCAPSULATED_KEY_BYTES],
+    accepted: Vec<Arc<Secret>>,
+    receiver: Option<Box<Receiver>>,
+    frames: FrameReader,
+}
+
+impl RequestOpener {
+    /// Prepares for a request whose header carried `encapsulated_key`, sealed to one of `accepted`, tried in this order.
+    ///
+    /// # Errors
+    /// [`Error::MalformedMessage`] unless the encapsulated key has 32 bytes.
+    pub fn new<'a>(
+        encapsulated_key: &[u8],
+        accepted: impl IntoIterator<Item = &'a KeyPair>,
+        max_frame_bytes: usize,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            encapsulated_key: encapsulated_key.try_into().map_err(|_| Error::MalformedMessage)?,
+            accepted: accepted.into_iter().map(KeyPair::private_key).collect(),
+            receiver: None,
+            frames: FrameReader::new(max_frame_bytes),
+        })
+    }
+
+    /// Whether the first frame is opened: the request is authentic so far, and a response can be sealed.
+    pub fn is_opened(&self) -> bool {
+        self.receiver.is_some()
+    }
+
+    /// Takes the next piece of the sealed body and appends what it completes to `plaintext`.
+    ///
+    /// # Errors
+    /// [`Error::KeyMismatch`] if the first frame opens under no accepted key; [`Error::MalformedMessage`],
+    /// [`Error::FrameTooLarge`]. The body is not to be read further.
+    pub fn feed(&mut self, piece: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
+        let Self { encapsulated_key, accepted, receiver, frames } = self;
+        frames.feed(piece, |frame| {
+            let opened_before = plaintext.len();
+            match receiver {
+                Some(receiver) => open_frame(receiver.as_mut(), frame, plaintext)?,
+                None => {
+                    *receiver = Some(open_first_frame(encapsulated_key, accepted, frame, plaintext)?);
+                    accepted.clear();
+                }
+            }
+            Ok(plaintext.len() - opened_before)
+        })
+    }
+
+    /// Says whether the body may end here.
+    ///
+    /// # Errors
+    /// [`Error::MalformedMessage`] inside a frame, or before the first one.
+    pub fn finish(&self) -> Result<(), Error> {
+        if self.is_opened() && self.frames.is_between_frames() { Ok(()) } else { Err(Error::MalformedMessage) }
+    }
+
+    /// Makes the sealer of the response to this request.
+    ///
+    /// # Errors
+    /// [`Error::RequestNotOpened`] before the first frame; [`Error::Entropy`].
+    pub fn response_sealer(&self) -> Result<ResponseSealer, Error> {
+        let receiver = self.receiver.as_deref().ok_or(Error::RequestNotOpened)?;
+        let mut secret = ExportedSecret::default();
+        receiver.export(EXPORT_LABEL, secret.as_mut_slice()).map_err(|_| Error::MalformedMessage)?;
+        ResponseSealer::new(&secret, &self.encapsulated_key)
+    }
+}
+
+fn open_first_frame(
+    encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
+    accepted: &[Arc<Secret>],
+    frame: &[u8],
+    plaintext: &mut Vec<u8>,
+) -> Result<Box<Receiver>, Error> {
+    let encapsulated_key = EncapsulatedKey::from_bytes(encapsulated_key).map_err(|_| Error::MalformedMessage)?;
+    for private_key in accepted {
+        let receiver = private_key.read(|scalar| {
+            without_trace(|| {
+                let private_key = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(scalar)?;
+                hpke::setup_receiver(&OpModeR::Base, &private_key, &encapsulated_key, INFO).map(Box::new)
+            })
+        });
+        match receiver {
+            Ok(Ok(mut receiver)) => {
+                if open_frame(receiver.as_mut(), frame, plaintext).is_ok() {
+                    return Ok(receiver);
+                }
+            }
+            // A point of small order, which fails with every key.
+            Ok(Err(_)) => return Err(Error::MalformedMessage),
+            // Erased since the request began: no longer accepted.
+            Err(_) => {}
+        }
+    }
+    Err(Error::KeyMismatch)
+}
+
+/// Seals one request on the client, and opens the response to it.
+pub struct RequestSealer {
+    encapsulated_key: [u8; ENCAPSULATED_KEY_BYTES],
+    sender: Box<Sender>,
+}
+
+impl RequestSealer {
+    /// Agrees on keys with the owner of `public_key`.
+    ///
+    /// # Errors
+    /// [`Error::PublicKeyLength`], [`Error::PublicKeySmallOrder`], [`Error::Entropy`].
+    pub fn new(public_key: &[u8]) -> Result<Self, Error> {
+        if public_key.len() != PUBLIC_KEY_BYTES {
+            return Err(Error::PublicKeyLength(public_key.len()));
+        }
+        let mut key_material = DrawnBytes(Zeroizing::new([0; 32]));
+        getrandom::fill(key_material.0.as_mut_slice())?;
+        let (encapsulated_key, sender) = without_trace(|| {
+            let public_key = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(public_key)?;
+            let (encapsulated_key, sender): (_, Sender) =
+                hpke::setup_sender_with_rng(&OpModeS::Base, &public_key, INFO, &mut key_material)?;
+            Ok::<_, hpke::HpkeError>((encapsulated_key, Box::new(sender)))
+        })
+        .map_err(|_| Error::PublicKeySmallOrder)?;
+        let mut encapsulated_key_bytes = [0; ENCAPSULATED_KEY_BYTES];
+        encapsulated_key.write_exact(&mut encapsulated_key_bytes);
+        Ok(Self { encapsulated_key: encapsulated_key_bytes, sender })
+    }
+
+    /// What the request's header `Ehbp-Encapsulated-Key` carries.
+    pub fn encapsulated_key(&self) -> &[u8; ENCAPSULATED_KEY_BYTES] {
+        &self.encapsulated_key
+    }
+
+    /// The length of what [`seal`](Self::seal) makes of `plaintext_bytes` bytes.
+    pub fn sealed_bytes(plaintext_bytes: usize) -> usize {
+        sealed_bytes(plaintext_bytes)
+    }
+
+    /// Seals the next piece of the body into `sealed`, which has the length that [`sealed_bytes`](Self::sealed_bytes) says.
+    ///
+    /// # Errors
+    /// [`Error::MalformedMessage`] if `sealed` has another length.
+    pub fn seal(&mut self, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
+        seal_frames(self.sender.as_mut(), plaintext, sealed)
+    }
+
+    /// Makes the opener of the response whose header carried `response_nonce`.
+    ///
+    /// # Errors
+    /// [`Error::MalformedMessage`] unless the nonce has 32 bytes.
+    pub fn response_opener(&self, response_nonce: &[u8], max_frame_bytes: usize) -> Result<ResponseOpener, Error> {
+        let mut secret = ExportedSecret::default();
+        self.sender.export(EXPORT_LABEL, secret.as_mut_slice()).map_err(|_| Error::MalformedMessage)?;
+        ResponseOpener::new(&secret, &self.encapsulated_key, response_nonce, max_frame_bytes)
+    }
+}
+
+/// Random bytes that were drawn before, in the form that hpke takes them: its own source panics where the system's fails.
+struct DrawnBytes(Zeroizing<[u8; 32]>);
+
+impl TryRng for DrawnBytes {
+    type Error = std::convert::Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_ne_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, destination: &mut [u8]) -> Result<(), Self::Error> {
+        // hpke draws the 32 bytes of one private key, once (RFC 9180, GenerateKeyPair).
+        assert_eq!(destination.len(), self.0.len(), "hpke draws another number of bytes than one private key has");
+        destination.copy_from_slice(self.0.as_slice());
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for DrawnBytes {}

@@ -1,0 +1,151 @@
+//! A request and its response, sealed and opened, in pieces of every size.
+
+use server_keys_core::{DEFAULT_MAX_FRAME_BYTES, Error, KeyPair, RequestOpener, RequestSealer};
+
+const MEBIBYTE: usize = 1024 * 1024;
+
+fn sealed_request(sealer: &mut RequestSealer, parts: &[&[u8]]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for part in parts {
+        let start = body.len();
+        body.resize(start + RequestSealer::sealed_bytes(part.len()), 0);
+        sealer.seal(part, &mut body[start..]).unwrap();
+    }
+    body
+}
+
+fn opener(sealer: &RequestSealer, accepted: &[&KeyPair]) -> RequestOpener {
+    RequestOpener::new(sealer.encapsulated_key(), accepted.iter().copied(), MEBIBYTE).unwrap()
+}
+
+#[test]
+fn what_is_sealed_in_frames_is_opened_in_pieces_of_any_size() {
+    let server = KeyPair::generate().unwrap();
+    for piece_bytes in [1, 3, 20, 21, 4096] {
+        let mut sealer = RequestSealer::new(server.public_key()).unwrap();
+        let body = sealed_request(&mut sealer, &[b"first", b"", b"second", &[7; 1000]]);
+        let mut opener = opener(&sealer, &[&server]);
+        let mut plaintext = Vec::new();
+        for piece in body.chunks(piece_bytes) {
+            opener.feed(piece, &mut plaintext).unwrap();
+        }
+        opener.finish().unwrap();
+        assert_eq!(plaintext, [b"firstsecond".as_slice(), &[7; 1000]].concat());
+
+        let mut response = opener.response_sealer().unwrap();
+        let mut reader = sealer.response_opener(response.response_nonce(), MEBIBYTE).unwrap();
+        let mut answer = Vec::new();
+        for part in [b"token".as_slice(), b" by", b" token"] {
+            let mut frame = vec![0; RequestSealer::sealed_bytes(part.len())];
+            response.seal(part, &mut frame).unwrap();
+            for piece in frame.chunks(piece_bytes) {
+                reader.feed(piece, &mut answer).unwrap();
+            }
+        }
+        reader.finish().unwrap();
+        assert_eq!(answer, b"token by token");
+    }
+}
+
+#[test]
+fn the_previous_key_opens_while_it_is_accepted_and_the_request_outlives_its_erasure() {
+    let (previous, current) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let mut sealer = RequestSealer::new(previous.public_key()).unwrap();
+    let (first, second) = (sealed_request(&mut sealer, &[b"first"]), sealed_request(&mut sealer, &[b"second"]));
+    let mut opener = opener(&sealer, &[&current, &previous]);
+    let mut plaintext = Vec::new();
+    opener.feed(&first, &mut plaintext).unwrap();
+    previous.erase();
+    opener.feed(&second, &mut plaintext).unwrap();
+    opener.finish().unwrap();
+    assert_eq!(plaintext, b"firstsecond");
+}
+
+#[test]
+fn a_key_erased_before_the_first_frame_is_a_mismatch() {
+    let server = KeyPair::generate().unwrap();
+    let mut sealer = RequestSealer::new(server.public_key()).unwrap();
+    let body = sealed_request(&mut sealer, &[b"late"]);
+    let mut opener = opener(&sealer, &[&server]);
+    server.erase();
+    assert_eq!(opener.feed(&body, &mut Vec::new()), Err(Error::KeyMismatch));
+}
+
+#[test]
+fn a_changed_bit_anywhere_opens_nothing() {
+    let server = KeyPair::generate().unwrap();
+    let mut sealer = RequestSealer::new(server.public_key()).unwrap();
+    let body = sealed_request(&mut sealer, &[b"one"]);
+    for index in 4..body.len() {
+        let mut changed = body.clone();
+        changed[index] ^= 1;
+        let mut plaintext = Vec::new();
+        assert_eq!(opener(&sealer, &[&server]).feed(&changed, &mut plaintext), Err(Error::KeyMismatch));
+        assert_eq!(plaintext, b"");
+    }
+}
+
+#[test]
+fn a_later_frame_that_is_not_authentic_is_malformed() {
+    let server = KeyPair::generate().unwrap();
+    let mut sealer = RequestSealer::new(server.public_key()).unwrap();
+    let mut body = sealed_request(&mut sealer, &[b"one", b"two"]);
+    *body.last_mut().unwrap() ^= 1;
+    let mut plaintext = Vec::new();
+    assert_eq!(opener(&sealer, &[&server]).feed(&body, &mut plaintext), Err(Error::MalformedMessage));
+    assert_eq!(plaintext, b"one");
+}
+
+#[test]
+fn a_frame_above_the_limit_is_refused_by_its_length_alone() {
+    let server = KeyPair::generate().unwrap();
+    let sealer = RequestSealer::new(server.public_key()).unwrap();
+    let refused = opener(&sealer, &[&server]).feed(&u32::MAX.to_be_bytes(), &mut Vec::new());
+    assert_eq!(refused, Err(Error::FrameTooLarge { announced: u32::MAX as usize, limit: MEBIBYTE }));
+}
+
+#[test]
+fn an_endless_run_of_empty_frames_is_cut_off() {
+    let server = KeyPair::generate().unwrap();
+    let mut sealer = RequestSealer::new(server.public_key()).unwrap();
+    let mut opener = opener(&sealer, &[&server]);
+    let mut plaintext = Vec::new();
+    opener.feed(&[0; 4 * 1000], &mut plaintext).unwrap();
+    opener.feed(&sealed_request(&mut sealer, &[b"content"]), &mut plaintext).unwrap();
+    opener.feed(&[0; 4 * 1000], &mut plaintext).unwrap();
+    assert_eq!(opener.feed(&[0; 4 * 25], &mut plaintext), Err(Error::MalformedMessage));
+}
+
+#[test]
+fn a_point_of_small_order_is_malformed_and_a_small_order_server_key_is_refused() {
+    let server = KeyPair::generate().unwrap();
+    let mut opener = RequestOpener::new(&[0; 32], [&server], MEBIBYTE).unwrap();
+    let frame = [20_u32.to_be_bytes().as_slice(), &[0; 20]].concat();
+    assert_eq!(opener.feed(&frame, &mut Vec::new()), Err(Error::MalformedMessage));
+    assert_eq!(RequestSealer::new(&[0; 32]).err(), Some(Error::PublicKeySmallOrder));
+}
+
+#[test]
+fn a_body_that_ends_inside_a_frame_or_before_the_first_one_is_malformed() {
+    let server = KeyPair::generate().unwrap();
+    let mut sealer = RequestSealer::new(server.public_key()).unwrap();
+    let body = sealed_request(&mut sealer, &[b"whole", b"cut"]);
+    for end in (0..body.len()).filter(|&end| end != 4 + 5 + 16) {
+        let mut opener = opener(&sealer, &[&server]);
+        opener.feed(&body[..end], &mut Vec::new()).unwrap();
+        assert_eq!(opener.finish(), Err(Error::MalformedMessage), "ended after {end} bytes");
+    }
+}
+
+#[test]
+fn a_plaintext_longer_than_the_longest_frame_is_split() {
+    let server = KeyPair::generate().unwrap();
+    let mut sealer = RequestSealer::new(server.public_key()).unwrap();
+    let long = vec![1; DEFAULT_MAX_FRAME_BYTES + 5];
+    let body = sealed_request(&mut sealer, &[&long]);
+    let mut opener = RequestOpener::new(sealer.encapsulated_key(), [&server], DEFAULT_MAX_FRAME_BYTES).unwrap();
+    let mut plaintext = Vec::new();
+    opener.feed(&body, &mut plaintext).unwrap();
+    opener.finish().unwrap();
+    assert!(plaintext == long);
+}
