@@ -7,8 +7,12 @@ from server_keys._native import EntropyError, InvalidPublicKeyError, KeyErasedEr
 from server_keys.dependency import EphemeralKeys, get_ephemeral_keys
 from server_keys.key_ring import KeyRing, KeyRingStatus, KeysUnavailableError
 from server_keys.lifespan import Lifespan, ephemeral_key_lifespan_factory, inject_key_lifespan, periodic_refresh
+from server_keys.middleware import BuildAppFunc, EncryptedBodyMiddleware, inject_middleware
+from server_keys.protection import protect
 
 __all__ = [
+    "BuildAppFunc",
+    "EncryptedBodyMiddleware",
     "EntropyError",
     "EphemeralKeys",
     "InvalidPublicKeyError",
@@ -22,5 +26,7 @@ __all__ = [
     "generate_key_pairs",
     "get_ephemeral_keys",
     "inject_key_lifespan",
+    "inject_middleware",
     "periodic_refresh",
+    "protect",
 ]

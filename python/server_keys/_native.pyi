@@ -100,7 +100,7 @@ class KeyPair:
     def __hash__(self) -> int: ...
     def __copy__(self) -> NoReturn: ...
     def __deepcopy__(self, memo: object, /) -> NoReturn: ...
-    def __reduce_ex__(self, protocol: object, /) -> NoReturn: ...  # type: ignore[override]
+    def __reduce_ex__(self, protocol: object, /) -> NoReturn: ...
 
 def generate_key_pairs(count: int) -> list[KeyPair]:
     """Make many key pairs at once, off the GIL, on all processors where that is faster.
@@ -119,8 +119,8 @@ def generate_key_pairs(count: int) -> list[KeyPair]:
 class RequestOpener:
     """Opens one sealed request on the server (EHBP over HPKE base mode, RFC 9180).
 
-    The first frame decides to which of the key pairs the request is sealed; afterwards none of them is needed, so erasing
-    them cannot hurt a request in flight.
+    The first frame decides to which of the key pairs the request is sealed; afterwards none of them is needed, so
+    erasing them cannot hurt a request in flight.
 
     Args:
         encapsulated_key: what the header `Ehbp-Encapsulated-Key` carried, 32 bytes.
@@ -139,7 +139,7 @@ class RequestOpener:
         """Whether the first frame is opened: the request is authentic so far, and a response can be sealed."""
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece of the sealed body, of any size, and return the plaintext of the frames that it completes.
+        """Take the next piece of the sealed body, of any size, and return the plaintext of the frames it completes.
 
         After an error the body is not to be read further.
 
@@ -211,7 +211,7 @@ class ResponseOpener:
     """Opens one sealed response on the client."""
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next piece of the sealed body, of any size, and return the plaintext of the frames that it completes.
+        """Take the next piece of the sealed body, of any size, and return the plaintext of the frames it completes.
 
         Raises:
             FrameTooLargeError: a frame announces more than `max_frame_bytes`.

@@ -68,13 +68,13 @@ def boot_time() -> float:
 class KeyRing:
     """X25519 key pairs that replace each other. Safe under threads; a reader sees the old state or the new one.
 
-    A pair is `current` for `period_s`, then stays in `accepted` for `overlap_s`, then is erased: no private key is handed
-    out longer than both together. An overdue pair is replaced by whoever asks for it first, so a blocked event loop or a
-    machine that slept cannot make the ring hand out a stale one. A refresh that fails leaves the ring as it was, is
-    logged and counted, and tried again after a capped back-off with jitter.
+    A pair is `current` for `period_s`, then stays in `accepted` for `overlap_s`, then is erased: no private key is
+    handed out longer than both together. An overdue pair is replaced by whoever asks for it first, so a blocked event
+    loop or a machine that slept cannot make the ring hand out a stale one. A refresh that fails leaves the ring as it
+    was, is logged and counted, and tried again after a capped back-off with jitter.
 
-    Somebody has to call `refresh_if_due()` at the times that `next_event_in_s()` tells, or pairs are replaced and erased
-    only when the ring is used: `server_keys.periodic_refresh` and the lifespans do.
+    Somebody has to call `refresh_if_due()` at the times that `next_event_in_s()` tells, or pairs are replaced and
+    erased only when the ring is used: `server_keys.periodic_refresh` and the lifespans do.
 
     Args:
         period_s: seconds until a pair is replaced.
@@ -274,7 +274,10 @@ class KeyRing:
         delay_s *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret, and it must work while the random source does not
         self._retry_at = self._clock() + delay_s
         _logger.warning(
-            "key refresh failed (%d in a row), next try in %.1f s: %s", self._failures_in_a_row, delay_s, self._last_error
+            "key refresh failed (%d in a row), next try in %.1f s: %s",
+            self._failures_in_a_row,
+            delay_s,
+            self._last_error,
         )
 
     def _why_unavailable(self) -> str:

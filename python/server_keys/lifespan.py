@@ -1,4 +1,4 @@
-"""Key pairs for as long as an app runs: the lifespan factory, the periodic refresh, and the wrapper for build functions."""
+"""Keys for as long as an app runs: the lifespan factory, the periodic refresh, the wrapper for build functions."""
 
 import asyncio
 import functools
@@ -15,11 +15,11 @@ from server_keys.key_ring import KeyRing
 from server_keys.middleware import BuildAppFunc
 from server_keys.state import held_ring, put_ring, remove_ring
 
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any] | None]]
-"""A FastAPI lifespan: what `FastAPI(lifespan=...)` takes."""
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
+"""A FastAPI lifespan, which yields None or a mapping of state: what `FastAPI(lifespan=...)` takes."""
 
-# asyncio's clock stands still while the machine sleeps. So that a key whose time ran out meanwhile is wiped soon after the
-# machine wakes, the refreshing task never sleeps longer than this.
+# asyncio's clock stands still while the machine sleeps. So that a key whose time ran out meanwhile is wiped soon after
+# the machine wakes, the refreshing task never sleeps longer than this.
 _LONGEST_SLEEP_S = 1.0
 
 _APPLIED = "_server_keys_applied"
@@ -30,14 +30,15 @@ def ephemeral_key_lifespan_factory(
 ) -> Callable[[Lifespan | None], Lifespan]:
     """Return a function that wraps a FastAPI lifespan so that the app also has keys, refreshed periodically.
 
-    `FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(my_lifespan))`. While the wrapped lifespan runs, from before its
-    start-up until after its shutdown, `app.state.ephemeral_keys` is a `KeyRing`; then its keys are erased. What the
+    `FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(my_lifespan))`. While the wrapped lifespan runs, from before
+    its start-up until after its shutdown, `app.state.ephemeral_keys` is a `KeyRing`; then its keys are erased. What the
     wrapped lifespan yields and raises passes through unchanged. None stands for an app that has no lifespan. Wrapping
     twice has no effect: the first refresh time counts.
 
     Args:
         refresh_time: seconds between refreshes.
-        overlap: seconds for which a replaced key is still accepted, from 0 to `refresh_time`; `refresh_time` by default.
+        overlap: seconds for which a replaced key is still accepted, from 0 to `refresh_time`; `refresh_time` by
+            default.
 
     Raises:
         TypeError: a duration is not a number.
@@ -75,21 +76,21 @@ def inject_key_lifespan(
 ) -> middleware.BuildAppFunc:
     """Return a function like `build_app_func` whose app also has keys, refreshed periodically.
 
-    For vLLM's `build_app`, or any function that returns a FastAPI app. The new function has the same name, docstring and
-    signature and passes on whatever arguments it gets.
+    For vLLM's `build_app`, or any function that returns a FastAPI app. The new function has the same name, docstring
+    and signature and passes on whatever arguments it gets.
 
     Args:
         build_app_func: builds the app.
         key_refresh_time_s: seconds between refreshes.
-        overlap_s: seconds for which a replaced key is still accepted, from 0 to `key_refresh_time_s`, which is the default.
+        overlap_s: seconds for which a replaced key is still accepted, from 0 to `key_refresh_time_s`, which is the
+            default.
 
     Raises:
         TypeError: `build_app_func` is not callable, a duration is not a number; from the new function: `build_app_func`
             returned something else than a FastAPI app.
         ValueError: a duration is not finite or out of its range.
     """
-    if not callable(build_app_func):
-        raise TypeError(f"build_app_func must be a function that returns a FastAPI app, not {build_app_func!r}")
+    middleware.require_build_app_func(build_app_func)
     key_refresh_time_s = positive_seconds("key_refresh_time_s", key_refresh_time_s)
     overlap_s = overlap_seconds("overlap_s", overlap_s, key_refresh_time_s)
     with_ephemeral_keys = ephemeral_key_lifespan_factory(key_refresh_time_s, overlap=overlap_s)
@@ -106,8 +107,9 @@ def inject_key_lifespan(
 async def periodic_refresh(app: FastAPI, period: float) -> None:
     """Refresh the key that the app's state holds, every `period` seconds, until cancelled.
 
-    A lifespan of `ephemeral_key_lifespan_factory` does this by itself. Started alone, as a task of your own lifespan, it
-    also puts the `KeyRing` into `app.state.ephemeral_keys`, and takes it away and erases its keys when it is cancelled.
+    A lifespan of `ephemeral_key_lifespan_factory` does this by itself. Started alone, as a task of your own lifespan,
+    it also puts the `KeyRing` into `app.state.ephemeral_keys`, and takes it away and erases its keys when it is
+    cancelled.
 
     Args:
         app: the app.
@@ -155,7 +157,7 @@ async def _refreshed(ring: KeyRing) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-def _context_manager_of(lifespan: Any) -> Any:
+def _context_manager_of(lifespan: Lifespan | None) -> Lifespan:
     """Return `lifespan` in the one form that FastAPI's router itself uses; it takes bare generator functions, too."""
     if lifespan is None:
         return _no_lifespan

@@ -13,6 +13,23 @@ def held_ring(app: Any) -> KeyRing | None:
     return ring if isinstance(ring, KeyRing) else None
 
 
+def required_ring(app: Any) -> KeyRing:
+    """Return the ring that `app.state` holds.
+
+    Raises:
+        RuntimeError: it holds none; the message says how one gets there.
+    """
+    ring = held_ring(app)
+    if ring is None:
+        raise RuntimeError(
+            "app.state.ephemeral_keys holds no key ring: no key lifespan is running for this app. Create it with "
+            "FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan)), or wrap the function that builds it "
+            "with inject_key_lifespan. In a test, enter the client (`with TestClient(app) as client:`): only then do "
+            "lifespans run. An app mounted under another one has no lifespan of its own: use the outer app's ring."
+        )
+    return ring
+
+
 def put_ring(state: Any, ring: KeyRing) -> None:
     """Let `state` hold `ring`."""
     setattr(state, _NAME, ring)

@@ -1,0 +1,139 @@
+"""One sealed request and its response, seen from the app between them: plain ASGI messages."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server_keys import protocol_responses as respond
+from server_keys._native import FrameTooLargeError, MalformedMessageError, RequestOpener, ResponseSealer
+from server_keys.ehbp import RESPONSE_NONCE_HEADER
+
+_NONCE = RESPONSE_NONCE_HEADER.encode()
+_STATUSES_WITHOUT_BODY = frozenset({204, 205, 304})
+# What an app may do to a response beside sending it in messages, as far as nothing of the body travels that way. Others
+# (`http.response.pathsend` hands the server a file to send) would go around the sealing.
+_HARMLESS_EXTENSIONS = frozenset({"http.response.trailers", "http.response.early_hint", "tls"})
+
+
+class SealedExchange:
+    """Gives the app a `receive` that opens the request and a `send` that seals the response.
+
+    Args:
+        opener: opens the request.
+        receive: the server's, for the sealed request.
+        send: the server's, for the sealed response.
+    """
+
+    def __init__(self, opener: RequestOpener, receive: Receive, send: Send) -> None:
+        self._opener = opener
+        self._receive = receive
+        self._send = send
+        self._opened = b""
+        self._body_ended = False
+        self._body_delivered = False
+        self._broken: FrameTooLargeError | MalformedMessageError | None = None
+        self._response_started = False
+        self._sealer: ResponseSealer | None = None
+
+    async def open_first_frame(self) -> bool | None:
+        """Receive until the first frame is opened.
+
+        Returns:
+            True then; False if the request has no body at all; None if the client has disconnected.
+
+        Raises:
+            KeyMismatchError: the frame opens under no accepted key.
+            FrameTooLargeError: it is longer than the limit.
+            MalformedMessageError: anything else is wrong.
+        """
+        anything_arrived = False
+        while not self._opener.opened:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return None
+            anything_arrived = anything_arrived or bool(message.get("body"))
+            if message.get("more_body", False) or anything_arrived:
+                self._open(message)
+            else:
+                return False
+        return True
+
+    async def serve(self, app: ASGIApp, scope: Scope) -> None:
+        """Let `app` answer the request whose first frame is opened."""
+        try:
+            await app(self._scope_for_app(scope), self._receive_opened, self._send_sealed)
+        except Exception:
+            # Of a request that broke off the app may complain in any way; the client gets the protocol's answer.
+            if self._broken is None:
+                await self._complete_with_error()
+                raise
+        await self._complete_with_error()
+
+    async def _receive_opened(self) -> Message:
+        while not self._body_delivered:
+            if self._broken is not None:
+                return {"type": "http.disconnect"}
+            if self._opened or self._body_ended:
+                opened, self._opened = self._opened, b""
+                self._body_delivered = self._body_ended
+                return {"type": "http.request", "body": opened, "more_body": not self._body_ended}
+            message = await self._receive()
+            if message["type"] != "http.request":
+                return message
+            try:
+                self._open(message)
+            except (FrameTooLargeError, MalformedMessageError) as error:
+                self._broken = error
+        return await self._receive()
+
+    def _open(self, message: Message) -> None:
+        self._opened += self._opener.feed(bytes(message.get("body", b"")))
+        if not message.get("more_body", False):
+            self._opener.finish()
+            self._body_ended = True
+
+    async def _send_sealed(self, message: Message) -> None:
+        if self._broken is not None:
+            # Half a body has reached the app: what it made of that is not sent, and the response never ends validly.
+            return
+        kind = message["type"]
+        if kind == "http.response.body":
+            body = message.get("body", b"")
+            if body and self._sealer is not None:
+                message = {**message, "body": self._sealer.seal(bytes(body))}
+        elif kind == "http.response.start":
+            message = self._sealed_start(message)
+            self._response_started = True
+        elif kind not in ("http.response.trailers", "http.response.early_hint"):
+            raise RuntimeError(f"an app behind EncryptedBodyMiddleware sent {kind!r}, which cannot be sealed")
+        await self._send(message)
+
+    def _sealed_start(self, message: Message) -> Message:
+        sealer = self._opener.response_sealer()
+        headers = [(name, value) for name, value in message.get("headers", ()) if name.lower() != b"content-length"]
+        headers += [
+            (b"ehbp-response-nonce", sealer.response_nonce.hex().encode()),
+            (b"access-control-expose-headers", _NONCE),
+        ]
+        if message["status"] not in _STATUSES_WITHOUT_BODY:
+            self._sealer = sealer
+        return {**message, "headers": headers}
+
+    async def _complete_with_error(self) -> None:
+        """Answer where the app did not."""
+        if self._response_started:
+            return
+        if isinstance(self._broken, FrameTooLargeError):
+            await respond.frame_too_large(self._send, self._broken)
+        elif self._broken is not None:
+            await respond.malformed(self._send)
+        else:
+            await respond.internal_error(self._send_sealed)
+
+    def _scope_for_app(self, scope: Scope) -> Scope:
+        headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+        if self._body_ended:
+            headers = [(name, value) for name, value in headers if name != b"transfer-encoding"]
+            headers.append((b"content-length", b"%d" % len(self._opened)))
+        extensions = {
+            name: value for name, value in scope.get("extensions", {}).items() if name in _HARMLESS_EXTENSIONS
+        }
+        return {**scope, "headers": headers, "extensions": extensions}
