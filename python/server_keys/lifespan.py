@@ -49,7 +49,7 @@ def ephemeral_key_lifespan_factory(
 
     def with_ephemeral_keys(lifespan: Lifespan | None) -> Lifespan:
         inner = _context_manager_of(lifespan)
-        if getattr(inner, _APPLIED, None) is inner:
+        if _has_keys(inner):
             return inner
 
         @functools.wraps(inner, updated=())
@@ -155,6 +155,10 @@ async def _refreshed(ring: KeyRing) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+def _has_keys(lifespan: Lifespan) -> bool:
+    return getattr(lifespan, _APPLIED, None) is lifespan
 
 
 def _context_manager_of(lifespan: Lifespan | None) -> Lifespan:
