@@ -24,11 +24,11 @@ test-rust:
 	$(call say,"Testing the native core: the first time compiles it and takes about a minute")
 	cargo test --locked
 
-test-python: $(VENV)/.test
+test-python: $(VENV)/.test tests/node/node_modules/.installed
 	$(call say,"Testing the installed wheel")
 	$(BIN)/python -m pytest
 
-test-oldest: $(VENV)-oldest/.test ## run the Python tests with the oldest FastAPI that is supported
+test-oldest: $(VENV)-oldest/.test tests/node/node_modules/.installed ## run the Python tests with the oldest FastAPI that is supported
 	$(call say,"Testing the installed wheel with FastAPI 0.133")
 	$(VENV)-oldest/bin/python -m pytest
 
@@ -56,7 +56,7 @@ bench: $(VENV)/.bench ## run the benchmarks and write benches/RESULTS.md and its
 	$(BIN)/python -m benches
 
 clean: ## remove all that these targets made
-	rm -rf $(VENV) $(VENV)-* target dist .cache
+	rm -rf $(VENV) $(VENV)-* target dist .cache tests/node/node_modules
 
 $(VENV)/.tools $(VENV)-oldest/.tools: %/.tools:
 	$(call say,"Creating the environment $*")
@@ -81,6 +81,15 @@ $(VENV)/.test: $(VENV)/.installed pyproject.toml
 	$(call say,"Installing the test dependencies")
 	$(BIN)/python $(PIP) --group test
 	@touch $@
+
+# Without Node its tests skip, each with a line that says so.
+tests/node/node_modules/.installed: tests/node/package.json
+	$(call say,"Installing the JavaScript client that the tests talk to")
+	@if command -v npm >/dev/null; then \
+		npm install --prefix tests/node --no-package-lock --no-audit --no-fund --loglevel=error && touch $@; \
+	else \
+		echo "npm is missing: the tests with the JavaScript client will be skipped"; \
+	fi
 
 $(VENV)/.lint: $(VENV)/.test
 	$(call say,"Installing the linters")

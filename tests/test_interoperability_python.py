@@ -1,0 +1,65 @@
+"""The PyPI package tinfoil-ehbp, unchanged, against this server while its keys rotate."""
+
+from collections.abc import Iterator
+
+import ehbp
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from tests.chat_app import build_app
+from tests.servers import running
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    """The app that is served."""
+    return build_app()
+
+
+@pytest.fixture
+def url(app: FastAPI) -> Iterator[str]:
+    """Where it is served."""
+    with running(app) as url:
+        yield url
+
+
+def test_discovery_and_a_plain_answer(url: str) -> None:
+    with ehbp.Client.discover(url) as client:
+        assert client.request("POST", "/echo", body="hello").json() == {"body": "hello"}
+
+
+def test_an_event_stream(url: str) -> None:
+    with ehbp.Client.discover(url) as client, client.stream("POST", "/events", body="one two three") as response:
+        assert b"".join(response.iter_bytes()) == b"data: one\n\ndata: two\n\ndata: three\n\n"
+
+
+def test_a_long_body(url: str) -> None:
+    body = "0123456789" * 200_000
+    with ehbp.Client.discover(url) as client:
+        assert client.request("POST", "/echo", body=body).json() == {"body": body}
+
+
+def test_an_error_and_an_answer_without_content(url: str) -> None:
+    with ehbp.Client.discover(url) as client:
+        refused = client.request("POST", "/fails", body="x")
+        assert (refused.status_code, refused.json()) == (403, {"detail": "refused"})
+        assert client.request("POST", "/no-content", body="x").status_code == 204
+
+
+def test_one_rotation_goes_unnoticed_and_two_are_a_mismatch_to_recover_from(app: FastAPI, url: str) -> None:
+    ring = app.state.ephemeral_keys
+    with ehbp.Client.discover(url) as client:
+        ring.refresh()
+        assert client.request("POST", "/echo", body="once").json() == {"body": "once"}
+        ring.refresh()
+        with pytest.raises(ehbp.KeyConfigMismatchError):
+            client.request("POST", "/echo", body="twice")
+    with ehbp.Client.discover(url) as client:
+        assert client.request("POST", "/echo", body="again").json() == {"body": "again"}
+
+
+def test_its_httpx_transport(app: FastAPI, url: str) -> None:
+    key = app.state.ephemeral_keys.current.public_key.hex()
+    with httpx.Client(transport=ehbp.EHBPTransport.from_public_key_hex(key), base_url=url) as client:
+        assert client.post("/echo", content=b"hello").json() == {"body": "hello"}
