@@ -8,7 +8,7 @@ PIP := -m pip --disable-pip-version-check install --quiet
 
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test test-rust test-python test-oldest wheel lint format bench clean
+.PHONY: help demo test test-rust test-python test-oldest test-wheel wheel lint format bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,6 +31,13 @@ test-python: $(VENV)/.test tests/node/node_modules/.installed
 test-oldest: $(VENV)-oldest/.test tests/node/node_modules/.installed ## run the Python tests with the oldest FastAPI that is supported
 	$(call say,"Testing the installed wheel with FastAPI 0.133")
 	$(VENV)-oldest/bin/python -m pytest
+
+test-wheel: dist/.built ## install nothing but the wheel into an empty environment and use it
+	$(call say,"Using the wheel in an empty environment")
+	@rm -rf $(VENV)-wheel
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/python $(PIP) dist/*.whl
+	cd $(VENV)-wheel && bin/python -W error -I ../tests/use_the_wheel.py
 
 wheel: dist/.built ## build the wheel into dist/
 	@ls dist/*.whl
