@@ -1,0 +1,92 @@
+"""The demo's FastAPI app: keys that refresh every few seconds, what they live through, and a page that shows it."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from server_keys.demo import agreement
+from server_keys.demo.key_history import KeyHistory
+from server_keys.dependency import EphemeralKeys
+from server_keys.key_ring import KeysUnavailableError
+from server_keys.lifespan import ephemeral_key_lifespan_factory
+
+_PAGE = Path(__file__).parent / "page"
+_PAGE_HEADERS = {
+    # Nothing from elsewhere, nothing inline, and nobody frames the page.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-cache",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def create_app(refresh_time_s: float, overlap_s: float | None = None, *, history: KeyHistory | None = None) -> FastAPI:
+    """Return the demo app.
+
+    Args:
+        refresh_time_s: seconds between refreshes.
+        overlap_s: seconds for which a replaced key is still accepted; `refresh_time_s` by default.
+        history: remembers the keys' lives; a new one by default.
+
+    Raises:
+        TypeError: a duration is not a number.
+        ValueError: a duration is not finite or out of its range.
+    """
+    history = KeyHistory() if history is None else history
+    with_keys = ephemeral_key_lifespan_factory(refresh_time_s, overlap=overlap_s)
+
+    # FastAPI's own documentation page loads its scripts from elsewhere.
+    app = FastAPI(title="server-keys demo", lifespan=history.kept(with_keys(None)), docs_url=None, redoc_url=None)
+    app.state.key_history = history
+    app.include_router(agreement.router)
+    app.add_api_route("/keys", key_lives)
+    app.add_exception_handler(KeysUnavailableError, _unavailable)
+    app.mount("/", _Page(directory=_PAGE, html=True))
+    return app
+
+
+def key_lives(keys: EphemeralKeys, request: Request) -> dict[str, Any]:
+    """Return the latest keys' lives, newest first; times are seconds before now."""
+    history: KeyHistory = request.app.state.key_history
+    history.observe(keys)
+    now = history.now()
+    return {
+        "refresh_time_s": keys.period_s,
+        "overlap_s": keys.overlap_s,
+        "next_event_in_s": keys.next_event_in_s(),
+        "made": history.made,
+        "keys": [
+            {
+                "number": life.number,
+                "public_key": life.public_key,
+                "made_s_ago": now - life.made_at,
+                "replaced_s_ago": None if life.replaced_at is None else now - life.replaced_at,
+                "erased_s_ago": None if life.erased_at is None else now - life.erased_at,
+                "agreements": life.agreements,
+            }
+            for life in history.lives
+        ],
+    }
+
+
+def _unavailable(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, 503)
+
+
+class _Page(StaticFiles):
+    """The page's files, with the headers that keep everything else out of it."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(_PAGE_HEADERS)
+        return response

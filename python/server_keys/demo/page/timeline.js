@@ -1,0 +1,124 @@
+// The lives of the server's keys on a moving time axis: one lane a key, the newest on top.
+
+// The window, in refresh times: what is over, to the left of "now".
+const PAST_PERIODS = 3.5;
+const STILL_FRAME_MS = 500;
+
+export class Timeline {
+  #list;
+  #axis;
+  #lanes = new Map();
+  #lives = null;
+  #readAt = 0;
+
+  constructor(list) {
+    this.#list = list;
+    this.#axis = child(list, "li", "axis");
+    this.#axis.setAttribute("aria-hidden", "true");
+    const still = matchMedia("(prefers-reduced-motion: reduce)");
+    const frame = () => {
+      this.#draw();
+      if (still.matches) setTimeout(frame, STILL_FRAME_MS);
+      else requestAnimationFrame(frame);
+    };
+    frame();
+  }
+
+  // Takes an answer of GET /keys.
+  update(lives) {
+    const first = this.#lives === null;
+    this.#lives = lives;
+    this.#readAt = performance.now();
+    const known = new Set();
+    lives.keys.forEach((life, row) => {
+      known.add(life.number);
+      const lane = this.#lanes.get(life.number) ?? this.#addLane(life, row);
+      lane.life = life;
+      lane.element.style.transform = `translateY(${row * 100}%)`;
+    });
+    for (const [number, lane] of this.#lanes) {
+      if (known.has(number)) continue;
+      lane.element.remove();
+      this.#lanes.delete(number);
+    }
+    if (first) this.#drawTicks();
+  }
+
+  #addLane(life, row) {
+    const element = child(this.#list, "li", "lane");
+    // New lanes slide in from above.
+    element.style.transform = `translateY(${row * 100 - 60}%)`;
+    element.style.opacity = "0";
+    const label = child(element, "span", "lane-label");
+    child(label, "code").textContent = `${life.public_key.slice(0, 8)}…`;
+    label.title = life.public_key;
+    const state = child(label, "span");
+    const track = child(element, "span", "lane-track");
+    const segments = ["current", "overlap", "current ahead", "overlap ahead"].map((kind) => child(track, "span", `segment ${kind}`));
+    element.getBoundingClientRect(); // so that the transition starts from here
+    element.style.opacity = "1";
+    const lane = { element, state, segments, life };
+    this.#lanes.set(life.number, lane);
+    return lane;
+  }
+
+  #window() {
+    const { refresh_time_s: period, overlap_s: overlap } = this.#lives;
+    const past = PAST_PERIODS * period;
+    return { period, overlap, past, whole: past + period + overlap };
+  }
+
+  #drawTicks() {
+    const { period, past, whole } = this.#window();
+    for (let at = -Math.floor(PAST_PERIODS) * period; at < whole - past; at += period) {
+      const tick = child(this.#axis, "span", at === 0 ? "now" : "tick");
+      tick.style.left = `${((past + at) / whole) * 100}%`;
+      tick.dataset.at = `${at > 0 ? "+" : "−"}${round(Math.abs(at))} s`;
+    }
+  }
+
+  #draw() {
+    if (this.#lives === null) return;
+    const { period, overlap, past, whole } = this.#window();
+    const sinceRead = (performance.now() - this.#readAt) / 1000;
+    for (const { element, state, segments, life } of this.#lanes.values()) {
+      // Seconds relative to now, on the axis.
+      const made = -life.made_s_ago - sinceRead;
+      const replaced = life.replaced_s_ago === null ? null : -life.replaced_s_ago - sinceRead;
+      const erased = life.erased_s_ago === null ? null : -life.erased_s_ago - sinceRead;
+      const replacedOrDue = replaced ?? Math.max(made + period, 0);
+      const erasedOrDue = erased ?? Math.max(replacedOrDue + overlap, 0);
+      const phase = erased !== null ? "erased" : replaced !== null ? "overlap" : "current";
+      element.className = `lane ${phase}`;
+      state.textContent = {
+        current: `replaced in ${seconds(replacedOrDue)}`,
+        overlap: `erased in ${seconds(erasedOrDue)}`,
+        erased: `erased`,
+      }[phase];
+      const spans = [
+        [made, Math.min(replacedOrDue, 0)],
+        [replacedOrDue, Math.min(erasedOrDue, 0)],
+        [Math.max(made, 0), replacedOrDue],
+        [Math.max(replacedOrDue, 0), erasedOrDue],
+      ];
+      segments.forEach((segment, i) => {
+        const [from, to] = spans[i];
+        const left = Math.max(from + past, 0) / whole;
+        const right = Math.max(to + past, 0) / whole;
+        segment.hidden = right <= left;
+        segment.style.left = `${left * 100}%`;
+        segment.style.width = `${(right - left) * 100}%`;
+      });
+    }
+  }
+}
+
+function child(parent, tag, className = "") {
+  const element = document.createElement(tag);
+  element.className = className;
+  parent.append(element);
+  return element;
+}
+
+const round = (value) => Number(value.toFixed(1));
+const seconds = (value) => `${Math.max(value, 0).toFixed(1)} s`;
