@@ -6,8 +6,9 @@ import importlib.resources
 import sys
 from pathlib import Path
 
-import server_keys
 from fastapi import FastAPI
+
+import server_keys
 
 installed = Path(server_keys.__file__).parent
 assert installed.is_relative_to(sys.prefix), f"{installed} is not in the environment {sys.prefix}"
