@@ -1,0 +1,22 @@
+"""Figures as people read them."""
+
+import math
+
+
+def format_seconds(seconds: float) -> str:
+    """Three significant digits, in the unit that leaves at least one before the point."""
+    for unit, factor in (("s", 1), ("ms", 1e3), ("µs", 1e6)):
+        if seconds * factor >= 0.9995:
+            return f"{_three_digits(seconds * factor)} {unit}"
+    return f"{_three_digits(seconds * 1e9)} ns"
+
+
+def format_ratio(ratio: float) -> str:
+    return f"{_three_digits(ratio)}×"
+
+
+def _three_digits(value: float) -> str:
+    if value <= 0:
+        return "0"
+    decimals = 2 - math.floor(math.log10(value))
+    return f"{round(value, decimals):.{max(decimals, 0)}f}"
