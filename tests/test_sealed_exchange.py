@@ -167,7 +167,7 @@ def test_a_response_without_content_stays_without(app: FastAPI, ring: KeyRing) -
 
 def test_the_app_gets_no_way_around_the_sealing(app: FastAPI, ring: KeyRing) -> None:
     client = Client(ring.current)
-    extensions = {"http.response.pathsend": {}, "http.response.trailers": {}}
+    extensions: dict[str, dict[str, str]] = {"http.response.pathsend": {}, "http.response.trailers": {}}
     response = sealed_call(app, ring, client, "/echo", client.seal(b"x"), extensions=extensions)
     assert json.loads(b"".join(client.open(response)))["extensions"] == ["http.response.trailers"]
 

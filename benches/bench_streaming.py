@@ -1,0 +1,135 @@
+"""What protection costs a uvicorn server that streams small events, as an LLM server does."""
+
+import http.client
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from benches.comparison import Comparison, Panel, Target
+from benches.measure import Measure
+from benches.measured import MEDIAN, P99, Estimate, Measured
+from benches.stream_app import EVENT, EVENTS
+from benches.units import format_seconds
+from server_keys._native import RequestSealer
+
+PLAIN: Final = "unprotected"
+PROTECTED: Final = "server_keys, protected"
+_FRAME_BYTES: Final = len(EVENT) + 20
+
+
+def _added_delay(measured: Measured) -> Estimate:
+    ours, theirs = measured.time(PROTECTED, P99), measured.time(PLAIN, P99)
+    return Estimate(ours.value - theirs.value, ours.low - theirs.high, ours.high - theirs.low)
+
+
+STREAMING: Final = Comparison(
+    title="Streaming from uvicorn",
+    description=(
+        f"A FastAPI app streams {EVENTS:,} events of {len(EVENT)} bytes to a client on the other core; time is that "
+        "of the whole stream, divided by the events."
+    ),
+    reference=PLAIN,
+    speedup_title="rate against unprotected",
+    targets=(
+        Target(
+            "Protected stream: at least 0.95 of the unprotected rate",
+            lambda measured: measured.speedup(PROTECTED, PLAIN),
+            at_least=0.95,
+        ),
+    ),
+    panel=Panel("Streaming from uvicorn", f"time for an event of {len(EVENT)} bytes", (PROTECTED, PLAIN)),
+)
+DELAY: Final = Comparison(
+    title="Delay of an event",
+    description="How long the app waits in `send` until the server has taken an event of the same streams.",
+    reference=PLAIN,
+    speedup_title="unprotected p99 against this",
+    quantiles={"median": MEDIAN, "p99": P99},
+    speedup_fraction=P99,
+    targets=(
+        Target(
+            "Delay that protection adds to an event: p99 at most 50 µs",
+            _added_delay,
+            at_most=50e-6,
+            format_value=format_seconds,
+        ),
+    ),
+)
+COMPARISONS: Final = (STREAMING, DELAY)
+
+
+class StreamServer:
+    """A server process of its own."""
+
+    def __init__(self, kind: str) -> None:
+        command = [sys.executable, "-m", "benches.stream_app", kind]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        self._connection = http.client.HTTPConnection("127.0.0.1", json.loads(self._process.stdout.readline()))
+
+    def stop(self) -> None:
+        self._connection.close()
+        self._process.communicate()
+
+    def fetch(self, path: str) -> bytes:
+        self._connection.request("GET", path)
+        return self._connection.getresponse().read()
+
+    def stream(self, *, sealed: bool) -> None:
+        """Read the whole stream, without opening it: what is measured is the server."""
+        body, headers, event_bytes = b"{}", {}, len(EVENT)
+        if sealed:
+            sealer = RequestSealer(self.fetch("/.well-known/hpke-keys")[3:35])
+            body, headers = sealer.seal(body), {"Ehbp-Encapsulated-Key": sealer.encapsulated_key.hex()}
+            event_bytes = _FRAME_BYTES
+        self._connection.request("POST", "/events", body, headers)
+        stream = self._connection.sock
+        assert stream is not None
+        head, _, received = _receive_until(stream, b"\r\n\r\n").partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200"), head
+        # Chunked transfer coding: a length in hex and two line ends for each event, and five bytes at the end.
+        missing = EVENTS * (event_bytes + len(f"{event_bytes:x}") + 4) + 5 - len(received)
+        # By hand: http.client takes longer to read an event than the server to send one.
+        while missing > 0:
+            missing -= len(stream.recv(65536)) or missing + 1
+        assert missing == 0, f"the stream ended {missing} bytes after its time"
+        # http.client believes that it has yet to read this answer.
+        self._connection.close()
+
+
+def _receive_until(stream: socket.socket, end: bytes) -> bytes:
+    received = b""
+    while end not in received:
+        piece = stream.recv(65536)
+        assert piece, f"the connection ended after {received!r}"
+        received += piece
+    return received
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, StreamServer]]:
+    servers = {PLAIN: StreamServer("plain"), PROTECTED: StreamServer("protected")}
+    yield servers
+    for server in servers.values():
+        server.stop()
+
+
+@pytest.mark.parametrize("contestant", [PLAIN, PROTECTED])
+def bench_streaming(measure: Measure, servers: dict[str, StreamServer], contestant: str) -> None:
+    server = servers[contestant]
+    measure(STREAMING, contestant, lambda: server.stream(sealed=contestant == PROTECTED), operations=EVENTS, rounds=3)
+
+
+@pytest.mark.parametrize("contestant", [PLAIN, PROTECTED])
+def bench_delay(measure: Measure, servers: dict[str, StreamServer], contestant: str) -> None:
+    def times_of_a_stream() -> list[float]:
+        servers[contestant].stream(sealed=contestant == PROTECTED)
+        times: list[float] = json.loads(servers[contestant].fetch("/times"))
+        return times
+
+    measure.samples(DELAY, contestant, times_of_a_stream)

@@ -1,0 +1,73 @@
+"""The server of bench_streaming.py: it prints its port, and ends when its standard input does."""
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+from starlette.types import Message, Send
+
+from server_keys import protect
+
+EVENTS = 20_000
+EVENT = b'data: {"token": " unforgettable"}\n\n'
+
+
+class TimedStreamingResponse(StreamingResponse):
+    """Notes how long `send` takes for each event: what stands between a token and the socket."""
+
+    times_s: tuple[float, ...] = ()
+
+    async def stream_response(self, send: Send) -> None:
+        times_s = []
+
+        async def timed_send(message: Message) -> None:
+            began = time.perf_counter()
+            await send(message)
+            times_s.append(time.perf_counter() - began)
+
+        await super().stream_response(timed_send)
+        TimedStreamingResponse.times_s = tuple(times_s)
+
+
+def build_app() -> FastAPI:
+    app = FastAPI()
+
+    async def events() -> AsyncIterator[bytes]:
+        for _ in range(EVENTS):
+            yield EVENT
+
+    @app.post("/events")
+    async def stream_events() -> TimedStreamingResponse:
+        return TimedStreamingResponse(events(), media_type="text/event-stream")
+
+    @app.get("/times")
+    async def last_times() -> tuple[float, ...]:
+        return TimedStreamingResponse.times_s
+
+    return app
+
+
+def main() -> None:
+    app = build_app()
+    if sys.argv[1] == "protected":
+        protect(app, 300)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+
+        def stop_with_input() -> None:
+            sys.stdin.read()
+            server.should_exit = True
+
+        threading.Thread(target=stop_with_input, daemon=True).start()
+        print(json.dumps(listener.getsockname()[1]), flush=True)
+        server.run([listener])
+
+
+if __name__ == "__main__":
+    main()
