@@ -1,4 +1,5 @@
 //! A request and its response, sealed and opened, in pieces of every size.
+#![allow(clippy::unwrap_used)] // a test fails by panicking
 
 use server_keys_core::{DEFAULT_MAX_FRAME_BYTES, Error, KeyPair, RequestOpener, RequestSealer};
 
