@@ -143,3 +143,39 @@ impl FrameReader {
         self.length_bytes_read == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_never_ends_takes_no_more_memory_than_it_announced() {
+        const ANNOUNCED: usize = 1_000_000;
+        let mut reader = FrameReader::new(ANNOUNCED);
+        reader.feed(&(ANNOUNCED as u32).to_be_bytes(), |_| Ok(1)).unwrap();
+        assert_eq!(reader.partial.capacity(), 0);
+        for arrived in 1..100 {
+            reader.feed(&[0; 10_000], |_| Ok(1)).unwrap();
+            assert_eq!(reader.partial.len(), arrived * 10_000);
+            assert!(reader.partial.capacity() <= ANNOUNCED.min(2 * reader.partial.len()));
+        }
+    }
+
+    #[test]
+    fn a_large_frame_leaves_no_memory_behind() {
+        let mut reader = FrameReader::new(1000);
+        let mut frames = Vec::new();
+        let body = [1000_u32.to_be_bytes().as_slice(), &[7; 1000], &1_u32.to_be_bytes(), &[8]].concat();
+        for piece in body.chunks(3) {
+            reader
+                .feed(piece, |frame| {
+                    frames.push(frame.to_vec());
+                    Ok(frame.len())
+                })
+                .unwrap();
+        }
+        assert_eq!(frames, [vec![7; 1000], vec![8]]);
+        assert!(reader.is_between_frames());
+        assert_eq!(reader.partial.capacity(), 0);
+    }
+}
