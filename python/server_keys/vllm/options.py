@@ -1,0 +1,89 @@
+"""The options that the entrypoint adds to those of `vllm serve`."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from server_keys.vllm.settings import (
+    DEFAULT_REFRESH_TIME_S,
+    OVERLAP_OPTION,
+    OVERLAP_VARIABLE,
+    REFRESH_TIME_OPTION,
+    REFRESH_TIME_VARIABLE,
+    Settings,
+    SettingsError,
+)
+
+PROGRAM = "server-keys-vllm"
+USAGE = f"{PROGRAM} [model] [{REFRESH_TIME_OPTION} SECONDS] [{OVERLAP_OPTION} SECONDS] [options of vllm serve]"
+
+_REFRESH_TIME_HELP = (
+    f"Seconds between refreshes of the server's ephemeral keys ({DEFAULT_REFRESH_TIME_S:g} by default; "
+    f"environment variable {REFRESH_TIME_VARIABLE})."
+)
+_OVERLAP_HELP = (
+    "Seconds for which a replaced key is still accepted, from 0 to the refresh time (which is the default; "
+    f"environment variable {OVERLAP_VARIABLE})."
+)
+
+
+def settings_at_a_glance(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Return the settings as far as they can be told before vLLM's own parser, which takes seconds to import, is there.
+
+    Args:
+        arguments: the command line without the program's name.
+        environment: the environment variables.
+
+    Raises:
+        SystemExit: with status 2 and a usage message, for a value that cannot be used.
+    """
+    options: dict[str, str] = {}
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        name = name.replace("_", "-")  # vLLM takes either
+        if name in (REFRESH_TIME_OPTION, OVERLAP_OPTION):
+            text = value if equals else next(words, None)
+            if text is None:
+                usage_error(f"{name} must be followed by a number of seconds, not by the end of the command line")
+            options[name] = text
+    return _read(environment, options)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options to vLLM's parser, for its help, its configuration file and its abbreviations."""
+    group = parser.add_argument_group(title="ServerKeys", description="Ephemeral keys of the server.")
+    # Suppressed, so that vLLM sees no argument that it does not know.
+    for option, text in ((REFRESH_TIME_OPTION, _REFRESH_TIME_HELP), (OVERLAP_OPTION, _OVERLAP_HELP)):
+        group.add_argument(option, default=argparse.SUPPRESS, metavar="SECONDS", help=text)
+
+
+def take_settings(args: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
+    """Return the settings that vLLM's parser found, and take them out of `args`.
+
+    Raises:
+        SystemExit: as for `settings_at_a_glance`.
+    """
+    found: dict[str, Any] = vars(args)
+    options = {
+        option: str(found.pop(option.removeprefix("--").replace("-", "_")))
+        for option in (REFRESH_TIME_OPTION, OVERLAP_OPTION)
+        if option.removeprefix("--").replace("-", "_") in found
+    }
+    return _read(environment, options)
+
+
+def usage_error(reason: object) -> NoReturn:
+    """Print the usage and the reason, and exit with status 2."""
+    argparse.ArgumentParser(prog=PROGRAM, usage=USAGE).error(str(reason))
+
+
+def _read(environment: Mapping[str, str], options: Mapping[str, str]) -> Settings:
+    try:
+        return Settings.read(
+            environment,
+            refresh_time_option=options.get(REFRESH_TIME_OPTION),
+            overlap_option=options.get(OVERLAP_OPTION),
+        )
+    except SettingsError as error:
+        usage_error(error)

@@ -1,0 +1,70 @@
+"""What the plugin for plain `vllm serve` does. vLLM gets here through `server_keys_vllm_plugin`."""
+
+import argparse
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from server_keys.vllm.build_app import is_wrapped, wrapped
+from server_keys.vllm.refusal import refusal, refuse_without_app
+from server_keys.vllm.serve_command import call_before_serving
+from server_keys.vllm.settings import OVERLAP_VARIABLE, REFRESH_TIME_VARIABLE, Settings, SettingsError
+
+# vLLM's server is `vllm serve`, `vllm launch`, or one of these modules run with `python -m`.
+_SERVING_COMMANDS = ("serve", "launch")
+_SERVING_FILES = ("api_server.py", "entry.py")
+
+
+def attach(app: FastAPI) -> None:
+    """Add to vLLM's app what the entrypoint would.
+
+    Raises:
+        SystemExit: no keys can be had. vLLM goes on without a plugin that raises anything else before this.
+    """
+    wrapped(lambda: app, _settings())()
+
+
+def check_start(plugin_name: str) -> None:
+    """End a server that was asked for keys and would have none, before it loads a model. vLLM calls this in every process.
+
+    Args:
+        plugin_name: what `VLLM_PLUGINS` has to list.
+
+    Raises:
+        SystemExit: it would have none.
+    """
+    if not _is_serving():
+        return
+    _settings()
+    if is_wrapped():
+        return
+    if importlib.util.find_spec("vllm.plugins.endpoint_plugins") is None:
+        raise refusal("this vLLM has no endpoint plugins, 0.26 is the first that has: start it with server-keys-vllm")
+    if "VLLM_PLUGINS" not in os.environ:
+        variable = REFRESH_TIME_VARIABLE if REFRESH_TIME_VARIABLE in os.environ else OVERLAP_VARIABLE
+        raise refusal(
+            f"{variable} is set, but vLLM loads no endpoint plugin that VLLM_PLUGINS does not list: "
+            f"set VLLM_PLUGINS={plugin_name}, or start with server-keys-vllm"
+        )
+    refuse_without_app(os.environ, grpc=False)
+    # Only the process of the command itself has that module; API server processes it starts need not look again.
+    if "vllm.entrypoints.cli.serve" in sys.modules:
+        call_before_serving(_refuse_grpc)
+
+
+def _refuse_grpc(args: argparse.Namespace) -> None:
+    refuse_without_app(os.environ, grpc=getattr(args, "grpc", False))
+
+
+def _is_serving() -> bool:
+    return sys.argv[1:2] in ([command] for command in _SERVING_COMMANDS) or Path(sys.argv[0]).name in _SERVING_FILES
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.read(os.environ)
+    except SettingsError as error:
+        raise refusal(error) from error

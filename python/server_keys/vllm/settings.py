@@ -1,0 +1,73 @@
+"""What an operator may set, read from texts: how often keys are replaced, and how long a replaced one is accepted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from server_keys.durations import overlap_seconds, positive_seconds
+
+REFRESH_TIME_OPTION = "--key-refresh-time-s"
+OVERLAP_OPTION = "--key-overlap-s"
+REFRESH_TIME_VARIABLE = "SERVER_KEYS_REFRESH_TIME_S"
+OVERLAP_VARIABLE = "SERVER_KEYS_OVERLAP_S"
+
+DEFAULT_REFRESH_TIME_S = 300.0
+
+
+class SettingsError(ValueError):
+    """A setting has a value that cannot be used; the message names the option or variable and the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How keys are to be refreshed, checked."""
+
+    refresh_time_s: float
+    overlap_s: float
+
+    @classmethod
+    def read(
+        cls, environment: Mapping[str, str], *, refresh_time_option: str | None = None, overlap_option: str | None = None
+    ) -> Self:
+        """Return what the options say, else the environment, else the defaults.
+
+        Args:
+            environment: the environment variables; a wrong value is refused also where an option overrides it.
+            refresh_time_option: the text that followed `--key-refresh-time-s`, if it was given.
+            overlap_option: the text that followed `--key-overlap-s`, if it was given.
+
+        Raises:
+            SettingsError: a text is not a number, or not finite, or out of range.
+        """
+        refresh_time_s = DEFAULT_REFRESH_TIME_S
+        for name, text in (
+            (REFRESH_TIME_VARIABLE, environment.get(REFRESH_TIME_VARIABLE)),
+            (REFRESH_TIME_OPTION, refresh_time_option),
+        ):
+            if text is not None:
+                refresh_time_s = _refresh_time(name, text)
+        overlap_s = refresh_time_s
+        for name, text in ((OVERLAP_VARIABLE, environment.get(OVERLAP_VARIABLE)), (OVERLAP_OPTION, overlap_option)):
+            if text is not None:
+                overlap_s = _overlap(name, text, refresh_time_s)
+        return cls(refresh_time_s, overlap_s)
+
+    def as_environment(self) -> dict[str, str]:
+        """Return the variables that `read` makes the same settings from: how child processes get them."""
+        return {REFRESH_TIME_VARIABLE: repr(self.refresh_time_s), OVERLAP_VARIABLE: repr(self.overlap_s)}
+
+
+def _refresh_time(name: str, text: str) -> float:
+    try:
+        return positive_seconds(name, float(text))
+    except ValueError:
+        raise SettingsError(f"{name} must be a finite number of seconds above zero, not {text!r}") from None
+
+
+def _overlap(name: str, text: str, refresh_time_s: float) -> float:
+    try:
+        return overlap_seconds(name, float(text), refresh_time_s)
+    except ValueError:
+        raise SettingsError(
+            f"{name} must be a number of seconds from 0 to the refresh time ({refresh_time_s:g}), not {text!r}"
+        ) from None
