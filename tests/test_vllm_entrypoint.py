@@ -74,34 +74,23 @@ def test_vllm_s_own_usage_errors_are_vllm_s(folder):
     assert "unrecognized arguments: --no-such-option" in result.stderr
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "-inf", "1e999", "soon", "", "--port"])
-@pytest.mark.parametrize("where", ["option", "option=", "environment"])
-def test_a_wrong_refresh_time_ends_the_start_within_a_second(folder, value, where):
-    if where == "environment":
-        arguments, environment, name = (), {"SERVER_KEYS_REFRESH_TIME_S": value}, "SERVER_KEYS_REFRESH_TIME_S"
-    else:
-        name = "--key-refresh-time-s"
-        arguments, environment = ([name, value] if where == "option" else [f"{name}={value}"]), {}
+@pytest.mark.parametrize(
+    ("arguments", "environment", "name", "value"),
+    [
+        (["--key-refresh-time-s", "nan"], {}, "--key-refresh-time-s", "nan"),
+        (["--key-refresh-time-s=-inf"], {"SERVER_KEYS_REFRESH_TIME_S": "60"}, "--key-refresh-time-s", "-inf"),
+        ([], {"SERVER_KEYS_REFRESH_TIME_S": "0"}, "SERVER_KEYS_REFRESH_TIME_S", "0"),
+    ],
+)
+def test_a_wrong_refresh_time_ends_the_start_within_a_second(folder, arguments, environment, name, value):
     # No vLLM at all: it is refused before one is looked for.
     started = time.monotonic()
     result = run(folder, "model", *arguments, **environment)
-    assert result.returncode == 2
     assert time.monotonic() - started < 1.0
+    assert result.returncode == 2
     usage, error = result.stderr.splitlines()
     assert usage.startswith("usage: server-keys-vllm ")
     assert error == f"server-keys-vllm: error: {name} must be a finite number of seconds above zero, not {value!r}"
-
-
-def test_an_overlap_beyond_the_refresh_time_is_refused(folder):
-    result = run(folder, "model", "--key-refresh-time-s", "60", "--key-overlap-s", "61")
-    assert result.returncode == 2
-    assert "--key-overlap-s must be a number of seconds from 0 to the refresh time (60), not '61'" in result.stderr
-
-
-def test_an_option_without_a_value_is_refused(folder):
-    result = run(folder, "model", "--key-overlap-s")
-    assert result.returncode == 2
-    assert "--key-overlap-s must be followed by a number of seconds" in result.stderr
 
 
 def refused(result):
@@ -129,16 +118,15 @@ def test_without_vllm(folder):
 )
 def test_servers_without_an_app_that_holds_keys_are_refused(folder, arguments, environment, reason):
     make_fake_vllm(folder, "0.32.0")
-    line = refused(run(folder, "model", *arguments, **environment))
-    assert reason in line
-    assert line.endswith("(vLLM 0.32.0)") or "--omni" in arguments or "VLLM_USE_RUST_FRONTEND" in environment or line
+    assert reason in refused(run(folder, "model", *arguments, **environment))
 
 
 def test_a_vllm_whose_build_app_is_elsewhere_is_refused(folder):
     make_fake_vllm(folder, "0.32.0")
-    for module in (APP, ENTRY, OLD):
+    for module in (APP, ENTRY):
         path = folder.joinpath(*module.split(".")).with_suffix(".py")
         path.write_text(path.read_text().replace("build_app", "assemble_app"))
+    write(folder, OLD, "from vllm.entrypoints.launchers.app import assemble_app")
     line = refused(run(folder, "model"))
     assert "UnsupportedVllmError: there is no build_app in vllm.entrypoints.launchers.app or " in line
     assert line.endswith("(vLLM 0.32.0)")

@@ -1,5 +1,6 @@
 """Why a server is not started: one line on stderr and a non-zero exit status, naming the vLLM that was met."""
 
+import importlib.util
 import sys
 from collections.abc import Mapping
 from importlib import metadata
@@ -21,7 +22,9 @@ def vllm_met() -> str:
                 version = metadata.version(distribution)
             except metadata.PackageNotFoundError:
                 continue
-    return "no vLLM is installed" if version is None else f"vLLM {version}"
+    if version is None:
+        return "no vLLM is installed" if importlib.util.find_spec("vllm") is None else "a vLLM of unknown version"
+    return f"vLLM {version}"
 
 
 def refuse_without_app(environment: Mapping[str, str], *, grpc: bool) -> None:

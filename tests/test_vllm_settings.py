@@ -1,0 +1,61 @@
+"""What the vLLM entrypoint and plugin can be told, without a vLLM."""
+
+import pytest
+
+from server_keys.vllm.options import settings_at_a_glance
+from server_keys.vllm.settings import Settings, SettingsError
+
+REFRESH_TIME = "SERVER_KEYS_REFRESH_TIME_S"
+OVERLAP = "SERVER_KEYS_OVERLAP_S"
+
+
+def test_defaults():
+    assert settings_at_a_glance(["model"], {}) == Settings(300.0, 300.0)
+
+
+def test_the_overlap_is_the_refresh_time_by_default():
+    assert settings_at_a_glance(["model", "--key-refresh-time-s", "60"], {}) == Settings(60.0, 60.0)
+
+
+def test_the_environment_and_the_options_that_override_it():
+    environment = {REFRESH_TIME: "60", OVERLAP: "30"}
+    assert settings_at_a_glance([], environment) == Settings(60.0, 30.0)
+    assert settings_at_a_glance(["--key-overlap-s=0"], environment) == Settings(60.0, 0.0)
+    assert settings_at_a_glance(["--key_refresh_time_s", "45.5"], environment) == Settings(45.5, 30.0)
+
+
+def test_the_environment_carries_settings_exactly():
+    settings = Settings.read({}, refresh_time_option="0.1", overlap_option="0.030000000000000002")
+    assert Settings.read(settings.as_environment()) == settings
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "-inf", "1e999", "soon", "", "--port", "3 s"])
+def test_a_refresh_time_that_is_not_finite_and_positive(value, capsys):
+    for arguments, environment, name in (
+        (["--key-refresh-time-s", value], {}, "--key-refresh-time-s"),
+        ([f"--key-refresh-time-s={value}"], {REFRESH_TIME: "60"}, "--key-refresh-time-s"),
+        ([], {REFRESH_TIME: value}, REFRESH_TIME),
+        # Also where an option overrides it: the plugin and other starts would meet it.
+        (["--key-refresh-time-s", "60"], {REFRESH_TIME: value}, REFRESH_TIME),
+    ):
+        with pytest.raises(SystemExit) as exit_info:
+            settings_at_a_glance(["model", *arguments], environment)
+        assert exit_info.value.code == 2
+        reason = f"error: {name} must be a finite number of seconds above zero, not {value!r}\n"
+        assert capsys.readouterr().err.endswith(reason)
+
+
+@pytest.mark.parametrize("value", ["61", "-1", "nan", "inf", "long", ""])
+def test_an_overlap_that_is_not_from_zero_to_the_refresh_time(value):
+    reason = rf"must be a number of seconds from 0 to the refresh time \(60\), not {value!r}$"
+    with pytest.raises(SettingsError, match=f"^--key-overlap-s {reason}"):
+        Settings.read({}, refresh_time_option="60", overlap_option=value)
+    with pytest.raises(SettingsError, match=f"^{OVERLAP} {reason}"):
+        Settings.read({OVERLAP: value}, refresh_time_option="60")
+
+
+@pytest.mark.parametrize("option", ["--key-refresh-time-s", "--key-overlap-s"])
+def test_an_option_at_the_end_of_the_command_line(option, capsys):
+    with pytest.raises(SystemExit):
+        settings_at_a_glance(["model", option], {})
+    assert f"{option} must be followed by a number of seconds" in capsys.readouterr().err
