@@ -1,7 +1,7 @@
 """Packages called `vllm` that are laid out like the real ones, as far as server-keys looks, and take no time to import.
 
-Their `vllm serve` spawns API server processes, as the real one does with `--api-server-count`, which build the app, run its
-lifespan and print what keys they saw as one line of JSON.
+Their `vllm serve` spawns API server processes, as the real one does with `--api-server-count`, which build the app, run
+its lifespan and print what keys they saw as one line of JSON.
 """
 
 from pathlib import Path
@@ -36,6 +36,16 @@ import asyncio, json, os
 def serve_one(args):
     app = build_app({arguments})
 
+    async def publishes_key():
+        messages = []
+
+        async def send(message):
+            messages.append(message)
+
+        path = "/.well-known/hpke-keys"
+        await app({{"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}}, None, send)
+        return messages[0]["status"] == 200
+
     async def live():
         async with app.router.lifespan_context(app):
             ring = getattr(app.state, "ephemeral_keys", None)
@@ -44,6 +54,7 @@ def serve_one(args):
                 "key_id": ring and ring.status.key_id,
                 "period_s": ring and ring.period_s,
                 "overlap_s": ring and ring.overlap_s,
+                "publishes_key": await publishes_key(),
                 "args": sorted(vars(args)),
             }}), flush=True)
 
@@ -89,6 +100,7 @@ class ServeSubcommand:
         parser = subparsers.add_parser("serve", usage="vllm serve")
         parser.add_argument("model_tag", nargs="?")
         parser.add_argument("--grpc", action="store_true")
+        parser.add_argument("--enable-log-requests", action="store_true")
         parser.add_argument("--api-server-count", type=int, default=2)
         return parser
 

@@ -38,6 +38,8 @@ def test_each_api_server_process_has_keys_of_its_own(folder, version):
     assert len(first["key_id"]) == 16
     assert first["key_id"] != second["key_id"]
     assert first["period_s"] == first["overlap_s"] == 300
+    assert first["publishes_key"]
+    assert second["publishes_key"]
 
 
 def test_the_console_script_is_the_same(folder):
@@ -49,14 +51,40 @@ def test_the_console_script_is_the_same(folder):
 
 def test_options_override_the_environment_and_reach_the_children(folder):
     make_fake_vllm(folder, "0.32.0")
-    result = run(folder, "model", "--key-refresh-time-s", "9.5", SERVER_KEYS_REFRESH_TIME_S="60", SERVER_KEYS_OVERLAP_S="4")
+    result = run(
+        folder, "model", "--key-refresh-time-s", "9.5", SERVER_KEYS_REFRESH_TIME_S="60", SERVER_KEYS_OVERLAP_S="4"
+    )
     assert {(child["period_s"], child["overlap_s"]) for child in children(result)} == {(9.5, 4.0)}
+
+
+def test_keys_alone(folder):
+    make_fake_vllm(folder, "0.32.0")
+    first, second = children(run(folder, "model", "--no-protect"))
+    assert first["key_id"]
+    assert not first["publishes_key"]
+    assert not second["publishes_key"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "warning"),
+    [
+        (["--enable-log-requests"], {}, "--enable-log-requests writes prompts to vLLM's log in plaintext"),
+        ([], {"VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "true"}, "VLLM_DEBUG_LOG_API_SERVER_RESPONSE writes responses"),
+        (["--enable-log-requests", "--no-protect"], {}, None),
+        ([], {}, None),
+    ],
+)
+def test_prompts_in_vllm_s_log_are_warned_of_once(folder, arguments, environment, warning):
+    make_fake_vllm(folder, "0.32.0")
+    result = run(folder, "model", *arguments, **environment)
+    assert len(children(result)) == 2
+    assert result.stderr.count(warning or " writes ") == (1 if warning else 0)
 
 
 def test_vllm_sees_no_argument_that_it_does_not_know(folder):
     make_fake_vllm(folder, "0.32.0")
     child = children(run(folder, "model", "--key-refresh-time-s", "9", "--api-server-count", "1"))[0]
-    assert child["args"] == ["api_server_count", "grpc", "model_tag"]
+    assert child["args"] == ["api_server_count", "enable_log_requests", "grpc", "model_tag"]
 
 
 def test_help_shows_the_options(folder):

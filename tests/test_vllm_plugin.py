@@ -68,7 +68,7 @@ def test_plugin_and_entrypoint_at_once_double_nothing(plugin, monkeypatch):
         plugin.attach_router(app)
         return app
 
-    app = wrapped(wrapped(build_app, Settings(60.0, 60.0)), Settings(90.0, 90.0))(None)
+    app = wrapped(wrapped(build_app, Settings(60.0, 60.0, protect=True)), Settings(90.0, 90.0, protect=True))(None)
     assert keys_while_it_lives(app)[1:] == (7.0, 7.0, 1)
 
 
@@ -77,7 +77,7 @@ def test_wrapping_keeps_the_name_and_the_docstring():
         """Build it."""
         return FastAPI()
 
-    build_app_with_keys = wrapped(build_app, Settings(60.0, 60.0))
+    build_app_with_keys = wrapped(build_app, Settings(60.0, 60.0, protect=True))
     assert build_app_with_keys.__name__ == "build_app"
     assert build_app_with_keys.__doc__ == "Build it."
 
@@ -96,7 +96,9 @@ def test_no_key_ends_the_process(plugin, monkeypatch):
             raise EntropyError("the pool\nis dry")
 
     monkeypatch.setattr(server_keys.vllm.build_app, "KeyPair", NoKeyPair)
-    with pytest.raises(SystemExit, match=r"^server-keys: no key pair can be made: EntropyError: the pool is dry \(.+\)$"):
+    with pytest.raises(
+        SystemExit, match=r"^server-keys: no key pair can be made: EntropyError: the pool is dry \(.+\)$"
+    ):
         plugin.attach_router(FastAPI())
 
 
@@ -154,7 +156,9 @@ class TestStart:
 
     def test_keys_set_but_the_plugin_not_listed(self, check, vllm, monkeypatch):
         monkeypatch.setenv(REFRESH_TIME, "60")
-        with pytest.raises(SystemExit, match=f"{REFRESH_TIME} is set, but .* set VLLM_PLUGINS=server_keys, or start with"):
+        with pytest.raises(
+            SystemExit, match=f"{REFRESH_TIME} is set, but .* set VLLM_PLUGINS=server_keys, or start with"
+        ):
             check()
 
     @pytest.mark.parametrize("argv", [["/usr/bin/vllm", "bench", "serve"], ["my_offline_inference.py"], ["-c"]])

@@ -10,23 +10,35 @@ OVERLAP = "SERVER_KEYS_OVERLAP_S"
 
 
 def test_defaults():
-    assert settings_at_a_glance(["model"], {}) == Settings(300.0, 300.0)
+    assert settings_at_a_glance(["model"], {}) == Settings(300.0, 300.0, protect=True)
 
 
 def test_the_overlap_is_the_refresh_time_by_default():
-    assert settings_at_a_glance(["model", "--key-refresh-time-s", "60"], {}) == Settings(60.0, 60.0)
+    assert settings_at_a_glance(["model", "--key-refresh-time-s", "60"], {}) == Settings(60.0, 60.0, protect=True)
 
 
 def test_the_environment_and_the_options_that_override_it():
     environment = {REFRESH_TIME: "60", OVERLAP: "30"}
-    assert settings_at_a_glance([], environment) == Settings(60.0, 30.0)
-    assert settings_at_a_glance(["--key-overlap-s=0"], environment) == Settings(60.0, 0.0)
-    assert settings_at_a_glance(["--key_refresh_time_s", "45.5"], environment) == Settings(45.5, 30.0)
+    assert settings_at_a_glance([], environment) == Settings(60.0, 30.0, protect=True)
+    assert settings_at_a_glance(["--key-overlap-s=0"], environment) == Settings(60.0, 0.0, protect=True)
+    assert settings_at_a_glance(["--key_refresh_time_s", "45.5"], environment) == Settings(45.5, 30.0, protect=True)
 
 
 def test_the_environment_carries_settings_exactly():
-    settings = Settings.read({}, refresh_time_option="0.1", overlap_option="0.030000000000000002")
+    settings = Settings.read({}, refresh_time_option="0.1", overlap_option="0.030000000000000002", no_protect=True)
     assert Settings.read(settings.as_environment()) == settings
+
+
+def test_protection_is_on_unless_it_is_switched_off():
+    assert settings_at_a_glance([], {"SERVER_KEYS_PROTECT": "1"}).protect
+    assert not settings_at_a_glance(["--no-protect"], {"SERVER_KEYS_PROTECT": "1"}).protect
+    assert not settings_at_a_glance([], {"SERVER_KEYS_PROTECT": "0"}).protect
+
+
+@pytest.mark.parametrize("value", ["", "no", "true", "2"])
+def test_a_switch_that_is_neither_on_nor_off(value):
+    with pytest.raises(SettingsError, match=rf"^SERVER_KEYS_PROTECT must be 1 \(on\) or 0 \(off\), not '{value}'$"):
+        Settings.read({"SERVER_KEYS_PROTECT": value}, no_protect=True)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "-inf", "1e999", "soon", "", "--port", "3 s"])

@@ -1,7 +1,7 @@
 """What vLLM's plugin loader imports: the endpoint plugin `server_keys`, and its check at the start.
 
-vLLM logs and goes on without a plugin that it cannot import, so without keys. This package stands outside `server_keys` and
-imports nothing that may be broken; where `server_keys` is, the server ends.
+vLLM logs and goes on without a plugin that it cannot import, so without keys. This package stands outside `server_keys`
+and imports nothing that may be broken; where `server_keys` is, the server ends.
 """
 
 import importlib
@@ -30,7 +30,9 @@ class EndpointPlugin:
 
 
 def check_start() -> None:
-    """End a server that was asked for keys and would have none. The general plugin `server_keys`: loaded in every process.
+    """End a server that was asked for keys and would have none.
+
+    The general plugin `server_keys`, which vLLM loads in every process.
 
     Raises:
         SystemExit: it would have none.

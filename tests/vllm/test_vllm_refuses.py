@@ -61,7 +61,8 @@ def test_a_wrong_setting_in_the_entrypoints_configuration_file(refused, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("option", "environment"), [("--key-refresh-time-s=inf", {}), ("--grpc", {}), ("-O0", {"VLLM_USE_RUST_FRONTEND": "1"})]
+    ("option", "environment"),
+    [("--key-refresh-time-s=inf", {}), ("--grpc", {}), ("-O0", {"VLLM_USE_RUST_FRONTEND": "1"})],
 )
 def test_the_entrypoint_within_a_second(refused, option, environment):
     started = time.monotonic()

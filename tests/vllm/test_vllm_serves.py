@@ -70,7 +70,16 @@ ALL_ERASED = {"closed": [True], "erased": [True, True], "tasks": 0}
 @pytest.fixture(scope="module")
 def entrypoint_server(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("entrypoint")
-    options = ["--key_refresh_time_s", "3", "--key-overlap-s", "3", "--api-server-count", "2", "--shutdown-timeout", "30"]
+    options = [
+        "--key_refresh_time_s",
+        "3",
+        "--key-overlap-s",
+        "3",
+        "--api-server-count",
+        "2",
+        "--shutdown-timeout",
+        "30",
+    ]
     with VllmServer(ENTRYPOINT, model, folder, *options) as server:
         yield server.wait_until_ready()
 

@@ -49,7 +49,9 @@ class VllmServer:
         fixed = ["--served-model-name", MODEL_NAME, "--dtype", "float32", "--max-model-len", "512", "--enforce-eager"]
         listening = ["--max-num-seqs", "8", "--host", "127.0.0.1", "--port", str(self.port)]
         self.command = [*command, str(model), *fixed, *listening, "--middleware", "key_probe.KeyProbe", *options]
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SERVER_KEYS_", "VLLM_"))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("SERVER_KEYS_", "VLLM_"))
+        }
         self.environment = {
             **inherited,
             **QUIET,

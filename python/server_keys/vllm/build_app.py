@@ -8,13 +8,13 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from server_keys import KeyPair, inject_key_lifespan
+from server_keys import KeyPair, inject_key_lifespan, inject_middleware
 from server_keys.middleware import BuildAppFunc
 from server_keys.vllm.refusal import refusal
 from server_keys.vllm.settings import Settings
 
-# Where `build_app` is defined, and the modules that call it to serve: they bind it by name. From vLLM 0.29 on, then up to
-# 0.28. The newer layout comes first: there, importing the older module only warns.
+# Where `build_app` is defined, and the modules that call it to serve: they bind it by name. From vLLM 0.29 on, then up
+# to 0.28. The newer layout comes first: there, importing the older module only warns.
 _LAYOUTS = (
     (
         "vllm.entrypoints.launchers.app",
@@ -35,7 +35,8 @@ def wrapped(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
 
     The new function ends the process where no key can be made.
     """
-    with_keys = inject_key_lifespan(build_app_func, settings.refresh_time_s, overlap_s=settings.overlap_s)
+    protected = inject_middleware(build_app_func) if settings.protect else build_app_func
+    with_keys = inject_key_lifespan(protected, settings.refresh_time_s, overlap_s=settings.overlap_s)
 
     @functools.wraps(with_keys)
     def build_app_or_exit(*args: Any, **kwargs: Any) -> FastAPI:

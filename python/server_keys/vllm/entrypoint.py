@@ -11,6 +11,7 @@ import sys
 
 from server_keys.vllm import options, serve_command
 from server_keys.vllm.build_app import wrap_build_app
+from server_keys.vllm.prompt_logging import warn_of_prompt_logging
 from server_keys.vllm.refusal import refusal, refuse_without_app
 from server_keys.vllm.settings import Settings
 
@@ -19,8 +20,8 @@ def main() -> None:
     """Run `vllm serve` with the arguments of the command line, and with keys.
 
     Raises:
-        SystemExit: with status 2 for settings that cannot be used, before vLLM is imported; with 1 and one line where the
-            server would have no keys.
+        SystemExit: with status 2 for settings that cannot be used, before vLLM is imported; with 1 and one line where
+            the server would have no keys.
     """
     arguments = sys.argv[1:]
     options.settings_at_a_glance(arguments, os.environ)
@@ -42,6 +43,8 @@ def _prepare(args: argparse.Namespace) -> None:
     settings = options.take_settings(args, os.environ)
     refuse_without_app(os.environ, grpc=getattr(args, "grpc", False))
     os.environ.update(settings.as_environment())
+    if settings.protect:
+        warn_of_prompt_logging(args, os.environ)
     _wrap_or_exit(settings)
 
 

@@ -6,8 +6,10 @@ from typing import Any, NoReturn
 
 from server_keys.vllm.settings import (
     DEFAULT_REFRESH_TIME_S,
+    NO_PROTECT_OPTION,
     OVERLAP_OPTION,
     OVERLAP_VARIABLE,
+    PROTECT_VARIABLE,
     REFRESH_TIME_OPTION,
     REFRESH_TIME_VARIABLE,
     Settings,
@@ -15,7 +17,10 @@ from server_keys.vllm.settings import (
 )
 
 PROGRAM = "server-keys-vllm"
-USAGE = f"{PROGRAM} [model] [{REFRESH_TIME_OPTION} SECONDS] [{OVERLAP_OPTION} SECONDS] [options of vllm serve]"
+USAGE = (
+    f"{PROGRAM} [model] [{REFRESH_TIME_OPTION} SECONDS] [{OVERLAP_OPTION} SECONDS] [{NO_PROTECT_OPTION}] "
+    "[options of vllm serve]"
+)
 
 _REFRESH_TIME_HELP = (
     f"Seconds between refreshes of the server's ephemeral keys ({DEFAULT_REFRESH_TIME_S:g} by default; "
@@ -24,6 +29,10 @@ _REFRESH_TIME_HELP = (
 _OVERLAP_HELP = (
     "Seconds for which a replaced key is still accepted, from 0 to the refresh time (which is the default; "
     f"environment variable {OVERLAP_VARIABLE})."
+)
+_NO_PROTECT_HELP = (
+    "Have keys, but do not open sealed requests nor seal their responses (EHBP), which is done by default "
+    f"(environment variable {PROTECT_VARIABLE}=0)."
 )
 
 
@@ -47,6 +56,8 @@ def settings_at_a_glance(arguments: Sequence[str], environment: Mapping[str, str
             if text is None:
                 usage_error(f"{name} must be followed by a number of seconds, not by the end of the command line")
             options[name] = text
+        elif name == NO_PROTECT_OPTION:
+            options[name] = ""
     return _read(environment, options)
 
 
@@ -56,6 +67,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     # Suppressed, so that vLLM sees no argument that it does not know.
     for option, text in ((REFRESH_TIME_OPTION, _REFRESH_TIME_HELP), (OVERLAP_OPTION, _OVERLAP_HELP)):
         group.add_argument(option, default=argparse.SUPPRESS, metavar="SECONDS", help=text)
+    group.add_argument(NO_PROTECT_OPTION, default=argparse.SUPPRESS, action="store_true", help=_NO_PROTECT_HELP)
 
 
 def take_settings(args: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
@@ -67,7 +79,7 @@ def take_settings(args: argparse.Namespace, environment: Mapping[str, str]) -> S
     found: dict[str, Any] = vars(args)
     options = {
         option: str(found.pop(option.removeprefix("--").replace("-", "_")))
-        for option in (REFRESH_TIME_OPTION, OVERLAP_OPTION)
+        for option in (REFRESH_TIME_OPTION, OVERLAP_OPTION, NO_PROTECT_OPTION)
         if option.removeprefix("--").replace("-", "_") in found
     }
     return _read(environment, options)
@@ -84,6 +96,7 @@ def _read(environment: Mapping[str, str], options: Mapping[str, str]) -> Setting
             environment,
             refresh_time_option=options.get(REFRESH_TIME_OPTION),
             overlap_option=options.get(OVERLAP_OPTION),
+            no_protect=NO_PROTECT_OPTION in options,
         )
     except SettingsError as error:
         usage_error(error)

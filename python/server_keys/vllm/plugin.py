@@ -1,6 +1,7 @@
 """What the plugin for plain `vllm serve` does. vLLM gets here through `server_keys_vllm_plugin`."""
 
 import argparse
+import functools
 import importlib.util
 import os
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from server_keys.vllm.build_app import is_wrapped, wrapped
+from server_keys.vllm.prompt_logging import warn_of_prompt_logging
 from server_keys.vllm.refusal import refusal, refuse_without_app
 from server_keys.vllm.serve_command import call_before_serving
 from server_keys.vllm.settings import OVERLAP_VARIABLE, REFRESH_TIME_VARIABLE, Settings, SettingsError
@@ -28,7 +30,9 @@ def attach(app: FastAPI) -> None:
 
 
 def check_start(plugin_name: str) -> None:
-    """End a server that was asked for keys and would have none, before it loads a model. vLLM calls this in every process.
+    """End a server that was asked for keys and would have none, before it loads a model.
+
+    vLLM calls this in every process.
 
     Args:
         plugin_name: what `VLLM_PLUGINS` has to list.
@@ -38,7 +42,7 @@ def check_start(plugin_name: str) -> None:
     """
     if not _is_serving():
         return
-    _settings()
+    settings = _settings()
     if is_wrapped():
         return
     if importlib.util.find_spec("vllm.plugins.endpoint_plugins") is None:
@@ -52,11 +56,13 @@ def check_start(plugin_name: str) -> None:
     refuse_without_app(os.environ, grpc=False)
     # Only the process of the command itself has that module; API server processes it starts need not look again.
     if "vllm.entrypoints.cli.serve" in sys.modules:
-        call_before_serving(_refuse_grpc)
+        call_before_serving(functools.partial(_look_at_arguments, settings))
 
 
-def _refuse_grpc(args: argparse.Namespace) -> None:
+def _look_at_arguments(settings: Settings, args: argparse.Namespace) -> None:
     refuse_without_app(os.environ, grpc=getattr(args, "grpc", False))
+    if settings.protect:
+        warn_of_prompt_logging(args, os.environ)
 
 
 def _is_serving() -> bool:

@@ -1,4 +1,4 @@
-"""What an operator may set, read from texts: how often keys are replaced, and how long a replaced one is accepted."""
+"""What an operator may set, read from texts: how long keys live, and whether bodies are sealed to them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ REFRESH_TIME_OPTION = "--key-refresh-time-s"
 OVERLAP_OPTION = "--key-overlap-s"
 REFRESH_TIME_VARIABLE = "SERVER_KEYS_REFRESH_TIME_S"
 OVERLAP_VARIABLE = "SERVER_KEYS_OVERLAP_S"
+NO_PROTECT_OPTION = "--no-protect"
+PROTECT_VARIABLE = "SERVER_KEYS_PROTECT"
 
 DEFAULT_REFRESH_TIME_S = 300.0
 
@@ -20,14 +22,21 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How keys are to be refreshed, checked."""
+    """How keys are to be refreshed and used, checked."""
 
     refresh_time_s: float
     overlap_s: float
+    protect: bool
+    """Whether sealed requests are opened and their responses sealed."""
 
     @classmethod
     def read(
-        cls, environment: Mapping[str, str], *, refresh_time_option: str | None = None, overlap_option: str | None = None
+        cls,
+        environment: Mapping[str, str],
+        *,
+        refresh_time_option: str | None = None,
+        overlap_option: str | None = None,
+        no_protect: bool = False,
     ) -> Self:
         """Return what the options say, else the environment, else the defaults.
 
@@ -35,9 +44,10 @@ class Settings:
             environment: the environment variables; a wrong value is refused also where an option overrides it.
             refresh_time_option: the text that followed `--key-refresh-time-s`, if it was given.
             overlap_option: the text that followed `--key-overlap-s`, if it was given.
+            no_protect: whether `--no-protect` was given.
 
         Raises:
-            SettingsError: a text is not a number, or not finite, or out of range.
+            SettingsError: a text is not what it should be, or a number is not finite or out of range.
         """
         refresh_time_s = DEFAULT_REFRESH_TIME_S
         for name, text in (
@@ -50,11 +60,16 @@ class Settings:
         for name, text in ((OVERLAP_VARIABLE, environment.get(OVERLAP_VARIABLE)), (OVERLAP_OPTION, overlap_option)):
             if text is not None:
                 overlap_s = _overlap(name, text, refresh_time_s)
-        return cls(refresh_time_s, overlap_s)
+        protect = _switch(PROTECT_VARIABLE, environment.get(PROTECT_VARIABLE, "1"))
+        return cls(refresh_time_s, overlap_s, protect and not no_protect)
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables that `read` makes the same settings from: how child processes get them."""
-        return {REFRESH_TIME_VARIABLE: repr(self.refresh_time_s), OVERLAP_VARIABLE: repr(self.overlap_s)}
+        return {
+            REFRESH_TIME_VARIABLE: repr(self.refresh_time_s),
+            OVERLAP_VARIABLE: repr(self.overlap_s),
+            PROTECT_VARIABLE: "1" if self.protect else "0",
+        }
 
 
 def _refresh_time(name: str, text: str) -> float:
@@ -71,3 +86,9 @@ def _overlap(name: str, text: str, refresh_time_s: float) -> float:
         raise SettingsError(
             f"{name} must be a number of seconds from 0 to the refresh time ({refresh_time_s:g}), not {text!r}"
         ) from None
+
+
+def _switch(name: str, text: str) -> bool:
+    if text not in ("0", "1"):
+        raise SettingsError(f"{name} must be 1 (on) or 0 (off), not {text!r}")
+    return text == "1"
