@@ -81,7 +81,7 @@ dist/.built: $(VENV)/.tools $(SOURCES)
 $(VENV)/.installed: dist/.built
 	$(call say,"Installing the wheel")
 	$(BIN)/python $(PIP) --force-reinstall --no-deps dist/*.whl
-	$(BIN)/python $(PIP) "$$(echo dist/*.whl)[demo]"
+	$(BIN)/python $(PIP) "$$(echo dist/*.whl)[client,demo]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed pyproject.toml
@@ -111,5 +111,5 @@ $(VENV)/.bench: $(VENV)/.test
 $(VENV)-oldest/.test: dist/.built $(VENV)-oldest/.tools pyproject.toml
 	$(call say,"Installing the wheel beside FastAPI 0.133")
 	$(VENV)-oldest/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
-	$(VENV)-oldest/bin/python $(PIP) "$$(echo dist/*.whl)[demo]" 'fastapi==0.133.*' --group test
+	$(VENV)-oldest/bin/python $(PIP) "$$(echo dist/*.whl)[client,demo]" 'fastapi==0.133.*' --group test
 	@touch $@

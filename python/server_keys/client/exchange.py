@@ -1,0 +1,168 @@
+"""One request through a sealing transport, without any input or output: what to do next, step by step.
+
+Both drivers, the sync and the async one, carry out the steps of the same generator.
+"""
+
+import json
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from server_keys._native import FrameTooLargeError, RequestSealer, ResponseOpener
+from server_keys.client.errors import KeyConfigurationError, KeyRejectedError, UnsealedResponseError
+from server_keys.client.key_cache import KeyCache, key_in_response, lifetime_s
+from server_keys.ehbp import (
+    ENCAPSULATED_KEY_HEADER,
+    KEY_CONFIG_MEDIA_TYPE,
+    KEY_CONFIG_PATH,
+    KEY_MISMATCH_PROBLEM,
+    RESPONSE_NONCE_HEADER,
+    bytes_of_header,
+)
+
+# One frame is sealed and opened at a time: a server never holds more of a long body than this.
+_FRAME_PLAINTEXT_BYTES = 64 * 1024
+# Of a response that is not sealed: a key configuration or a problem. A hostile one is not read to its end.
+_MOST_UNSEALED_BYTES = 64 * 1024
+_KEY_REQUEST_EXTENSIONS = ("timeout", "sni_hostname")
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a request; the result is the response, its body not read."""
+
+    request: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read a response's body and close the response; the result is the body, None if it is longer than `most_bytes`."""
+
+    response: Any
+    most_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close a response."""
+
+    response: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Ask the user's `verify_key`; the result is what it returned."""
+
+    public_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedResponse:
+    """The outcome: a response, and what opens its body; `opener` is None for one that passes through as it is."""
+
+    response: Any
+    opener: ResponseOpener | None
+
+
+Steps = Generator[Send | Read | Close | Verify, Any, OpenedResponse]
+
+
+def exchange(http: Any, cache: KeyCache, request: Any, body: bytes, max_frame_bytes: int) -> Steps:
+    """Yield the steps that take `request` to its response, sealed; return the outcome.
+
+    Args:
+        http: the library, httpx or httpx2.
+        cache: the servers' keys.
+        request: the library's request, its body read.
+        body: that body.
+        max_frame_bytes: the longest frame of the response that is taken.
+
+    Raises:
+        KeyConfigurationError: the server publishes no key that can be used.
+        KeyRejectedError: the user refused its key.
+        UnsealedResponseError: a success is not sealed.
+    """
+    if not body:
+        return OpenedResponse((yield Send(request)), None)
+    origin = f"{request.url.scheme}://{request.url.netloc.decode('ascii')}"
+    for is_retry in (False, True):
+        public_key = cache.get(origin)
+        if public_key is None:
+            public_key = yield from _fetch_key(http, cache, request, origin)
+        sealer = RequestSealer(public_key)
+        response = yield Send(_sealed_request(http, request, sealer, body))
+        if RESPONSE_NONCE_HEADER in response.headers:
+            return OpenedResponse(response, (yield from _opener(sealer, response, max_frame_bytes)))
+        if response.is_success:
+            yield Close(response)
+            raise UnsealedResponseError(
+                f"{request.method} {request.url} was sealed, but answered with status {response.status_code} and no "
+                f"{RESPONSE_NONCE_HEADER}: the server does not protect this path, or somebody else has answered"
+            )
+        if response.status_code != 422:
+            break
+        body_read = yield Read(response, _MOST_UNSEALED_BYTES)
+        response = _with_body(http, response, body_read or b"")
+        if is_retry or _problem_type(http, response) != KEY_MISMATCH_PROBLEM:
+            break
+        cache.discard(origin, public_key)
+    return OpenedResponse(response, None)
+
+
+def _fetch_key(http: Any, cache: KeyCache, request: Any, origin: str) -> Generator[Any, Any, bytes]:
+    url = request.url.copy_with(raw_path=KEY_CONFIG_PATH.encode(), fragment=None)
+    # None of the caller's headers: its credentials and cookies are not for this.
+    extensions = {name: request.extensions[name] for name in _KEY_REQUEST_EXTENSIONS if name in request.extensions}
+    headers = {"Accept": KEY_CONFIG_MEDIA_TYPE}
+    ticket = cache.draw_ticket()
+    response = yield Send(http.Request("GET", url, headers=headers, extensions=extensions))
+    config = yield Read(response, _MOST_UNSEALED_BYTES)
+    if config is None:
+        raise KeyConfigurationError(f"{url} answered with more than {_MOST_UNSEALED_BYTES} bytes instead of a key")
+    public_key = key_in_response(str(url), response.status_code, response.headers.get("Content-Type"), config)
+    if (yield Verify(public_key)) is False:
+        raise KeyRejectedError(f"verify_key refused the key {public_key.hex()} that {url} published")
+    may_be_kept_s = lifetime_s(response.headers.get("Cache-Control"), response.headers.get("Age"))
+    cache.put(origin, public_key, may_be_kept_s, ticket)
+    return public_key
+
+
+def _sealed_request(http: Any, request: Any, sealer: RequestSealer, body: bytes) -> Any:
+    headers = http.Headers(request.headers)
+    for name in ("Content-Length", "Transfer-Encoding"):
+        headers.pop(name, None)
+    headers[ENCAPSULATED_KEY_HEADER] = sealer.encapsulated_key.hex()
+    view = memoryview(body)
+    frames = (
+        sealer.seal(bytes(view[start : start + _FRAME_PLAINTEXT_BYTES]))
+        for start in range(0, len(body), _FRAME_PLAINTEXT_BYTES)
+    )
+    return http.Request(
+        request.method, request.url, headers=headers, content=b"".join(frames), extensions=request.extensions
+    )
+
+
+def _opener(sealer: RequestSealer, response: Any, max_frame_bytes: int) -> Generator[Any, Any, ResponseOpener]:
+    try:
+        (nonce,) = response.headers.get_list(RESPONSE_NONCE_HEADER)
+        return sealer.response_opener(bytes_of_header(nonce), max_frame_bytes=max_frame_bytes)
+    except (ValueError, FrameTooLargeError) as error:
+        yield Close(response)
+        raise UnsealedResponseError(f"the header {RESPONSE_NONCE_HEADER} cannot be used: {error}") from None
+
+
+def _with_body(http: Any, response: Any, body: bytes) -> Any:
+    """Return `response` with its body, as it was transferred, to be read again."""
+    return http.Response(
+        response.status_code, headers=response.headers, stream=http.ByteStream(body), extensions=response.extensions
+    )
+
+
+def _problem_type(http: Any, response: Any) -> object:
+    """Return the type of the problem (RFC 9457) that the body is, whatever media type proxies gave it, else None."""
+    content_encoding = {"Content-Encoding": response.headers.get("Content-Encoding", "identity")}
+    try:
+        problem = json.loads(http.Response(422, headers=content_encoding, content=b"".join(response.stream)).content)
+    except (ValueError, http.DecodingError):
+        return None
+    return problem.get("type") if isinstance(problem, dict) else None

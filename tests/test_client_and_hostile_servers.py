@@ -1,0 +1,266 @@
+"""The sealing transports against servers and proxies that misbehave, each scripted message by message."""
+
+import gzip
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from server_keys import KeyPair
+from server_keys._native import FrameTooLargeError, MalformedMessageError, RequestOpener
+from server_keys.client import KeyConfigurationError, KeyRejectedError, UnsealedResponseError
+from server_keys.ehbp import key_config
+from tests.client_flavours import FLAVOURS, Flavour
+
+URL = "https://model.example/v1/chat"
+MISMATCH = json.dumps({"type": "urn:ietf:params:ehbp:error:key-config", "title": "stale"}).encode()
+
+pytestmark = pytest.mark.parametrize("flavour", FLAVOURS, ids=str)
+
+
+class Server:
+    """Answers as told, through an inner transport."""
+
+    def __init__(self, flavour: Flavour) -> None:
+        self.flavour = flavour
+        self.key_pair = KeyPair.generate()
+        self.requests: list[Any] = []
+        self.closed: list[str] = []
+        self.key_headers = {"Content-Type": "application/ohttp-keys", "Cache-Control": "max-age=60"}
+        self.mismatch_headers = {"Content-Type": "application/problem+json"}
+        self.mismatch_body = MISMATCH
+        self.answer: Callable[[RequestOpener], Any] = self.sealed
+
+    @property
+    def key_requests(self) -> list[Any]:
+        return [request for request in self.requests if request.method == "GET"]
+
+    def handle(self, request: Any) -> Any:
+        self.requests.append(request)
+        if request.url.path == "/.well-known/hpke-keys":
+            return self.response(200, [key_config(self.key_pair.public_key)], self.key_headers)
+        opener = RequestOpener(bytes.fromhex(request.headers["Ehbp-Encapsulated-Key"]), [self.key_pair])
+        try:
+            opener.feed(request.content)
+        except ValueError:
+            return self.mismatch()
+        return self.answer(opener)
+
+    def response(self, status: int, pieces: list[bytes], headers: Any) -> Any:
+        stream = self.flavour.stream(iter(pieces), self.closed)
+        return self.flavour.http.Response(status, headers=headers, stream=stream)
+
+    def mismatch(self) -> Any:
+        return self.response(422, [self.mismatch_body], self.mismatch_headers)
+
+    def sealed(self, opener: RequestOpener, change: Callable[[bytes], bytes] = bytes) -> Any:
+        sealer = opener.response_sealer()
+        pieces = [sealer.seal(b"sealed "), change(sealer.seal(b"answer"))]
+        return self.response(200, pieces, {"Ehbp-Response-Nonce": sealer.response_nonce.hex()})
+
+    @property
+    def inner(self) -> Any:
+        return self.flavour.scripted(self.handle)
+
+
+@pytest.fixture
+def server(flavour: Flavour) -> Iterator[Server]:
+    """A server; whatever a test does, each response must be closed at its end."""
+    server = Server(flavour)
+    yield server
+    assert len(server.closed) == len(server.requests)
+
+
+def test_a_key_is_kept_for_its_max_age(flavour: Flavour, server: Server) -> None:
+    times = [0.0]
+    server.key_headers["Age"] = "10"
+    with flavour.client(server.inner, clock=lambda: times[-1]) as client:
+        for time, fetches in ((0.0, 1), (49.9, 1), (50.1, 2), (99.0, 2)):
+            times.append(time)
+            assert client.post(URL, "x").content == b"sealed answer"
+            assert len(server.key_requests) == fetches
+
+
+@pytest.mark.parametrize(("cache_control", "fetches"), [("no-store", 3), ("max-age=0", 3), (None, 1), ("private", 1)])
+def test_a_key_without_max_age_is_kept_until_it_is_refused(
+    flavour: Flavour, server: Server, cache_control: str | None, fetches: int
+) -> None:
+    del server.key_headers["Cache-Control"]
+    if cache_control:
+        server.key_headers["Cache-Control"] = cache_control
+    with flavour.client(server.inner) as client:
+        for _ in range(3):
+            client.post(URL, "x")
+    assert len(server.key_requests) == fetches
+
+
+def test_the_key_is_asked_for_without_the_callers_credentials(flavour: Flavour, server: Server) -> None:
+    with flavour.client(server.inner) as client:
+        client.post(f"{URL}?user=me", "x", headers={"Authorization": "Bearer secret", "Cookie": "session=secret"})
+    (request,) = server.key_requests
+    assert str(request.url) == "https://model.example/.well-known/hpke-keys"
+    assert "secret" not in str(request.headers.raw)
+    sealed = server.requests[-1]
+    assert sealed.headers["Authorization"] == "Bearer secret"
+    assert sealed.url.query == b"user=me"
+    assert int(sealed.headers["Content-Length"]) == len(sealed.content) == 1 + 20
+
+
+@pytest.mark.parametrize("media_type", ["application/problem+json", "application/json", "text/html"])
+def test_a_refused_key_is_fetched_anew_and_the_request_sent_again_once(
+    flavour: Flavour, server: Server, media_type: str
+) -> None:
+    server.mismatch_headers = {"Content-Type": media_type}
+    with flavour.client(server.inner) as client:
+        client.post(URL, "x")
+        server.key_pair = KeyPair.generate()
+        assert client.post(URL, "x").content == b"sealed answer"
+        assert len(server.key_requests) == 2
+
+
+def test_a_compressed_refusal_is_understood(flavour: Flavour, server: Server) -> None:
+    server.mismatch_headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    server.mismatch_body = gzip.compress(MISMATCH)
+    with flavour.client(server.inner) as client:
+        client.post(URL, "x")
+        server.key_pair = KeyPair.generate()
+        assert client.post(URL, "x").content == b"sealed answer"
+
+
+def test_a_server_that_refuses_every_key_is_asked_twice(flavour: Flavour, server: Server) -> None:
+    server.answer = lambda _: server.mismatch()
+    with flavour.client(server.inner) as client:
+        response = client.post(URL, "x")
+    assert (response.status_code, response.json()["title"]) == (422, "stale")
+    assert [request.method for request in server.requests] == ["GET", "POST", "GET", "POST"]
+
+
+@pytest.mark.parametrize("body", [b'{"detail": "bad input"}', b"[]", b"not JSON", b"x" * 100_000])
+def test_another_422_passes_through(flavour: Flavour, server: Server, body: bytes) -> None:
+    server.answer = lambda _: server.response(422, [body], {})
+    with flavour.client(server.inner) as client:
+        response = client.post(URL, "x")
+    assert response.status_code == 422
+    assert response.content == (body if len(body) < 65536 else b"")
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("status", [302, 401, 429, 500, 503])
+def test_an_error_that_nobody_sealed_passes_through(flavour: Flavour, server: Server, status: int) -> None:
+    server.answer = lambda _: server.response(status, [b"from a proxy"], {})
+    with flavour.client(server.inner) as client:
+        response = client.post(URL, "x")
+    assert (response.status_code, response.content) == (status, b"from a proxy")
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+def test_a_success_that_nobody_sealed_is_refused(flavour: Flavour, server: Server, status: int) -> None:
+    server.answer = lambda _: server.response(status, [b"from somebody else"], {})
+    with flavour.client(server.inner) as client, pytest.raises(UnsealedResponseError, match=rf"{URL}.*status {status}"):
+        client.post(URL, "x")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[("Ehbp-Response-Nonce", "ab" * 32)] * 2, [("Ehbp-Response-Nonce", "ab")], [("Ehbp-Response-Nonce", "")]],
+)
+def test_a_nonce_that_cannot_be_used_is_refused(flavour: Flavour, server: Server, headers: Any) -> None:
+    server.answer = lambda _: server.response(500, [b""], headers)
+    with flavour.client(server.inner) as client, pytest.raises(UnsealedResponseError, match="Ehbp-Response-Nonce"):
+        client.post(URL, "x")
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        pytest.param(lambda frame: frame[:-1], MalformedMessageError, id="cut inside a frame"),
+        pytest.param(lambda frame: frame[:-1] + bytes([frame[-1] ^ 1]), MalformedMessageError, id="a changed bit"),
+        pytest.param(lambda _: (2000).to_bytes(4, "big"), FrameTooLargeError, id="a frame above the limit"),
+    ],
+)
+def test_a_response_with_a_bad_end_raises_when_it_is_reached(
+    flavour: Flavour, server: Server, change: Callable[[bytes], bytes], error: type[Exception]
+) -> None:
+    server.answer = lambda opener: server.sealed(opener, change)
+    with flavour.client(server.inner, max_frame_bytes=1000) as client:
+        pieces = client.pieces(URL, "x")
+        assert next(pieces) == b"sealed "
+        with pytest.raises(error):
+            next(pieces)
+
+
+def test_a_reader_that_leaves_early_closes_the_response(flavour: Flavour, server: Server) -> None:
+    with flavour.client(server.inner) as client:
+        pieces = client.pieces(URL, "x")
+        next(pieces)
+        pieces.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "reason"),
+    [
+        (404, {}, b"", "status 404"),
+        (301, {"Location": "https://elsewhere.example"}, b"", "status 301"),
+        (200, {"Content-Type": "text/html"}, b"<html>", "'text/html' instead of 'application/ohttp-keys'"),
+        (200, {"Content-Type": "application/ohttp-keys"}, b"short", "5 bytes"),
+        (200, {"Content-Type": "application/ohttp-keys"}, bytes(41), "not a key configuration of X25519"),
+        (200, {"Content-Type": "application/ohttp-keys"}, bytes(100_000), "more than 65536 bytes"),
+    ],
+)
+def test_a_key_that_cannot_be_had_is_an_error_that_names_its_url(
+    flavour: Flavour, status: int, headers: Any, body: bytes, reason: str
+) -> None:
+    def handle(request: Any) -> Any:
+        assert request.method == "GET", "something was sealed"
+        return flavour.http.Response(status, headers=headers, content=body)
+
+    with (
+        flavour.client(flavour.scripted(handle)) as client,
+        pytest.raises(KeyConfigurationError, match=rf"https://model\.example/\.well-known/hpke-keys.*{reason}"),
+    ):
+        client.post(URL, "x")
+
+
+def test_a_key_that_the_user_refuses_is_never_used(flavour: Flavour, server: Server) -> None:
+    pinned = server.key_pair.public_key
+
+    def verify_key(public_key: bytes) -> bool:
+        return public_key == pinned
+
+    with flavour.client(server.inner, verify_key=verify_key) as client:
+        assert client.post(URL, "x").content == b"sealed answer"
+        server.key_pair = KeyPair.generate()
+        with pytest.raises(KeyRejectedError, match=server.key_pair.public_key.hex()):
+            client.post(URL, "x")
+    assert [request.method for request in server.requests] == ["GET", "POST", "POST", "GET"]
+
+
+def test_what_the_user_raises_reaches_the_caller(flavour: Flavour, server: Server) -> None:
+    class NotAttestedError(Exception):
+        pass
+
+    def verify_key(public_key: bytes) -> None:
+        raise NotAttestedError
+
+    async def verify_key_later(public_key: bytes) -> None:
+        raise NotAttestedError
+
+    for verify in (verify_key, verify_key_later) if flavour.is_async else (verify_key,):
+        with flavour.client(server.inner, verify_key=verify) as client, pytest.raises(NotAttestedError):
+            client.post(URL, "x")
+
+
+def test_each_origin_has_a_key_of_its_own(flavour: Flavour, server: Server) -> None:
+    with flavour.client(server.inner) as client:
+        for url in (URL, "https://model.example:8443/v1", "http://model.example/v1", URL):
+            client.post(url, "x")
+    assert len(server.key_requests) == 3
+
+
+def test_nothing_of_it_is_logged(flavour: Flavour, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with flavour.client(server.inner) as client:
+        client.post(URL, "a secret prompt")
+    assert "secret" not in caplog.text
