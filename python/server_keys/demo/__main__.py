@@ -19,6 +19,8 @@ try:
 except ImportError:
     sys.exit('The demo is served by uvicorn, which is not installed: pip install "server-keys[demo]"')
 
+# Slow enough to see each word's frame arrive.
+_WORD_DELAY_S = 0.07
 # Open streams are cut off this long after Ctrl-C.
 _SHUTDOWN_S = 2
 
@@ -47,7 +49,7 @@ def main() -> None:
 async def _serve(listener: socket.socket, host: str, refresh_time_s: float, overlap_s: float) -> None:
     live = is_live(sys.stdout)
     history = KeyHistory() if live else KeyHistory(on_event=PlainView(sys.stdout, overlap_s).tell)
-    app = create_app(refresh_time_s, overlap_s, history=history)
+    app = create_app(refresh_time_s, overlap_s, word_delay_s=_WORD_DELAY_S, history=history)
     # Requests are counted in the table; what goes wrong is logged.
     server = uvicorn.Server(
         uvicorn.Config(app, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_S)
