@@ -4,6 +4,7 @@ import { child } from "./dom.js";
 
 // The window, in refresh times: what is over, to the left of "now".
 const PAST_PERIODS = 3.5;
+const ROWS = 5;
 const STILL_FRAME_MS = 500;
 
 export class Timeline {
@@ -38,6 +39,7 @@ export class Timeline {
       const lane = this.#lanes.get(life.number) ?? this.#addLane(life, row);
       lane.life = life;
       lane.element.style.transform = `translateY(${row * 100}%)`;
+      lane.element.style.opacity = row < ROWS ? "1" : "0";
     });
     for (const [number, lane] of this.#lanes) {
       if (known.has(number)) continue;
@@ -74,8 +76,7 @@ export class Timeline {
     const track = child(element, "span", "lane-track");
     const segments = ["current", "overlap", "current ahead", "overlap ahead"].map((kind) => child(track, "span", `segment ${kind}`));
     element.getBoundingClientRect(); // so that the transition starts from here
-    element.style.opacity = "1";
-    const lane = { element, state, segments, life, marks: [] };
+    const lane = { element, state, segments, life, marks: [], phase: null };
     this.#lanes.set(life.number, lane);
     return lane;
   }
@@ -99,7 +100,8 @@ export class Timeline {
     if (this.#lives === null) return;
     const { period, overlap, past, whole } = this.#window();
     const sinceRead = (performance.now() - this.#readAt) / 1000;
-    for (const { element, state, segments, life, marks } of this.#lanes.values()) {
+    for (const lane of this.#lanes.values()) {
+      const { element, state, segments, life, marks } = lane;
       // Seconds relative to now, on the axis.
       const made = -life.made_s_ago - sinceRead;
       const replaced = life.replaced_s_ago === null ? null : -life.replaced_s_ago - sinceRead;
@@ -107,7 +109,9 @@ export class Timeline {
       const replacedOrDue = replaced ?? Math.max(made + period, 0);
       const erasedOrDue = erased ?? Math.max(replacedOrDue + overlap, 0);
       const phase = erased !== null ? "erased" : replaced !== null ? "overlap" : "current";
-      element.className = `lane ${phase}`;
+      // Only an end that is seen to come is shown as one.
+      if (phase !== lane.phase) element.className = `lane ${phase}${lane.phase && phase === "erased" ? " wiped" : ""}`;
+      lane.phase = phase;
       state.textContent = {
         current: `replaced in ${seconds(replacedOrDue)}`,
         overlap: `erased in ${seconds(erasedOrDue)}`,
