@@ -119,6 +119,7 @@ def test_the_terminal_shows_keys_coming_and_going_and_what_is_left_at_the_end() 
         (["--refresh-time-s", "0"], "--refresh-time-s must be a finite number of seconds above zero, not 0.0"),
         (["--refresh-time-s", "nan"], "not nan"),
         (["--overlap-s", "9"], "--overlap-s must be from 0 to the refresh time (8) in seconds, not 9.0"),
+        (["--word-delay-s", "-1"], "--word-delay-s must be a finite number of seconds above zero, not -1.0"),
         (["--port", "65536"], "a port is a number from 0 to 65535, not '65536'"),
         (["--port", "x"], "a port is a number from 0 to 65535, not 'x'"),
     ],
@@ -141,7 +142,7 @@ def test_a_busy_port_is_a_clear_error() -> None:
 
 def test_help_names_every_option() -> None:
     shown = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
-    for option in ("--host", "--port", "--refresh-time-s", "--overlap-s"):
+    for option in ("--host", "--port", "--refresh-time-s", "--overlap-s", "--word-delay-s"):
         assert option in shown
 
 

@@ -26,7 +26,7 @@ ANSWERS = [b"one", b"two", b"three"]
 INPUTS = {
     "vector": VECTOR,
     "response": {
-        "secret": bytes(range(0x00, 0x20)).hex(),
+        "secret": bytes(range(0x20)).hex(),
         "enc": bytes(range(0x20, 0x40)).hex(),
         "nonce": bytes(range(0x40, 0x60)).hex(),
         "ciphertexts": [
@@ -69,8 +69,12 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
                 (folder / script.name).write_text(script.read_text())
         inputs = json.dumps({"base": folder.as_uri(), **INPUTS})
         run = folder / "run.mjs"
-        run.write_text(f"const run = {RUN.split(chr(10), 1)[1].rstrip()};\nconsole.log(JSON.stringify(await run({inputs})));")
-        ran = subprocess.run(["node", "--no-warnings", str(run)], capture_output=True, text=True, timeout=60, check=False)
+        run.write_text(
+            f"const run = {RUN.split(chr(10), 1)[1].rstrip()};\nconsole.log(JSON.stringify(await run({inputs})));"
+        )
+        ran = subprocess.run(
+            ["node", "--no-warnings", str(run)], capture_output=True, text=True, timeout=60, check=False
+        )
         assert ran.returncode == 0, ran.stderr
         yield json.loads(ran.stdout)
 
@@ -99,7 +103,9 @@ def test_frames_are_found_wherever_the_stream_is_cut(results: dict[str, Any], na
         ("too large", [], "announces 16777217 bytes"),
     ],
 )
-def test_a_stream_that_is_cut_or_absurd_is_an_error(results: dict[str, Any], name: str, found: list[str], error: str) -> None:
+def test_a_stream_that_is_cut_or_absurd_is_an_error(
+    results: dict[str, Any], name: str, found: list[str], error: str
+) -> None:
     assert results["read"][name]["found"] == found
     assert error in results["read"][name]["error"]
 

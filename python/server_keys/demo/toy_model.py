@@ -89,10 +89,7 @@ class ToyModel:
     def _weights(self, followers: Mapping[str, int], asked: frozenset[str], temperature: float) -> list[float]:
         largest = max(followers.values())
         exponent = 1 / max(temperature, _COLDEST)
-        return [
-            (count / largest) ** exponent * (4 if word in asked else 1)
-            for word, count in followers.items()
-        ]
+        return [(count / largest) ** exponent * (4 if word in asked else 1) for word, count in followers.items()]
 
 
 @cache
