@@ -22,6 +22,7 @@ from server_keys.demo.key_history import KeyEvent, KeyHistory, KeyLife
 from server_keys.key_ring import KeyRing
 from tests.demo_process import COMMAND, Demo, running_demo
 
+README = Path(__file__).parent.parent / "README.md"
 CLIENT_OF_THE_README = Path(__file__).parent.parent / "examples" / "exchange.py"
 SMALL_ORDER_POINT = "00" * 32
 
@@ -38,6 +39,10 @@ def test_the_client_of_the_readme_agrees_across_a_rotation(demo: Demo) -> None:
     before = demo.ask("GET", "/keys")[1]["made"]
     subprocess.run([sys.executable, "-c", client], check=True, timeout=30)
     assert demo.ask("GET", "/keys")[1]["made"] > before
+
+
+def test_the_readme_shows_that_very_client() -> None:
+    assert CLIENT_OF_THE_README.read_text().strip() in README.read_text()
 
 
 def test_the_proof_is_of_the_secret_that_cryptography_computes(demo: Demo) -> None:
