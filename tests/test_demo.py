@@ -1,6 +1,5 @@
 """The demo as its users meet it: a process of its own, over HTTP and in the terminal."""
 
-import http.client
 import json
 import os
 import re
@@ -8,13 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -25,66 +20,11 @@ from fastapi.testclient import TestClient
 from server_keys.demo.app import create_app
 from server_keys.demo.key_history import KeyEvent, KeyHistory, KeyLife
 from server_keys.key_ring import KeyRing
+from tests.demo_process import COMMAND, Demo, running_demo
 
+README = Path(__file__).parent.parent / "README.md"
 CLIENT_OF_THE_README = Path(__file__).parent.parent / "examples" / "exchange.py"
-COMMAND = (sys.executable, "-m", "server_keys.demo")
 SMALL_ORDER_POINT = "00" * 32
-
-
-@dataclass
-class Demo:
-    """A running demo process."""
-
-    process: subprocess.Popen[str]
-    url: str
-    port: int
-    lines: list[str]
-
-    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any, http.client.HTTPMessage]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            headers = {"Content-Type": "application/json"}
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            content = response.read()
-            is_json = "json" in (response.headers["Content-Type"] or "")
-            return response.status, json.loads(content) if is_json else content, response.headers
-        finally:
-            connection.close()
-
-    def wait_for_line(self, pattern: str, within_s: float = 20) -> None:
-        deadline = time.monotonic() + within_s
-        while not any(re.search(pattern, line) for line in tuple(self.lines)):
-            assert time.monotonic() < deadline, f"no line with {pattern!r} in {self.lines}"
-            time.sleep(0.02)
-
-
-@contextmanager
-def running_demo(*arguments: str) -> Iterator[Demo]:
-    process = subprocess.Popen(
-        [*COMMAND, "--port", "0", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    output = process.stdout
-    lines: list[str] = []
-    demo = Demo(process, "", 0, lines)
-
-    reader = threading.Thread(target=lambda: lines.extend(output))
-    reader.start()
-    try:
-        demo.wait_for_line(r"http://\S+:\d+/")
-        found = re.search(r"(http://\S+:(\d+))/", lines[0])
-        assert found, lines
-        demo.url, demo.port = found[1], int(found[2])
-        yield demo
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        finally:
-            process.kill()
-            reader.join(10)
-            output.close()
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +39,10 @@ def test_the_client_of_the_readme_agrees_across_a_rotation(demo: Demo) -> None:
     before = demo.ask("GET", "/keys")[1]["made"]
     subprocess.run([sys.executable, "-c", client], check=True, timeout=30)
     assert demo.ask("GET", "/keys")[1]["made"] > before
+
+
+def test_the_readme_shows_that_very_client() -> None:
+    assert CLIENT_OF_THE_README.read_text().strip() in README.read_text()
 
 
 def test_the_proof_is_of_the_secret_that_cryptography_computes(demo: Demo) -> None:
@@ -180,6 +124,7 @@ def test_the_terminal_shows_keys_coming_and_going_and_what_is_left_at_the_end() 
         (["--refresh-time-s", "0"], "--refresh-time-s must be a finite number of seconds above zero, not 0.0"),
         (["--refresh-time-s", "nan"], "not nan"),
         (["--overlap-s", "9"], "--overlap-s must be from 0 to the refresh time (8) in seconds, not 9.0"),
+        (["--word-delay-s", "-1"], "--word-delay-s must be a finite number of seconds above zero, not -1.0"),
         (["--port", "65536"], "a port is a number from 0 to 65535, not '65536'"),
         (["--port", "x"], "a port is a number from 0 to 65535, not 'x'"),
     ],
@@ -202,7 +147,7 @@ def test_a_busy_port_is_a_clear_error() -> None:
 
 def test_help_names_every_option() -> None:
     shown = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
-    for option in ("--host", "--port", "--refresh-time-s", "--overlap-s"):
+    for option in ("--host", "--port", "--refresh-time-s", "--overlap-s", "--word-delay-s"):
         assert option in shown
 
 

@@ -29,6 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     refresh_time_s = _checked(parser, lambda: positive_seconds("--refresh-time-s", options.refresh_time_s))
     overlap_s = _checked(parser, lambda: overlap_seconds("--overlap-s", options.overlap_s, refresh_time_s))
+    word_delay_s = _checked(parser, lambda: positive_seconds("--word-delay-s", options.word_delay_s))
     try:
         listener = _listener(options.host, options.port)
     except OSError as error:
@@ -41,13 +42,15 @@ def main() -> None:
     for stopping in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stopping, _interrupt)
     with listener, suppress(KeyboardInterrupt):
-        asyncio.run(_serve(listener, options.host, refresh_time_s, overlap_s))
+        asyncio.run(_serve(listener, options.host, refresh_time_s, overlap_s, word_delay_s))
 
 
-async def _serve(listener: socket.socket, host: str, refresh_time_s: float, overlap_s: float) -> None:
+async def _serve(
+    listener: socket.socket, host: str, refresh_time_s: float, overlap_s: float, word_delay_s: float
+) -> None:
     live = is_live(sys.stdout)
     history = KeyHistory() if live else KeyHistory(on_event=PlainView(sys.stdout, overlap_s).tell)
-    app = create_app(refresh_time_s, overlap_s, history=history)
+    app = create_app(refresh_time_s, overlap_s, word_delay_s=word_delay_s, history=history)
     # Requests are counted in the table; what goes wrong is logged.
     server = uvicorn.Server(
         uvicorn.Config(app, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_S)
@@ -118,6 +121,13 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="S",
         help="seconds for which a replaced key is still accepted, at most the refresh time, which is the default",
+    )
+    parser.add_argument(
+        "--word-delay-s",
+        type=float,
+        default=0.07,
+        metavar="S",
+        help="seconds between the words of a chat's answer, so that each is seen to arrive (default: 0.07)",
     )
     return parser
 

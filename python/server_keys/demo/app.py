@@ -1,20 +1,23 @@
-"""The demo's FastAPI app: keys that refresh every few seconds, what they live through, and a page that shows it."""
+"""The demo's FastAPI app: a chat sealed to keys that refresh every few seconds, and a page that shows it."""
 
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from server_keys.demo import agreement
+from server_keys.demo import agreement, chat_api
 from server_keys.demo.key_history import KeyHistory
 from server_keys.dependency import EphemeralKeys
 from server_keys.key_ring import KeysUnavailableError
-from server_keys.lifespan import ephemeral_key_lifespan_factory
+from server_keys.protection import protect
 
 _PAGE = Path(__file__).parent / "page"
 _PAGE_HEADERS = {
@@ -30,12 +33,19 @@ _PAGE_HEADERS = {
 }
 
 
-def create_app(refresh_time_s: float, overlap_s: float | None = None, *, history: KeyHistory | None = None) -> FastAPI:
+def create_app(
+    refresh_time_s: float,
+    overlap_s: float | None = None,
+    *,
+    word_delay_s: float = 0.0,
+    history: KeyHistory | None = None,
+) -> FastAPI:
     """Return the demo app.
 
     Args:
         refresh_time_s: seconds between refreshes.
         overlap_s: seconds for which a replaced key is still accepted; `refresh_time_s` by default.
+        word_delay_s: seconds between the words of a streamed answer, for those who look on.
         history: remembers the keys' lives; a new one by default.
 
     Raises:
@@ -43,14 +53,17 @@ def create_app(refresh_time_s: float, overlap_s: float | None = None, *, history
         ValueError: a duration is not finite or out of its range.
     """
     history = KeyHistory() if history is None else history
-    with_keys = ephemeral_key_lifespan_factory(refresh_time_s, overlap=overlap_s)
-
     # FastAPI's own documentation page loads its scripts from elsewhere.
-    app = FastAPI(title="server-keys demo", lifespan=history.kept(with_keys(None)), docs_url=None, redoc_url=None)
+    app = protect(FastAPI(title="server-keys demo", docs_url=None, redoc_url=None), refresh_time_s, overlap=overlap_s)
+    app.router.lifespan_context = history.kept(app.router.lifespan_context)
     app.state.key_history = history
+    app.state.word_delay_s = word_delay_s
+    app.include_router(chat_api.router)
     app.include_router(agreement.router)
     app.add_api_route("/keys", key_lives)
     app.add_exception_handler(KeysUnavailableError, _unavailable)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.mount("/", _Page(directory=_PAGE, html=True))
     return app
 
@@ -81,6 +94,25 @@ def key_lives(keys: EphemeralKeys, request: Request) -> dict[str, Any]:
 
 def _unavailable(_request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, 503)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
+    if _is_for_chat(request):
+        return chat_api.error_response(error.status_code, error.detail)
+    return await http_exception_handler(request, error)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is registered for
+    if _is_for_chat(request):
+        first = error.errors()[0]
+        return chat_api.error_response(400, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")
+    return await request_validation_exception_handler(request, error)
+
+
+def _is_for_chat(request: Request) -> bool:
+    return request.url.path.startswith(f"{chat_api.router.prefix}/")
 
 
 class _Page(StaticFiles):

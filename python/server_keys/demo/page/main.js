@@ -1,11 +1,17 @@
-// Connects the parts of the page: the keys' lives from the server, the timeline, the key agreement.
+// Connects the parts of the page: the keys' lives, the chat, the wire, the key agreement.
+import { Chat } from "./chat.js";
+import { Conversation } from "./conversation.js";
+import { child } from "./dom.js";
 import { KeyAgreement } from "./exchange.js";
 import { Timeline } from "./timeline.js";
+import { Wire } from "./wire.js";
 
 const LONGEST_POLL_MS = 1000;
+const SUGGESTIONS = ["Hello, who are you?", "Where do erased keys go?", "What does the river keep?"];
 
 const element = (id) => document.getElementById(id);
 const timeline = new Timeline(element("timeline"));
+const wire = new Wire(element("wire"));
 
 async function followKeys() {
   let wait = LONGEST_POLL_MS;
@@ -14,15 +20,71 @@ async function followKeys() {
     if (!response.ok) throw new Error(`GET /keys: ${response.status}`);
     const lives = await response.json();
     timeline.update(lives);
+    wire.update(lives);
     document.querySelector("[data-refresh]").textContent = `${lives.refresh_time_s} seconds`;
     document.querySelector("[data-overlap]").textContent = `${lives.overlap_s} seconds`;
-    element("offline").hidden = true;
+    notice("server", null);
     // Soon after the server's next event, so that it is seen when it happens.
     wait = Math.min(LONGEST_POLL_MS, (lives.next_event_in_s ?? 1) * 1000 + 30);
   } catch {
-    element("offline").hidden = false;
+    timeline.pause();
+    notice("server", "The server does not answer. If it has stopped, its keys are gone.");
   }
   setTimeout(followKeys, wait);
+}
+
+const notices = new Map();
+
+function notice(about, text) {
+  if (text) notices.set(about, text);
+  else notices.delete(about);
+  const whole = [...notices.values()].join(" ");
+  if (element("notice").textContent !== whole) element("notice").textContent = whole;
+  element("notice").hidden = notices.size === 0;
+}
+
+async function checkCryptography() {
+  if (!globalThis.crypto?.subtle) {
+    return "Browsers offer cryptography on https and on localhost only: open this page as http://localhost, through a tunnel if the server is elsewhere.";
+  }
+  try {
+    await crypto.subtle.generateKey({ name: "X25519" }, false, ["deriveBits"]);
+    return null;
+  } catch {
+    return "This browser has no X25519: it takes Chromium 133, Firefox 130, Safari 17 or newer.";
+  }
+}
+
+function connectChat() {
+  const chat = new Chat(new Conversation(element("conversation")), wire, (publicKey) => timeline.mark(publicKey));
+  const prompt = element("prompt");
+  let stopping = null;
+
+  async function say(text) {
+    if (stopping || !text) return;
+    stopping = new AbortController();
+    prompt.value = "";
+    element("suggestions").replaceChildren();
+    element("send").hidden = true;
+    element("stop").hidden = false;
+    await chat.say(text, stopping.signal);
+    stopping = null;
+    element("send").hidden = false;
+    element("stop").hidden = true;
+    prompt.focus({ preventScroll: true });
+  }
+
+  element("composer").addEventListener("submit", (event) => {
+    event.preventDefault();
+    say(prompt.value.trim());
+  });
+  element("stop").addEventListener("click", () => stopping?.abort());
+  element("hold").addEventListener("change", (event) => { chat.holdsOnToKey = event.target.checked; });
+  for (const text of SUGGESTIONS) {
+    const button = child(element("suggestions"), "button", "quiet", text);
+    button.type = "button";
+    button.addEventListener("click", () => say(text));
+  }
 }
 
 function connectExchange() {
@@ -57,5 +119,13 @@ function connectExchange() {
   element("again").addEventListener("click", () => run(() => agreement.withSameKey()));
 }
 
-connectExchange();
 followKeys();
+const missing = await checkCryptography();
+if (missing) {
+  notice("cryptography", missing);
+  for (const id of ["prompt", "send", "agree"]) element(id).disabled = true;
+} else {
+  connectChat();
+  connectExchange();
+}
+document.documentElement.dataset.ready = "true";

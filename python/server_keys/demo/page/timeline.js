@@ -1,7 +1,10 @@
 // The lives of the server's keys on a moving time axis: one lane a key, the newest on top.
 
+import { child } from "./dom.js";
+
 // The window, in refresh times: what is over, to the left of "now".
 const PAST_PERIODS = 3.5;
+const ROWS = 5;
 const STILL_FRAME_MS = 500;
 
 export class Timeline {
@@ -29,12 +32,14 @@ export class Timeline {
     const first = this.#lives === null;
     this.#lives = lives;
     this.#readAt = performance.now();
+    this.#list.classList.remove("paused");
     const known = new Set();
     lives.keys.forEach((life, row) => {
       known.add(life.number);
       const lane = this.#lanes.get(life.number) ?? this.#addLane(life, row);
       lane.life = life;
       lane.element.style.transform = `translateY(${row * 100}%)`;
+      lane.element.style.opacity = row < ROWS ? "1" : "0";
     });
     for (const [number, lane] of this.#lanes) {
       if (known.has(number)) continue;
@@ -42,6 +47,21 @@ export class Timeline {
       this.#lanes.delete(number);
     }
     if (first) this.#drawTicks();
+  }
+
+  // Sets a mark at now on the lane of a key.
+  mark(publicKey) {
+    for (const { element, life, marks } of this.#lanes.values()) {
+      if (life.public_key !== publicKey) continue;
+      const dot = child(element.querySelector(".lane-track"), "span", "mark");
+      dot.title = "a message of yours was sealed to this key";
+      marks.push({ dot, at: performance.now() });
+    }
+  }
+
+  // Until the next update: nobody knows what the server's keys do.
+  pause() {
+    this.#list.classList.add("paused");
   }
 
   #addLane(life, row) {
@@ -56,8 +76,7 @@ export class Timeline {
     const track = child(element, "span", "lane-track");
     const segments = ["current", "overlap", "current ahead", "overlap ahead"].map((kind) => child(track, "span", `segment ${kind}`));
     element.getBoundingClientRect(); // so that the transition starts from here
-    element.style.opacity = "1";
-    const lane = { element, state, segments, life };
+    const lane = { element, state, segments, life, marks: [], phase: null };
     this.#lanes.set(life.number, lane);
     return lane;
   }
@@ -81,7 +100,8 @@ export class Timeline {
     if (this.#lives === null) return;
     const { period, overlap, past, whole } = this.#window();
     const sinceRead = (performance.now() - this.#readAt) / 1000;
-    for (const { element, state, segments, life } of this.#lanes.values()) {
+    for (const lane of this.#lanes.values()) {
+      const { element, state, segments, life, marks } = lane;
       // Seconds relative to now, on the axis.
       const made = -life.made_s_ago - sinceRead;
       const replaced = life.replaced_s_ago === null ? null : -life.replaced_s_ago - sinceRead;
@@ -89,11 +109,13 @@ export class Timeline {
       const replacedOrDue = replaced ?? Math.max(made + period, 0);
       const erasedOrDue = erased ?? Math.max(replacedOrDue + overlap, 0);
       const phase = erased !== null ? "erased" : replaced !== null ? "overlap" : "current";
-      element.className = `lane ${phase}`;
+      // Only an end that is seen to come is shown as one.
+      if (phase !== lane.phase) element.className = `lane ${phase}${lane.phase && phase === "erased" ? " wiped" : ""}`;
+      lane.phase = phase;
       state.textContent = {
         current: `replaced in ${seconds(replacedOrDue)}`,
         overlap: `erased in ${seconds(erasedOrDue)}`,
-        erased: `erased`,
+        erased: "erased",
       }[phase];
       const spans = [
         [made, Math.min(replacedOrDue, 0)],
@@ -109,16 +131,13 @@ export class Timeline {
         segment.style.left = `${left * 100}%`;
         segment.style.width = `${(right - left) * 100}%`;
       });
+      for (const { dot, at } of marks) {
+        const left = (past - (performance.now() - at) / 1000) / whole;
+        dot.hidden = left < 0;
+        dot.style.left = `${left * 100}%`;
+      }
     }
   }
 }
-
-function child(parent, tag, className = "") {
-  const element = document.createElement(tag);
-  element.className = className;
-  parent.append(element);
-  return element;
-}
-
 const round = (value) => Number(value.toFixed(1));
 const seconds = (value) => `${Math.max(value, 0).toFixed(1)} s`;
