@@ -1,6 +1,6 @@
 //! EHBP messages: the four ends of a request and its response.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
@@ -46,20 +46,25 @@ fn feed<'py>(
     Ok(PyBytes::new(py, &plaintext))
 }
 
+/// A reference to a Python object, which the core can use off the GIL because a [`KeyPair`] is frozen.
+struct SharedKeyPair(Py<KeyPair>);
+
+impl Borrow<core::KeyPair> for SharedKeyPair {
+    fn borrow(&self) -> &core::KeyPair {
+        &self.0.get().0
+    }
+}
+
 /// Opens one request on the server. See `_native.pyi`.
 #[pyclass(frozen, module = "server_keys._native")]
-pub(crate) struct RequestOpener(Mutex<core::RequestOpener>);
+pub(crate) struct RequestOpener(Mutex<core::RequestOpener<SharedKeyPair>>);
 
 #[pymethods]
 impl RequestOpener {
     #[new]
     #[pyo3(signature = (encapsulated_key, key_pairs, *, max_frame_bytes = core::DEFAULT_MAX_FRAME_BYTES))]
-    fn new(
-        encapsulated_key: Cow<'_, [u8]>,
-        key_pairs: Vec<Bound<'_, KeyPair>>,
-        max_frame_bytes: usize,
-    ) -> PyResult<Self> {
-        let accepted = key_pairs.iter().map(|key_pair| &key_pair.get().0);
+    fn new(encapsulated_key: Cow<'_, [u8]>, key_pairs: Vec<Py<KeyPair>>, max_frame_bytes: usize) -> PyResult<Self> {
+        let accepted = key_pairs.into_iter().map(SharedKeyPair);
         let opener = core::RequestOpener::new(&encapsulated_key, accepted, max_frame_bytes).map_err(to_python)?;
         Ok(Self(Mutex::new(opener)))
     }

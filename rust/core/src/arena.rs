@@ -78,7 +78,7 @@ impl Arena {
         let region = Region::map()?;
         let mut free = Vec::new();
         // The canary takes the place of the first slot.
-        add_slots(&mut free, &region, 1)?;
+        add_slots(&mut free, std::slice::from_ref(&region), 1)?;
         let canary = region.start.cast::<AtomicU64>();
         // SAFETY: the region is zeroed, aligned to a page and shared with nobody yet.
         unsafe { canary.as_ref() }.store(CANARY, Ordering::Relaxed);
@@ -97,7 +97,7 @@ impl Arena {
     fn take(&self) -> Result<Slot, Error> {
         let mut free = self.lock_free_slots();
         if free.is_empty() {
-            add_slots(&mut free, &Region::map()?, 0)?;
+            add_regions(&mut free, 1)?;
         }
         free.pop().ok_or(Error::OutOfMemory)
     }
@@ -113,13 +113,36 @@ impl Arena {
     }
 }
 
-/// Adds a region's slots, except the first `reserved`, to the free ones; keeps room for all slots that are in use.
-fn add_slots(free: &mut Vec<Slot>, region: &Region, reserved: usize) -> Result<(), Error> {
-    let all_slots = free.capacity() + SLOTS_PER_REGION;
+/// Makes sure that `count` secrets find room in memory that is mapped already, or changes nothing.
+pub(crate) fn reserve_secrets(count: usize) -> Result<(), Error> {
+    let mut free = Arena::current()?.lock_free_slots();
+    let missing = count.saturating_sub(free.len());
+    add_regions(&mut free, missing.div_ceil(SLOTS_PER_REGION))
+}
+
+/// Maps `count` regions and adds their slots to the free ones, or changes nothing.
+fn add_regions(free: &mut Vec<Slot>, count: usize) -> Result<(), Error> {
+    let mut regions = Vec::new();
+    regions.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
+    let added = (0..count)
+        .try_for_each(|_| Region::map().map(|region| regions.push(region)))
+        .and_then(|()| add_slots(free, &regions, 0));
+    if added.is_err() {
+        regions.into_iter().for_each(Region::unmap);
+    }
+    added
+}
+
+/// Adds the regions' slots, except the first `reserved` of each, to the free ones, or none if there is no room for those
+/// that are in use as well.
+fn add_slots(free: &mut Vec<Slot>, regions: &[Region], reserved: usize) -> Result<(), Error> {
+    let all_slots = free.capacity() + regions.len() * SLOTS_PER_REGION;
     free.try_reserve_exact(all_slots - free.len()).map_err(|_| Error::OutOfMemory)?;
-    let first = region.start.cast::<[u8; SECRET_BYTES]>();
-    // SAFETY: every offset is inside the region.
-    free.extend((reserved..SLOTS_PER_REGION).rev().map(|index| Slot(unsafe { first.add(index) })));
+    for region in regions {
+        let first = region.start.cast::<[u8; SECRET_BYTES]>();
+        // SAFETY: every offset is inside the region.
+        free.extend((reserved..SLOTS_PER_REGION).rev().map(|index| Slot(unsafe { first.add(index) })));
+    }
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! X25519 key pairs.
 
 use std::num::NonZero;
-use std::sync::Arc;
 use std::thread;
 
 use curve25519_dalek::edwards::EdwardsPoint;
@@ -9,7 +8,8 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroize;
 
 use crate::Error;
-use crate::arena::{SECRET_BYTES, Secret};
+use crate::arena::{SECRET_BYTES, Secret, reserve_secrets};
+use crate::memory::require_headroom;
 use crate::no_trace::without_trace;
 
 /// The length of an X25519 public key.
@@ -21,14 +21,17 @@ pub const MAX_KEY_PAIRS_PER_CALL: usize = 1 << 20;
 
 /// Points that share one field inversion. The gain flattens out here, and the scratch memory stays within the L1 cache.
 const BATCH: usize = 64;
+/// More than a batch's scratch buffers take, each on pages of its own.
+const SCRATCH_BYTES_PER_THREAD: usize = 64 * 1024;
+/// Many times what [`without_trace`] computations and their wipe take.
+const STACK_BYTES_PER_THREAD: usize = 256 * 1024;
 /// A second thread costs about as much to start as this many key pairs to make.
 const LEAST_PER_THREAD: usize = 64;
 
 /// An X25519 key pair (RFC 7748) whose private key never leaves this process and is wiped when it is erased or dropped.
 pub struct KeyPair {
     public_key: [u8; PUBLIC_KEY_BYTES],
-    /// Shared with requests that wait for their first frame; [`erase`](Self::erase) wipes it all the same.
-    private_key: Arc<Secret>,
+    private_key: Secret,
 }
 
 impl KeyPair {
@@ -57,7 +60,7 @@ impl KeyPair {
     fn with_private_key(private_key: Secret) -> Result<Self, Error> {
         let public_key =
             private_key.read(|scalar| without_trace(|| PublicKey::from(&StaticSecret::from(*scalar)).to_bytes()))?;
-        Ok(Self { public_key, private_key: Arc::new(private_key) })
+        Ok(Self { public_key, private_key })
     }
 
     /// The public key, as RFC 7748 encodes it.
@@ -84,8 +87,8 @@ impl KeyPair {
         })?
     }
 
-    pub(crate) fn private_key(&self) -> Arc<Secret> {
-        Arc::clone(&self.private_key)
+    pub(crate) fn private_key(&self) -> &Secret {
+        &self.private_key
     }
 
     /// Wipes the private key, once no other thread is using it. Every later use fails with [`Error::KeyErased`].
@@ -116,29 +119,40 @@ pub fn generate_key_pairs(count: usize) -> Result<Vec<KeyPair>, Error> {
     }
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = processors.min(count / LEAST_PER_THREAD).max(1);
-    let mut key_pairs = Vec::new();
-    key_pairs.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
+    let share = count / threads;
+    // All that grows with `count` is taken here, where a lack of memory is an error. What follows needs a little more, in
+    // libraries for which it is the end of the process.
+    let mut key_pairs = room_for(count)?;
+    let rooms = (1..threads).map(|_| room_for(share)).collect::<Result<Vec<_>, _>>()?;
+    reserve_secrets(count)?;
+    require_headroom(threads * (SCRATCH_BYTES_PER_THREAD + STACK_BYTES_PER_THREAD))?;
     // Threads of its own for each call, no pool: a pool's threads are missing in a forked child, which would wait for
     // them for ever.
-    let share = count / threads;
     thread::scope(|scope| {
         // Where the system gives no thread, this one does the work of all.
-        let workers: Vec<_> = (1..threads)
-            .map_while(|_| thread::Builder::new().spawn_scoped(scope, move || generate_batches(share)).ok())
+        let workers: Vec<_> = rooms
+            .into_iter()
+            .map_while(|room| {
+                let builder = thread::Builder::new().stack_size(STACK_BYTES_PER_THREAD);
+                builder.spawn_scoped(scope, move || generate_batches(share, room)).ok()
+            })
             .collect();
-        let own = generate_batches(count - share * workers.len());
-        let others =
-            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        for made in std::iter::once(own).chain(others) {
-            key_pairs.append(&mut made?);
+        key_pairs = generate_batches(count - share * workers.len(), key_pairs)?;
+        for worker in workers {
+            key_pairs.append(&mut worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
         }
         Ok(key_pairs)
     })
 }
 
-fn generate_batches(count: usize) -> Result<Vec<KeyPair>, Error> {
-    let mut key_pairs = Vec::new();
-    key_pairs.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
+fn room_for(count: usize) -> Result<Vec<KeyPair>, Error> {
+    let mut room = Vec::new();
+    room.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
+    Ok(room)
+}
+
+/// Fills `key_pairs`, which is empty and has the room.
+fn generate_batches(count: usize, mut key_pairs: Vec<KeyPair>) -> Result<Vec<KeyPair>, Error> {
     while key_pairs.len() < count {
         generate_batch(BATCH.min(count - key_pairs.len()), &mut key_pairs)?;
     }
@@ -146,21 +160,26 @@ fn generate_batches(count: usize) -> Result<Vec<KeyPair>, Error> {
 }
 
 fn generate_batch(count: usize, key_pairs: &mut Vec<KeyPair>) -> Result<(), Error> {
-    let secrets = (0..count).map(|_| random_secret()).collect::<Result<Vec<_>, _>>()?;
+    let mut secrets = Vec::with_capacity(count);
+    for _ in 0..count {
+        secrets.push(random_secret()?);
+    }
     let public_keys = without_trace(|| {
-        let mut points = secrets
-            .iter()
-            .map(|secret| secret.read(|scalar| EdwardsPoint::mul_base_clamped(*scalar)))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut points = Vec::with_capacity(count);
+        for secret in &secrets {
+            points.push(secret.read(|scalar| EdwardsPoint::mul_base_clamped(*scalar))?);
+        }
         let public_keys = EdwardsPoint::to_montgomery_batch(&points);
         // A point's projective coordinates say more of its scalar than the public key does.
         points.zeroize();
         Ok::<_, Error>(public_keys)
     })?;
-    key_pairs.extend(secrets.into_iter().zip(public_keys).map(|(private_key, public_key)| KeyPair {
-        public_key: public_key.to_bytes(),
-        private_key: Arc::new(private_key),
-    }));
+    key_pairs.extend(
+        secrets
+            .into_iter()
+            .zip(public_keys)
+            .map(|(private_key, public_key)| KeyPair { public_key: public_key.to_bytes(), private_key }),
+    );
     Ok(())
 }
 

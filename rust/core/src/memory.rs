@@ -97,6 +97,14 @@ impl Region {
         Ok(Self { start, wiped_on_fork })
     }
 
+    /// Gives the memory back. Its owner has handed out no part of it.
+    pub(crate) fn unmap(self) {
+        let guard_bytes = rustix::param::page_size();
+        let mapping = self.start.as_ptr().wrapping_sub(guard_bytes);
+        // SAFETY: `map` mapped this range, and nobody uses it.
+        let _ = unsafe { rustix::mm::munmap(mapping.cast(), guard_bytes + REGION_BYTES + guard_bytes) };
+    }
+
     /// Keeps the region out of core dumps and forked children; says whether the latter succeeded.
     #[cfg(target_os = "linux")]
     fn advise(start: *mut u8) -> bool {
@@ -125,4 +133,27 @@ impl Region {
         let start = NonNull::new(unsafe { System.alloc_zeroed(layout) }).ok_or(Error::OutOfMemory)?;
         Ok(Self { start, wiped_on_fork: false })
     }
+
+    /// Leaves the memory allocated: it is as good as none, and the process short of it.
+    pub(crate) fn unmap(self) {}
+}
+
+/// Checks that the process may map `bytes` more at this moment, by mapping them.
+///
+/// For work that is about to allocate through interfaces whose only failure is the end of the process, close to a limit
+/// like RLIMIT_AS.
+#[cfg(unix)]
+pub(crate) fn require_headroom(bytes: usize) -> Result<(), Error> {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+    // SAFETY: a new private mapping at an address of the system's choice touches nothing that exists.
+    let mapping = unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, ProtFlags::empty(), MapFlags::PRIVATE) };
+    // SAFETY: nobody else knows of the mapping.
+    let _ = unsafe { munmap(mapping.map_err(|_| Error::OutOfMemory)?, bytes) };
+    Ok(())
+}
+
+/// Not checked on this system.
+#[cfg(not(unix))]
+pub(crate) fn require_headroom(_bytes: usize) -> Result<(), Error> {
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! EHBP requests: bodies sealed with HPKE (RFC 9180, base mode) to a key that the server publishes.
 
-use std::sync::Arc;
+use std::borrow::Borrow;
 
 use hpke::aead::{AeadCtxR, AeadCtxS, AeadTag, AesGcm256};
 use hpke::inout::InOutBuf;
@@ -10,7 +10,6 @@ use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use zeroize::Zeroizing;
 
-use crate::arena::Secret;
 use crate::frame::{FrameReader, OpenFrame, SealFrame, TAG_BYTES, open_frame, seal_frames, sealed_bytes};
 use crate::key_pair::KeyPair;
 use crate::no_trace::without_trace;
@@ -50,26 +49,26 @@ impl OpenFrame for Receiver {
 ///
 /// The first frame decides which of the accepted keys the request is sealed to; from then on no private key is needed, so
 /// that erasing it cannot hurt a request in flight.
-pub struct RequestOpener {
+pub struct RequestOpener<K> {
     encapsulated_key: [u8; ENCAPSULATED_KEY_BYTES],
-    accepted: Vec<Arc<Secret>>,
+    accepted: Vec<K>,
     receiver: Option<Box<Receiver>>,
     frames: FrameReader,
 }
 
-impl RequestOpener {
+impl<K: Borrow<KeyPair>> RequestOpener<K> {
     /// Prepares for a request whose header carried `encapsulated_key`, sealed to one of `accepted`, tried in this order.
     ///
     /// # Errors
     /// [`Error::MalformedMessage`] unless the encapsulated key has 32 bytes.
-    pub fn new<'a>(
+    pub fn new(
         encapsulated_key: &[u8],
-        accepted: impl IntoIterator<Item = &'a KeyPair>,
+        accepted: impl IntoIterator<Item = K>,
         max_frame_bytes: usize,
     ) -> Result<Self, Error> {
         Ok(Self {
             encapsulated_key: encapsulated_key.try_into().map_err(|_| Error::MalformedMessage)?,
-            accepted: accepted.into_iter().map(KeyPair::private_key).collect(),
+            accepted: accepted.into_iter().collect(),
             receiver: None,
             frames: FrameReader::new(max_frame_bytes),
         })
@@ -122,13 +121,13 @@ impl RequestOpener {
 
 fn open_first_frame(
     encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
-    accepted: &[Arc<Secret>],
+    accepted: &[impl Borrow<KeyPair>],
     frame: &[u8],
     plaintext: &mut Vec<u8>,
 ) -> Result<Box<Receiver>, Error> {
     let encapsulated_key = EncapsulatedKey::from_bytes(encapsulated_key).map_err(|_| Error::MalformedMessage)?;
-    for private_key in accepted {
-        let receiver = private_key.read(|scalar| {
+    for key_pair in accepted {
+        let receiver = key_pair.borrow().private_key().read(|scalar| {
             without_trace(|| {
                 let private_key = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(scalar)?;
                 hpke::setup_receiver(&OpModeR::Base, &private_key, &encapsulated_key, INFO).map(Box::new)

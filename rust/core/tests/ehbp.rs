@@ -15,7 +15,7 @@ fn sealed_request(sealer: &mut RequestSealer, parts: &[&[u8]]) -> Vec<u8> {
     body
 }
 
-fn opener(sealer: &RequestSealer, accepted: &[&KeyPair]) -> RequestOpener {
+fn opener<'a>(sealer: &RequestSealer, accepted: &[&'a KeyPair]) -> RequestOpener<&'a KeyPair> {
     RequestOpener::new(sealer.encapsulated_key(), accepted.iter().copied(), MEBIBYTE).unwrap()
 }
 
