@@ -1,7 +1,7 @@
 //! `KeyPair` and `generate_key_pairs`.
 
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyOverflowError, PyRuntimeWarning, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeWarning, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyList};
 use server_keys_core as core;
@@ -23,9 +23,10 @@ impl KeyPair {
 
     #[staticmethod]
     fn from_private_key(py: Python<'_>, private_key: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let key_pair =
-            with_bytes_of(private_key, "private_key", |bytes| py.detach(|| core::KeyPair::from_private_key(bytes)))?
-                .map_err(to_python)?;
+        let key_pair = with_32_bytes_of(private_key, "private_key", core::Error::PrivateKeyLength, |bytes| {
+            py.detach(|| core::KeyPair::from_private_key(bytes))
+        })?
+        .map_err(to_python)?;
         warn_of_refused_protection(py)?;
         Ok(Self(key_pair))
     }
@@ -41,7 +42,7 @@ impl KeyPair {
     }
 
     fn exchange<'py>(&self, py: Python<'py>, peer_public_key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-        with_bytes_of(peer_public_key, "peer_public_key", |peer| {
+        with_32_bytes_of(peer_public_key, "peer_public_key", core::Error::PublicKeyLength, |peer| {
             // Straight into the object that Python gets: no other copy of the shared secret is made.
             PyBytes::new_with(py, core::SHARED_SECRET_BYTES, |shared_secret| {
                 let shared_secret = shared_secret.try_into()?;
@@ -91,16 +92,20 @@ fn stays_here(done: &str) -> PyErr {
 
 #[pyfunction]
 pub(crate) fn generate_key_pairs<'py>(py: Python<'py>, count: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
-    let key_pairs = match count.cast::<PyInt>()?.extract::<usize>() {
-        Ok(count) => py.detach(|| core::generate_key_pairs(count)).map_err(to_python)?,
-        Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
-            return Err(PyValueError::new_err(format!(
-                "count must be between 0 and {}, not {count}",
-                core::MAX_KEY_PAIRS_PER_CALL
-            )));
-        }
-        Err(error) => return Err(error),
+    let Ok(exact_count) = count.cast::<PyInt>() else {
+        let got = count.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("count must be an int, not {got}")));
     };
+    let count = match exact_count.extract::<usize>() {
+        Ok(count) if count <= core::MAX_KEY_PAIRS_PER_CALL => count,
+        _ => {
+            // Python itself refuses to print ints of more than some thousand digits.
+            let got = exact_count.repr().map_or_else(|_| "a huge int".to_owned(), |digits| digits.to_string());
+            let most = core::MAX_KEY_PAIRS_PER_CALL;
+            return Err(PyValueError::new_err(format!("count must be from 0 to {most}, not {got}")));
+        }
+    };
+    let key_pairs = py.detach(|| core::generate_key_pairs(count)).map_err(to_python)?;
     warn_of_refused_protection(py)?;
     let list = PyList::empty(py);
     for key_pair in key_pairs {
@@ -109,13 +114,22 @@ pub(crate) fn generate_key_pairs<'py>(py: Python<'py>, count: &Bound<'py, PyAny>
     Ok(list)
 }
 
-/// Lends `value`'s bytes, of any bytes-like type, to `use_bytes`, as a copy that is wiped after it: a `bytearray` may
-/// change meanwhile.
-fn with_bytes_of<R>(value: &Bound<'_, PyAny>, name: &str, use_bytes: impl FnOnce(&[u8]) -> R) -> PyResult<R> {
+/// Lends the 32 bytes of `value`, of any bytes-like type, to `use_bytes`, as a copy that is wiped after it: a `bytearray`
+/// may change meanwhile.
+fn with_32_bytes_of<R>(
+    value: &Bound<'_, PyAny>,
+    name: &str,
+    wrong_length: impl FnOnce(usize) -> core::Error,
+    use_bytes: impl FnOnce(&[u8]) -> R,
+) -> PyResult<R> {
     let Ok(buffer) = PyBuffer::<u8>::get(value) else {
         let got = value.get_type().name()?;
         return Err(PyTypeError::new_err(format!("{name} must be bytes-like (32 raw bytes), not {got}")));
     };
+    // Before the copy, which somebody who sends a gigabyte as a key must not cause.
+    if buffer.item_count() != core::PUBLIC_KEY_BYTES {
+        return Err(to_python(wrong_length(buffer.item_count())));
+    }
     // The heap is a `WipingAllocator`: the copy is wiped when it is freed.
     Ok(use_bytes(&buffer.to_vec(value.py())?))
 }
