@@ -146,12 +146,14 @@ class KeyRing:
             Exception: whatever stopped the generation (`EntropyError`, `MemoryError`); the ring is as it was.
         """
         with self._lock:
-            pairs = self._open_pairs()
+            self._open_pairs()
             try:
                 new = self._generate()
             except Exception as error:
                 self._note_failure(error)
                 raise
+            # Not before: a signal handler may have closed or refreshed the ring meanwhile, in this very thread.
+            pairs = self._open_pairs()
             now = self._clock()
             # After a time without refreshes the replaced pair is older than its period: its end stays where it was.
             previous_until = min(now, pairs.made_at + self._period_s) + self._overlap_s

@@ -2,12 +2,11 @@
 
 import asyncio
 import functools
-import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from server_keys import middleware
 from server_keys.durations import overlap_seconds, positive_seconds
@@ -163,15 +162,7 @@ def _has_keys(lifespan: Lifespan) -> bool:
 
 def _context_manager_of(lifespan: Lifespan | None) -> Lifespan:
     """Return `lifespan` in the one form that FastAPI's router itself uses; it takes bare generator functions, too."""
-    if lifespan is None:
-        return _no_lifespan
-    if inspect.isasyncgenfunction(lifespan):
-        return asynccontextmanager(lifespan)
-    if not callable(lifespan):
+    if lifespan is not None and not callable(lifespan):
         raise TypeError(f"the lifespan must be a function that takes the app, or None, not {lifespan!r}")
-    return lifespan
-
-
-@asynccontextmanager
-async def _no_lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    yield
+    context: Lifespan = APIRouter(lifespan=lifespan).lifespan_context
+    return context
