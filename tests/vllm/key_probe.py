@@ -1,7 +1,7 @@
 """ASGI middleware that shows a test what keys a vLLM process holds: `vllm serve --middleware key_probe.KeyProbe`.
 
-`GET /test/keys` answers with the status of the ring. When a lifespan is over, what became of its keys is written into the
-folder `KEY_PROBE_FOLDER`. Shows no secret.
+`GET /test/keys` answers with the status of the ring. When a lifespan is over, what became of its keys is written into
+the folder `KEY_PROBE_FOLDER`. Shows no secret.
 """
 
 import asyncio
@@ -46,7 +46,12 @@ class KeyProbe:
             "erased": [pair.erased for pair in pairs],
             "tasks": refreshing_tasks(),
         }
-        Path(os.environ["KEY_PROBE_FOLDER"], f"{os.getpid()}.json").write_text(json.dumps(report))
+        write_report(report)
+
+
+def write_report(report: dict[str, Any]) -> None:
+    """Leave `report` where the test finds it when this process is gone."""
+    Path(os.environ["KEY_PROBE_FOLDER"], f"{os.getpid()}.json").write_text(json.dumps(report))
 
 
 def seen(ring: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Make a language model that needs no download: a random Llama over printable ASCII, one character a token.
 
-`python tiny_model.py FOLDER`, in the environment that has vLLM. Equal seeds make equal weights, and greedy decoding never
-ends the text: it talks nonsense until it may not any longer.
+`python tiny_model.py FOLDER`, in the environment that has vLLM. Equal seeds make equal weights, and greedy decoding
+never ends the text: it talks nonsense until it may not any longer.
 """
 
 import string
