@@ -9,40 +9,40 @@ REFRESH_TIME = "SERVER_KEYS_REFRESH_TIME_S"
 OVERLAP = "SERVER_KEYS_OVERLAP_S"
 
 
-def test_defaults():
+def test_defaults() -> None:
     assert settings_at_a_glance(["model"], {}) == Settings(300.0, 300.0, protect=True)
 
 
-def test_the_overlap_is_the_refresh_time_by_default():
+def test_the_overlap_is_the_refresh_time_by_default() -> None:
     assert settings_at_a_glance(["model", "--key-refresh-time-s", "60"], {}) == Settings(60.0, 60.0, protect=True)
 
 
-def test_the_environment_and_the_options_that_override_it():
+def test_the_environment_and_the_options_that_override_it() -> None:
     environment = {REFRESH_TIME: "60", OVERLAP: "30"}
     assert settings_at_a_glance([], environment) == Settings(60.0, 30.0, protect=True)
     assert settings_at_a_glance(["--key-overlap-s=0"], environment) == Settings(60.0, 0.0, protect=True)
     assert settings_at_a_glance(["--key_refresh_time_s", "45.5"], environment) == Settings(45.5, 30.0, protect=True)
 
 
-def test_the_environment_carries_settings_exactly():
+def test_the_environment_carries_settings_exactly() -> None:
     settings = Settings.read({}, refresh_time_option="0.1", overlap_option="0.030000000000000002", no_protect=True)
     assert Settings.read(settings.as_environment()) == settings
 
 
-def test_protection_is_on_unless_it_is_switched_off():
+def test_protection_is_on_unless_it_is_switched_off() -> None:
     assert settings_at_a_glance([], {"SERVER_KEYS_PROTECT": "1"}).protect
     assert not settings_at_a_glance(["--no-protect"], {"SERVER_KEYS_PROTECT": "1"}).protect
     assert not settings_at_a_glance([], {"SERVER_KEYS_PROTECT": "0"}).protect
 
 
 @pytest.mark.parametrize("value", ["", "no", "true", "2"])
-def test_a_switch_that_is_neither_on_nor_off(value):
+def test_a_switch_that_is_neither_on_nor_off(value: str) -> None:
     with pytest.raises(SettingsError, match=rf"^SERVER_KEYS_PROTECT must be 1 \(on\) or 0 \(off\), not '{value}'$"):
         Settings.read({"SERVER_KEYS_PROTECT": value}, no_protect=True)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "-inf", "1e999", "soon", "", "--port", "3 s"])
-def test_a_refresh_time_that_is_not_finite_and_positive(value, capsys):
+def test_a_refresh_time_that_is_not_finite_and_positive(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, environment, name in (
         (["--key-refresh-time-s", value], {}, "--key-refresh-time-s"),
         ([f"--key-refresh-time-s={value}"], {REFRESH_TIME: "60"}, "--key-refresh-time-s"),
@@ -58,7 +58,7 @@ def test_a_refresh_time_that_is_not_finite_and_positive(value, capsys):
 
 
 @pytest.mark.parametrize("value", ["61", "-1", "nan", "inf", "long", ""])
-def test_an_overlap_that_is_not_from_zero_to_the_refresh_time(value):
+def test_an_overlap_that_is_not_from_zero_to_the_refresh_time(value: str) -> None:
     reason = rf"must be a number of seconds from 0 to the refresh time \(60\), not {value!r}$"
     with pytest.raises(SettingsError, match=f"^--key-overlap-s {reason}"):
         Settings.read({}, refresh_time_option="60", overlap_option=value)
@@ -67,7 +67,7 @@ def test_an_overlap_that_is_not_from_zero_to_the_refresh_time(value):
 
 
 @pytest.mark.parametrize("option", ["--key-refresh-time-s", "--key-overlap-s"])
-def test_an_option_at_the_end_of_the_command_line(option, capsys):
+def test_an_option_at_the_end_of_the_command_line(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         settings_at_a_glance(["model", option], {})
     assert f"{option} must be followed by a number of seconds" in capsys.readouterr().err

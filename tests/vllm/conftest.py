@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory):
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model that talks nonsense."""
     folder = tmp_path_factory.mktemp("model")
     subprocess.run([sys.executable, HERE / "tiny_model.py", folder], check=True, capture_output=True)

@@ -76,13 +76,13 @@ def say(step: int, what: str) -> None:
 
 def pip(folder: Path, *arguments: str) -> None:
     """Run `pip install` with these arguments; pip's own lines are the progress."""
-    command = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", *arguments]
+    command = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", *arguments]
     subprocess.run(command, check=True)
 
 
 def python(folder: Path, program: str, *arguments: str) -> str:
     """Return what `program` prints when the environment's Python runs it."""
-    command = [folder / "bin" / "python", "-c", program, *arguments]
+    command = [str(folder / "bin" / "python"), "-c", program, *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 

@@ -3,14 +3,16 @@
 import re
 import signal
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from openai import OpenAI
 
-from tests.vllm.vllm_server import CONSOLE_SCRIPT, ENTRYPOINT, MODEL_NAME, VLLM_SERVE, VllmServer
+from tests.vllm.vllm_server import CONSOLE_SCRIPT, ENTRYPOINT, MODEL_NAME, VLLM_SERVE, Keys, VllmServer
 
 
-def chat(server, text, tokens):
+def chat(server: VllmServer, text: str, tokens: int) -> tuple[str, set[str]]:
     """Return what the model says, streamed, and the key ids that its server had meanwhile."""
     key_ids = set()
     with OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
@@ -28,12 +30,13 @@ def chat(server, text, tokens):
     return "".join(said), key_ids
 
 
-def complete(server, text):
+def complete(server: VllmServer, text: str) -> str:
     with OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
-        return client.completions.create(model=MODEL_NAME, prompt=text, max_tokens=16, temperature=0).choices[0].text
+        completion = client.completions.create(model=MODEL_NAME, prompt=text, max_tokens=16, temperature=0)
+    return str(completion.choices[0].text)
 
 
-def see_a_rotation(server, within_s):
+def see_a_rotation(server: VllmServer, within_s: float) -> tuple[Keys, Keys]:
     """Return the keys of one process before and just after its current pair was replaced."""
     first = server.keys()
     end = time.monotonic() + within_s
@@ -46,21 +49,21 @@ def see_a_rotation(server, within_s):
     raise AssertionError(f"no rotation within {within_s} s after {first}")
 
 
-def assert_rotates(server, period_s):
+def assert_rotates(server: VllmServer, period_s: float) -> None:
     before, after = see_a_rotation(server, within_s=4 * period_s)
     assert after["previous_key_id"] == before["key_id"] != after["key_id"]
     assert after["age_s"] < 0.5
     assert after["failures"] == 0
 
 
-def assert_talks(server):
+def assert_talks(server: VllmServer) -> None:
     assert len(complete(server, "Who are you?")) == 16
     said, _ = chat(server, "Who are you?", 24)
     assert len(said) == 24
     assert chat(server, "Who are you?", 24)[0] == said
 
 
-def assert_ended_cleanly(server, status):
+def assert_ended_cleanly(server: VllmServer, status: int) -> None:
     assert status == 0, server.log[-6000:]
     # An exception that nobody caught. What vLLM caught and logged has a level: it may lose sight of its own engine.
     assert re.search(r"^(\(.+ pid=\d+\) )?Traceback", server.log, re.MULTILINE) is None, server.log[-6000:]
@@ -71,7 +74,7 @@ ALL_ERASED = {"closed": [True], "erased": [True, True], "tasks": 0}
 
 
 @pytest.fixture(scope="module")
-def entrypoint_server(model, tmp_path_factory):
+def entrypoint_server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
     folder = tmp_path_factory.mktemp("entrypoint")
     options = [
         "--key_refresh_time_s",
@@ -88,41 +91,41 @@ def entrypoint_server(model, tmp_path_factory):
 
 
 class TestEntrypointWithTwoApiServers:
-    def test_each_process_has_a_ring_of_its_own(self, entrypoint_server):
+    def test_each_process_has_a_ring_of_its_own(self, entrypoint_server: VllmServer) -> None:
         first, second = entrypoint_server.keys_by_process(2).values()
         assert first["key_id"] != second["key_id"]
         for keys in (first, second):
             assert (keys["period_s"], keys["overlap_s"], keys["refreshing_tasks"]) == (3.0, 3.0, 1)
 
-    def test_keys_rotate(self, entrypoint_server):
+    def test_keys_rotate(self, entrypoint_server: VllmServer) -> None:
         assert_rotates(entrypoint_server, period_s=3.0)
 
-    def test_it_talks(self, entrypoint_server):
+    def test_it_talks(self, entrypoint_server: VllmServer) -> None:
         assert_talks(entrypoint_server)
 
-    def test_sigterm_ends_it_cleanly_and_erases_every_key(self, entrypoint_server):
+    def test_sigterm_ends_it_cleanly_and_erases_every_key(self, entrypoint_server: VllmServer) -> None:
         status, reports = entrypoint_server.end(signal.SIGTERM)
         assert_ended_cleanly(entrypoint_server, status)
         assert reports == [ALL_ERASED, ALL_ERASED]
 
 
 @pytest.fixture(scope="module")
-def plugin_server(model, tmp_path_factory):
+def plugin_server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
     folder = tmp_path_factory.mktemp("plugin")
     environment = {"VLLM_PLUGINS": "server_keys", "SERVER_KEYS_REFRESH_TIME_S": "2"}
-    with VllmServer(VLLM_SERVE, model, folder, **environment) as server:
+    with VllmServer(VLLM_SERVE, model, folder, environment=environment) as server:
         yield server.wait_until_ready()
 
 
 class TestPluginWithOneProcess:
-    def test_keys_rotate(self, plugin_server):
+    def test_keys_rotate(self, plugin_server: VllmServer) -> None:
         keys = plugin_server.keys()
         assert (keys["period_s"], keys["overlap_s"], keys["refreshing_tasks"]) == (2.0, 2.0, 1)
         assert_rotates(plugin_server, period_s=2.0)
 
-    def test_it_talks_across_rotations(self, plugin_server):
+    def test_it_talks_across_rotations(self, plugin_server: VllmServer) -> None:
         assert_talks(plugin_server)
-        key_ids = set()
+        key_ids: set[str] = set()
         end = time.monotonic() + 30
         while len(key_ids) < 2 and time.monotonic() < end:
             said, during = chat(plugin_server, "Tell me a long story.", 400)
@@ -130,32 +133,32 @@ class TestPluginWithOneProcess:
             key_ids = during
         assert len(key_ids) >= 2
 
-    def test_sigint_ends_it_cleanly_and_erases_every_key(self, plugin_server):
+    def test_sigint_ends_it_cleanly_and_erases_every_key(self, plugin_server: VllmServer) -> None:
         status, reports = plugin_server.end(signal.SIGINT)
         assert_ended_cleanly(plugin_server, status)
         assert reports == [ALL_ERASED]
 
 
 @pytest.fixture(scope="module")
-def doubled_server(model, tmp_path_factory):
+def doubled_server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
     folder = tmp_path_factory.mktemp("doubled")
     environment = {"VLLM_PLUGINS": "server_keys", "SERVER_KEYS_REFRESH_TIME_S": "60"}
     options = ["--key-refresh-time-s", "4", "--api-server-count", "2"]
-    with VllmServer(CONSOLE_SCRIPT, model, folder, *options, **environment) as server:
+    with VllmServer(CONSOLE_SCRIPT, model, folder, *options, environment=environment) as server:
         yield server.wait_until_ready()
 
 
 class TestConsoleScriptAndPluginAtOnce:
-    def test_nothing_is_doubled(self, doubled_server):
+    def test_nothing_is_doubled(self, doubled_server: VllmServer) -> None:
         assert doubled_server.log.count("Loaded endpoint plugin server_keys") == 2
         first, second = doubled_server.keys_by_process(2).values()
         assert first["key_id"] != second["key_id"]
         for keys in (first, second):
             assert (keys["period_s"], keys["overlap_s"], keys["refreshing_tasks"]) == (4.0, 4.0, 1)
 
-    def test_keys_rotate(self, doubled_server):
+    def test_keys_rotate(self, doubled_server: VllmServer) -> None:
         assert_rotates(doubled_server, period_s=4.0)
 
-    def test_sigterm_ends_it_cleanly_though_vllm_kills_its_api_servers(self, doubled_server):
+    def test_sigterm_ends_it_cleanly_though_vllm_kills_its_api_servers(self, doubled_server: VllmServer) -> None:
         status, _ = doubled_server.end(signal.SIGTERM)
         assert_ended_cleanly(doubled_server, status)

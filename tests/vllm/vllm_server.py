@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
 
 MODEL_NAME = "tiny"
 READY_WITHIN_S = 300.0
@@ -32,13 +34,25 @@ QUIET = {
 CACHE = {"VLLM_CACHE_ROOT": str(Path(sys.prefix) / "vllm-cache")}
 
 
+Keys = dict[str, Any]
+"""What `key_probe.seen` tells of one process."""
+
+
 class VllmServer:
     """`command MODEL options`, listening on a free port of 127.0.0.1, with the probe of `key_probe.py` in its app.
 
     Leaving the context kills whatever is left of it.
     """
 
-    def __init__(self, command, model, folder, *options, **environment):
+    def __init__(
+        self,
+        command: Sequence[str],
+        model: Path,
+        folder: Path,
+        *options: str,
+        python_path: Sequence[Path] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -56,34 +70,34 @@ class VllmServer:
             **inherited,
             **QUIET,
             **CACHE,
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *environment.pop("python_path", [])]),
+            "PYTHONPATH": os.pathsep.join(map(str, [Path(__file__).parent, *python_path])),
             "KEY_PROBE_FOLDER": str(self.reports_path),
             **environment,
         }
 
     @property
-    def url(self):
+    def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def log(self):
+    def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 self.command, env=self.environment, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
             )
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
         self.process.wait()
 
-    def wait_until_ready(self):
+    def wait_until_ready(self) -> Self:
         started = time.monotonic()
         while time.monotonic() - started < READY_WITHIN_S:
             if self.process.poll() is not None:
@@ -97,30 +111,32 @@ class VllmServer:
                 return self
         raise AssertionError(f"the server was not ready within {READY_WITHIN_S:g} s:\n{self.log[-6000:]}")
 
-    def get(self, path):
+    def get(self, path: str) -> bytes:
         with urllib.request.urlopen(self.url + path, timeout=10) as response:
-            return response.read()
+            body: bytes = response.read()
+            return body
 
-    def keys(self):
+    def keys(self) -> Keys:
         """Return what `key_probe.seen` tells, of whichever API server process answers."""
-        return json.loads(self.get("/test/keys"))
+        answer: Keys = json.loads(self.get("/test/keys"))
+        return answer
 
-    def keys_by_process(self, count, within_s=60.0):
+    def keys_by_process(self, count: int, within_s: float = 60.0) -> dict[int, Keys]:
         """Ask until `count` processes have answered; return the newest answer of each by its pid."""
-        answers = {}
+        answers: dict[int, Keys] = {}
         end = time.monotonic() + within_s
         while len(answers) < count and time.monotonic() < end:
             answer = self.keys()
             answers[answer["pid"]] = answer
         return answers
 
-    def end(self, signal_number):
+    def end(self, signal_number: int) -> tuple[int, list[Keys]]:
         """Send the signal to the main process; return its exit status and the reports of lifespans that ended."""
         self.process.send_signal(signal_number)
         status = self.process.wait(GONE_WITHIN_S)
         return status, [json.loads(path.read_text()) for path in sorted(self.reports_path.iterdir())]
 
-    def ends_by_itself(self, within_s):
+    def ends_by_itself(self, within_s: float) -> tuple[int, list[str]]:
         """Wait for the end; return the exit status and the lines that server-keys said."""
         status = self.process.wait(within_s)
         return status, re.findall(r"server-keys(?:-vllm)?: .*", self.log)
