@@ -6,16 +6,27 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from openai import OpenAI
 
+from server_keys.client import SealedTransport
 from tests.vllm.vllm_server import CONSOLE_SCRIPT, ENTRYPOINT, MODEL_NAME, VLLM_SERVE, Keys, VllmServer
+from tests.wire_tap import WireTap, tapped
 
 
-def chat(server: VllmServer, text: str, tokens: int) -> tuple[str, set[str]]:
+def openai(server: VllmServer, tap: WireTap | None) -> OpenAI:
+    """Return a client of `server`, in the clear; with a `tap` on the wire, sealed."""
+    if tap is None:
+        return OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    sealing = httpx2.Client(transport=SealedTransport())
+    return OpenAI(base_url=f"{tap.url}/v1", api_key="none", http_client=sealing, max_retries=0)
+
+
+def chat(server: VllmServer, text: str, tokens: int, tap: WireTap | None = None) -> tuple[str, set[str]]:
     """Return what the model says, streamed, and the key ids that its server had meanwhile."""
     key_ids = set()
-    with OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
+    with openai(server, tap) as client:
         stream = client.chat.completions.create(
             model=MODEL_NAME,
             messages=[{"role": "user", "content": text}],
@@ -30,8 +41,8 @@ def chat(server: VllmServer, text: str, tokens: int) -> tuple[str, set[str]]:
     return "".join(said), key_ids
 
 
-def complete(server: VllmServer, text: str) -> str:
-    with OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
+def complete(server: VllmServer, text: str, tap: WireTap | None = None) -> str:
+    with openai(server, tap) as client:
         completion = client.completions.create(model=MODEL_NAME, prompt=text, max_tokens=16, temperature=0)
     return str(completion.choices[0].text)
 
@@ -132,6 +143,25 @@ class TestPluginWithOneProcess:
             assert len(said) == 400
             key_ids = during
         assert len(key_ids) >= 2
+
+    def test_a_sealed_chat_across_a_rotation_says_nothing_to_the_wire(self, plugin_server: VllmServer) -> None:
+        prompt, tokens = "Where did the smugglers hide the violin?", 400
+        in_the_clear, _ = chat(plugin_server, prompt, tokens)
+        with tapped(plugin_server.port) as tap:
+            key_ids: set[str] = set()
+            end = time.monotonic() + 30
+            while len(key_ids) < 2 and time.monotonic() < end:
+                said, key_ids = chat(plugin_server, prompt, tokens, tap)
+                assert said == in_the_clear
+            assert len(key_ids) >= 2
+            assert complete(plugin_server, prompt, tap) == complete(plugin_server, prompt)
+            heard = tap.heard
+        assert heard.count(b"/v1/chat/completions") >= 1
+        assert heard.lower().count(b"ehbp-response-nonce: ") >= 2
+        assert len(heard) > 2 * tokens
+        for length, text in ((12, prompt), (12, in_the_clear)):
+            for start in range(len(text) - length):
+                assert text[start : start + length].encode() not in heard
 
     def test_sigint_ends_it_cleanly_and_erases_every_key(self, plugin_server: VllmServer) -> None:
         status, reports = plugin_server.end(signal.SIGINT)

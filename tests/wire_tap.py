@@ -1,0 +1,71 @@
+"""A wire between a client and a server, with somebody who listens."""
+
+import contextlib
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+
+
+class WireTap:
+    """Relays connections to a port of this machine and keeps a copy of all bytes in both directions."""
+
+    def __init__(self, port: int) -> None:
+        self._server_port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._accept, name="wire tap")]
+        self._copies: list[bytearray] = []
+        self._threads[0].start()
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    @property
+    def heard(self) -> bytes:
+        """All that was said, connection by connection, each direction for itself."""
+        return b"\n".join(bytes(copy) for copy in self._copies)
+
+    def stop(self) -> None:
+        """Cut all connections."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        self._listener.settimeout(0.05)
+        while not self._stopped.is_set():
+            with contextlib.suppress(TimeoutError):
+                client, _ = self._listener.accept()
+                thread = threading.Thread(target=self._relay, args=(client,), name="wire tap")
+                self._threads.append(thread)
+                thread.start()
+
+    def _relay(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._server_port)) as server:
+            selector = selectors.DefaultSelector()
+            for source, sink in ((client, server), (server, client)):
+                copy = bytearray()
+                self._copies.append(copy)
+                selector.register(source, selectors.EVENT_READ, (sink, copy))
+            while not self._stopped.is_set():
+                for key, _ in selector.select(0.05):
+                    sink, copy = key.data
+                    piece = key.fileobj.recv(65536)  # type: ignore[union-attr]
+                    if not piece:
+                        return
+                    copy += piece
+                    sink.sendall(piece)
+
+
+@contextlib.contextmanager
+def tapped(port: int) -> Iterator[WireTap]:
+    """Yield a tap on the wire to `port`."""
+    tap = WireTap(port)
+    try:
+        yield tap
+    finally:
+        tap.stop()
