@@ -13,7 +13,7 @@ from server_keys.vllm.build_app import is_wrapped, wrapped
 from server_keys.vllm.prompt_logging import warn_of_prompt_logging
 from server_keys.vllm.refusal import refusal, refuse_without_app
 from server_keys.vllm.serve_command import call_before_serving
-from server_keys.vllm.settings import OVERLAP_VARIABLE, REFRESH_TIME_VARIABLE, Settings, SettingsError
+from server_keys.vllm.settings import Settings, SettingsError
 
 # vLLM's server is `vllm serve`, `vllm launch`, or one of these modules run with `python -m`.
 _SERVING_COMMANDS = ("serve", "launch")
@@ -48,9 +48,9 @@ def check_start(plugin_name: str) -> None:
     if importlib.util.find_spec("vllm.plugins.endpoint_plugins") is None:
         raise refusal("this vLLM has no endpoint plugins, 0.26 is the first that has: start it with server-keys-vllm")
     if "VLLM_PLUGINS" not in os.environ:
-        variable = REFRESH_TIME_VARIABLE if REFRESH_TIME_VARIABLE in os.environ else OVERLAP_VARIABLE
+        asked_by = next(name for name in sorted(os.environ) if name.startswith("SERVER_KEYS_"))
         raise refusal(
-            f"{variable} is set, but vLLM loads no endpoint plugin that VLLM_PLUGINS does not list: "
+            f"{asked_by} is set, but vLLM loads no endpoint plugin that VLLM_PLUGINS does not list: "
             f"set VLLM_PLUGINS={plugin_name}, or start with server-keys-vllm"
         )
     refuse_without_app(os.environ, grpc=False)

@@ -9,7 +9,6 @@ _logger = logging.getLogger("server_keys")
 _OPTIONS = {
     "enable_log_requests": "--enable-log-requests writes prompts",
     "enable_log_outputs": "--enable-log-outputs writes responses",
-    "enable_log_deltas": "--enable-log-deltas writes responses",
 }
 _RESPONSE_VARIABLE = "VLLM_DEBUG_LOG_API_SERVER_RESPONSE"
 
