@@ -111,7 +111,7 @@ def generate_key_pairs(count: int) -> list[KeyPair]:
     Raises:
         EntropyError: the random source failed.
         MemoryError: the system has no memory for so many.
-        TypeError: `count` is not an int.
+        TypeError: `count` is not an int, or is a bool.
         ValueError: `count` is negative or above 1,048,576.
     """
 

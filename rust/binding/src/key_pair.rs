@@ -3,7 +3,7 @@
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeWarning, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyList};
+use pyo3::types::{PyBool, PyBytes, PyInt, PyList};
 use server_keys_core as core;
 
 use crate::error::to_python;
@@ -92,9 +92,13 @@ fn stays_here(done: &str) -> PyErr {
 
 #[pyfunction]
 pub(crate) fn generate_key_pairs<'py>(py: Python<'py>, count: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
-    let Ok(exact_count) = count.cast::<PyInt>() else {
-        let got = count.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("count must be an int, not {got}")));
+    // A bool is an int to Python, but no count that anybody means.
+    let exact_count = match count.cast::<PyInt>() {
+        Ok(exact_count) if !count.is_instance_of::<PyBool>() => exact_count,
+        _ => {
+            let (kind, got) = (count.get_type().name()?, count.repr()?);
+            return Err(PyTypeError::new_err(format!("count must be an int, not {kind}: {got}")));
+        }
     };
     let count = match exact_count.extract::<usize>() {
         Ok(count) if count <= core::MAX_KEY_PAIRS_PER_CALL => count,

@@ -1,0 +1,46 @@
+//! A forked child finds the keys of its parent gone, and makes its own.
+#![cfg(target_os = "linux")]
+
+use server_keys_core::{Error, KeyPair};
+
+/// Runs `child` in a forked process and says whether it returned true there.
+fn in_forked_child(child: impl FnOnce() -> bool) -> bool {
+    // SAFETY: the child runs code of this crate only, until it ends. Other threads of the harness hold none of its locks.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork failed"),
+        0 => {
+            let succeeded = child();
+            // SAFETY: ends the process at once, before it could come back into the harness.
+            unsafe { libc::_exit(if succeeded { 0 } else { 1 }) }
+        }
+        pid => {
+            let mut status = 0;
+            // SAFETY: the child is ours, and nobody else waits for it.
+            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+            status == 0
+        }
+    }
+}
+
+#[test]
+fn a_forked_child_has_none_of_its_parents_keys_and_can_make_its_own() {
+    let parents = KeyPair::generate().unwrap();
+    let peer = [9; 32];
+    let mut before = [0; 32];
+    parents.exchange(&peer, &mut before).unwrap();
+
+    assert!(in_forked_child(|| parents.exchange(&peer, &mut [0; 32]) == Err(Error::KeyErased)));
+    assert!(in_forked_child(|| parents.is_erased()));
+    assert!(in_forked_child(|| {
+        parents.erase();
+        let own = KeyPair::generate().unwrap();
+        let in_grandchild = in_forked_child(|| {
+            own.is_erased() && KeyPair::generate().is_ok_and(|grandchilds| !grandchilds.is_erased())
+        });
+        in_grandchild && own.exchange(&peer, &mut [0; 32]).is_ok()
+    }));
+
+    let mut after = [0; 32];
+    parents.exchange(&peer, &mut after).unwrap();
+    assert_eq!(before, after);
+}
