@@ -13,7 +13,7 @@ def positive_seconds(parameter: str, value: object) -> float:
     """
     number = _number(parameter, value)
     if not 0 < number < math.inf:
-        raise ValueError(f"{parameter} must be a finite number of seconds above zero, not {value!r}")
+        raise ValueError(f"{parameter} must be a finite number of seconds above zero, not {_shown(value)}")
     return number
 
 
@@ -28,7 +28,9 @@ def overlap_seconds(parameter: str, value: object, period_s: float) -> float:
         return period_s
     number = _number(parameter, value)
     if not 0 <= number <= period_s:
-        raise ValueError(f"{parameter} must be from 0 to the refresh time ({period_s:g}) in seconds, not {value!r}")
+        raise ValueError(
+            f"{parameter} must be from 0 to the refresh time ({period_s:g}) in seconds, not {_shown(value)}"
+        )
     return number
 
 
@@ -39,3 +41,10 @@ def _number(parameter: str, value: object) -> float:
         return float(value)
     except OverflowError:
         return math.inf
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python prints no int of more than 4300 digits
+        return "a number of thousands of digits"
