@@ -1,0 +1,113 @@
+"""How handlers get the key ring: `EphemeralKeys`, or `Depends(get_ephemeral_keys)`."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, WebSocket
+from fastapi.testclient import TestClient
+
+from server_keys import EphemeralKeys, KeyRing, ephemeral_key_lifespan_factory, get_ephemeral_keys
+
+SAID_WITHOUT_A_LIFESPAN = (
+    "app.state.ephemeral_keys holds no key ring",
+    "FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan))",
+    "inject_key_lifespan",
+    "with TestClient(app) as client:",
+    "mounted",
+)
+
+
+def routes() -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/annotated")
+    async def annotated(keys: EphemeralKeys) -> str:
+        return keys.current.public_key.hex()
+
+    @router.get("/depends")
+    async def depends(keys: Annotated[KeyRing, Depends(get_ephemeral_keys)]) -> str:
+        return keys.current.public_key.hex()
+
+    @router.get("/in-a-thread")
+    def in_a_thread(keys: EphemeralKeys) -> str:
+        return keys.current.public_key.hex()
+
+    @router.websocket("/socket")
+    async def socket(websocket: WebSocket, keys: EphemeralKeys) -> None:
+        await websocket.accept()
+        await websocket.send_text(keys.current.public_key.hex())
+        await websocket.close()
+
+    return router
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    app = FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(None))
+    app.include_router(routes())
+    return app
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/annotated", "/depends", "/in-a-thread"])
+def test_handlers_get_the_ring_of_their_app(app: FastAPI, client: TestClient, path: str) -> None:
+    assert client.get(path).json() == app.state.ephemeral_keys.current.public_key.hex()
+    app.state.ephemeral_keys.refresh()
+    assert client.get(path).json() == app.state.ephemeral_keys.current.public_key.hex()
+
+
+def test_websockets_get_the_ring_of_their_app(app: FastAPI, client: TestClient) -> None:
+    with client.websocket_connect("/socket") as websocket:
+        assert websocket.receive_text() == app.state.ephemeral_keys.current.public_key.hex()
+
+
+def test_the_ring_is_no_parameter_of_the_api(app: FastAPI) -> None:
+    for path in app.openapi()["paths"].values():
+        assert "parameters" not in path["get"]
+        assert "requestBody" not in path["get"]
+
+
+def test_without_a_lifespan_the_error_explains_itself(app: FastAPI) -> None:
+    client = TestClient(app)  # not entered: lifespans do not run
+    with pytest.raises(RuntimeError) as raised:
+        client.get("/annotated")
+    for words in SAID_WITHOUT_A_LIFESPAN:
+        assert words in str(raised.value)
+
+
+def test_without_a_lifespan_a_websocket_gets_the_same_error() -> None:
+    app = FastAPI()
+    app.include_router(routes())
+    with TestClient(app) as client, pytest.raises(RuntimeError, match="no key lifespan is running for this app"):
+        client.websocket_connect("/socket").__enter__()
+
+
+def test_something_else_in_the_state_is_no_ring(app: FastAPI, client: TestClient) -> None:
+    app.state.ephemeral_keys = object()
+    with pytest.raises(RuntimeError, match="holds no key ring"):
+        client.get("/annotated")
+
+
+def test_a_mounted_app_has_no_ring_of_its_own_and_may_be_given_the_outer_ones(app: FastAPI) -> None:
+    inner = FastAPI()
+    inner.include_router(routes())
+    app.mount("/inner", inner)
+    with TestClient(app) as client:
+        with pytest.raises(RuntimeError, match="use the outer app's ring"):
+            client.get("/inner/annotated")
+        inner.dependency_overrides[get_ephemeral_keys] = lambda: app.state.ephemeral_keys
+        assert client.get("/inner/annotated").json() == client.get("/annotated").json()
+
+
+def test_a_test_may_override_the_dependency() -> None:
+    app = FastAPI()
+    app.include_router(routes())
+    with KeyRing(300) as ring:
+        app.dependency_overrides[get_ephemeral_keys] = lambda: ring
+        assert TestClient(app).get("/annotated").json() == ring.current.public_key.hex()
