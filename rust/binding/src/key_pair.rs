@@ -90,6 +90,7 @@ fn stays_here(done: &str) -> PyErr {
     ))
 }
 
+/// Makes many X25519 key pairs at once, on all processors where that is faster. See `_native.pyi`.
 #[pyfunction]
 pub(crate) fn generate_key_pairs<'py>(py: Python<'py>, count: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
     // A bool is an int to Python, but no count that anybody means.
