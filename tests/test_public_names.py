@@ -1,0 +1,92 @@
+"""What `server_keys` promises to those who import it."""
+
+import importlib.metadata
+import inspect
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import server_keys
+from server_keys import _native, middleware
+
+# What must not come along: vLLM, and whatever sends or serves HTTP.
+HEAVY = ("vllm", "torch", "httpx", "httpx2", "httpcore", "requests", "aiohttp", "openai", "uvicorn", "cryptography")
+
+
+def test_all_is_the_truth() -> None:
+    public = {
+        name
+        for name, value in vars(server_keys).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert set(server_keys.__all__) == public
+    assert server_keys.__all__ == sorted(server_keys.__all__)
+    assert len(server_keys.__all__) == len(set(server_keys.__all__))
+
+
+def test_every_public_function_and_class_explains_itself() -> None:
+    for name in server_keys.__all__:
+        value = getattr(server_keys, name)
+        if inspect.isclass(value) or inspect.isroutine(value):
+            assert value.__doc__, name
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters", "is_coroutine"),
+    [
+        (server_keys.ephemeral_key_lifespan_factory, ["refresh_time"], False),
+        (server_keys.inject_key_lifespan, ["build_app_func", "key_refresh_time_s"], False),
+        (server_keys.periodic_refresh, ["app", "period"], True),
+    ],
+)
+def test_the_documented_signatures(function: Callable[..., object], parameters: list[str], is_coroutine: bool) -> None:
+    of_function = inspect.signature(function).parameters.values()
+    positional = [parameter for parameter in of_function if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    assert [parameter.name for parameter in positional] == parameters
+    assert all(parameter.default is parameter.empty for parameter in positional)
+    others = [parameter for parameter in of_function if parameter not in positional]
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in others)
+    assert all(parameter.default is not parameter.empty for parameter in others)
+    assert inspect.iscoroutinefunction(function) is is_coroutine
+
+
+def test_build_app_func_is_importable_from_the_middleware() -> None:
+    assert middleware.BuildAppFunc is server_keys.BuildAppFunc
+
+
+def test_native_names_are_public_ones_of_its_stub() -> None:
+    assert {"KeyPair", "generate_key_pairs", "EntropyError", "InvalidPublicKeyError", "KeyErasedError"} <= set(
+        _native.__all__
+    )
+    for name in ("KeyPair", "EntropyError", "InvalidPublicKeyError", "KeyErasedError"):
+        assert getattr(server_keys, name) is getattr(_native, name)
+
+
+def test_importing_brings_neither_vllm_nor_an_http_client() -> None:
+    code = (
+        "import sys\n"
+        "import server_keys\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+        "print('server_keys.client' in sys.modules, 'server_keys.demo' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-I", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["[]", "False False"]
+
+
+def test_the_tests_see_the_installed_wheel() -> None:
+    installed = Path(server_keys.__file__).parent
+    assert installed.is_relative_to(sysconfig.get_path("platlib"))
+    assert (installed / "py.typed").is_file()
+    assert (installed / "_native.pyi").is_file()
+    assert Path(_native.__file__).parent == installed
+    files = importlib.metadata.files("server-keys")
+    assert files is not None
+    assert Path("server_keys/py.typed") in [Path(file) for file in files]
