@@ -208,11 +208,12 @@ class KeyRing:
         with self._lock:
             pairs = self._pairs
             now = self._clock()
+            previous = pairs.previous if pairs and now < pairs.previous_until else None
             return KeyRingStatus(
                 key_id=_key_id(pairs.current) if pairs and not pairs.current.erased else None,
                 age_s=now - pairs.made_at if pairs else None,
                 next_refresh_in_s=max(self._refresh_at(pairs) - now, 0.0) if pairs else None,
-                previous_key_id=_key_id(pairs.previous) if pairs and pairs.previous else None,
+                previous_key_id=_key_id(previous) if previous else None,
                 refreshes=self._refreshes,
                 failures=self._failures,
                 last_error=self._last_error,
