@@ -27,7 +27,9 @@ async def lifespan(app):
 
 def build_app({signature}):
     '''Build the app.'''
-    return FastAPI(lifespan=lifespan)
+    app = FastAPI(lifespan=lifespan)
+    app.middleware_stack = app.build_middleware_stack()
+    return app
 """
 
 SERVE_ONE = """

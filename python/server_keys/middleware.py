@@ -155,22 +155,28 @@ def put_middleware_outside(app: FastAPI, *, required: bool, max_frame_bytes: int
     """Put `EncryptedBodyMiddleware` outside of everything that `app` has, also of the middleware that answers errors.
 
     A second call for the same app has no effect.
-
-    Raises:
-        RuntimeError: the app has begun to serve.
     """
-    build_inner_stack = app.build_middleware_stack
-    if getattr(build_inner_stack, _APPLIED, False):
+    if is_outside(app):
         return
-    if app.middleware_stack is not None:
-        raise RuntimeError("the app has begun to serve: add the encryption before its first request")
+    build_inner_stack = app.build_middleware_stack
+
+    def outside_of(stack: ASGIApp) -> ASGIApp:
+        return EncryptedBodyMiddleware(stack, required=required, max_frame_bytes=max_frame_bytes)
 
     def build_middleware_stack() -> ASGIApp:
-        return EncryptedBodyMiddleware(build_inner_stack(), required=required, max_frame_bytes=max_frame_bytes)
+        return outside_of(build_inner_stack())
 
     setattr(build_middleware_stack, _APPLIED, True)
     # Starlette's own `add_middleware` puts everything inside of its ServerErrorMiddleware.
     app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]
+    if app.middleware_stack is not None:
+        # vLLM's `build_app` builds it before any request, for the sake of SageMaker's middleware.
+        app.middleware_stack = outside_of(app.middleware_stack)
+
+
+def is_outside(app: FastAPI) -> bool:
+    """Whether `put_middleware_outside` was here."""
+    return getattr(app.build_middleware_stack, _APPLIED, False)
 
 
 def require_build_app_func(build_app_func: object) -> None:

@@ -4,7 +4,7 @@ from fastapi import FastAPI
 
 from server_keys.ehbp import DEFAULT_MAX_FRAME_BYTES, checked_max_frame_bytes
 from server_keys.lifespan import ephemeral_key_lifespan_factory
-from server_keys.middleware import put_middleware_outside
+from server_keys.middleware import is_outside, put_middleware_outside
 
 
 def protect(
@@ -35,6 +35,8 @@ def protect(
         TypeError: a duration is not a number, the limit is not an int.
         ValueError: a duration or the limit is out of its range.
     """
+    if app.middleware_stack is not None and not is_outside(app):
+        raise RuntimeError("the app has begun to serve: protect it before its first request")
     with_keys = ephemeral_key_lifespan_factory(refresh_time, overlap=overlap)
     put_middleware_outside(app, required=required, max_frame_bytes=checked_max_frame_bytes(max_frame_bytes))
     app.router.lifespan_context = with_keys(app.router.lifespan_context)
