@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -41,8 +42,9 @@ def reached(step):
 class Victim:
     """A process that holds a private key and stops where its script says so."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[str]", pid: int) -> None:
         self._process = process
+        self._pid = pid
         self._running = False
 
     def run_to(self, step: str) -> None:
@@ -58,10 +60,15 @@ class Victim:
         assert self._process.stdout.readline() == f"{step}\n"
 
     def mappings(self) -> list[Mapping]:
-        return mappings(self._process.pid)
+        return mappings(self._pid)
 
     def contents(self) -> list[tuple[Mapping, bytes]]:
-        return contents(self._process.pid)
+        return contents(self._pid)
+
+    def child(self) -> "Victim":
+        """The process that the script forked."""
+        (pid,) = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()
+        return Victim(self._process, int(pid))
 
     def where(self, *private_keys: bytes) -> list[Mapping]:
         """The mappings in which any trace of any of the private keys occurs."""
@@ -80,7 +87,7 @@ def victim(script: str, private_key: bytes = b"") -> Iterator[Victim]:
             command, pass_fds=[key_reader], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
             try:
-                yield Victim(process)
+                yield Victim(process, process.pid)
             finally:
                 process.kill()
     finally:
@@ -238,6 +245,24 @@ def test_a_waiting_request_keeps_the_private_key_in_protected_memory_until_its_f
         assert [mapping.is_protected for mapping in process.where(private_key)] == [True]
         process.run_to("opened")
         assert process.where(private_key) == []
+
+
+def test_a_forked_child_has_no_private_key_in_its_memory(private_key: bytes) -> None:
+    script = """
+        pair = far_down(from_known_private_key)
+        far_down(lambda: pair.exchange(KeyPair.generate().public_key))
+        if os.fork() == 0:
+            reached("forked")
+            os._exit(0)
+        os.wait()
+        reached("child ended")
+    """
+    with victim(script, private_key) as process:
+        process.run_to("forked")
+        assert process.child().where(private_key) == []
+        assert len(process.where(private_key)) == 1
+        process.run_to("child ended")
+        assert len(process.where(private_key)) == 1
 
 
 @pytest.mark.parametrize("make", ["[KeyPair.generate() for _ in range(200)]", "generate_key_pairs(200)"])
