@@ -1,6 +1,7 @@
 """`ephemeral_key_lifespan_factory`: what wrapped lifespans see, yield and raise, and what becomes of the keys."""
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -27,8 +28,7 @@ def ring_of(app: FastAPI) -> KeyRing:
     return ring
 
 
-async def tasks_besides_this() -> list[str]:
-    await asyncio.sleep(0)
+def tasks_besides_this() -> list[str]:
     return [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
 
@@ -59,8 +59,8 @@ def test_keys_exist_before_the_start_up_and_until_after_the_shutdown(held: HeldT
         async with app.router.lifespan_context(app):
             assert ring_of(app) is mine.rings[0]
             assert (ring_of(app).period_s, ring_of(app).overlap_s) == (300.0, 300.0)
-            assert await tasks_besides_this() == ["server_keys refresh"]
-        assert await tasks_besides_this() == []
+            assert tasks_besides_this() == ["server_keys refresh"]
+        assert tasks_besides_this() == []
 
     run_in_held_time(held, main)
     assert mine.shut_down
@@ -189,7 +189,7 @@ def test_that_very_exception_comes_through_and_leaves_nothing(held: HeldTime, er
                 assert not at_start
         assert raised.value is error
         assert raised.value.__cause__ is None
-        assert await tasks_besides_this() == []
+        assert tasks_besides_this() == []
 
     run_in_held_time(held, main)
     assert seen[0].status.closed
@@ -250,7 +250,7 @@ def test_a_cancelled_lifespan_leaves_neither_keys_nor_tasks(held: HeldTime, when
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await serving
-        assert await tasks_besides_this() == []
+        assert tasks_besides_this() == []
 
     run_in_held_time(held, main)
     assert rings[0].status.closed
@@ -296,7 +296,24 @@ def test_wrapping_twice_makes_one_ring_with_the_first_refresh_time(held: HeldTim
     async def main() -> None:
         async with app.router.lifespan_context(app):
             assert ring_of(app).period_s == 300.0
-            assert await tasks_besides_this() == ["server_keys refresh"]
+            assert tasks_besides_this() == ["server_keys refresh"]
+
+    run_in_held_time(held, main)
+
+
+def test_a_lifespan_that_only_borrows_a_wrapped_ones_name_gets_keys(held: HeldTime) -> None:
+    wrapped = ephemeral_key_lifespan_factory(300)(Recorder())
+
+    @functools.wraps(wrapped)
+    @asynccontextmanager
+    async def instead(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    app = FastAPI(lifespan=ephemeral_key_lifespan_factory(60)(instead))
+
+    async def main() -> None:
+        async with app.router.lifespan_context(app):
+            assert ring_of(app).period_s == 60.0
 
     run_in_held_time(held, main)
 
@@ -317,7 +334,7 @@ def test_a_lifespan_around_a_wrapped_one_is_wrapped_itself(held: HeldTime) -> No
     async def main() -> None:
         async with app.router.lifespan_context(app):
             assert ring_of(app).period_s == 60.0
-            assert await tasks_besides_this() == ["server_keys refresh"]
+            assert tasks_besides_this() == ["server_keys refresh"]
 
     run_in_held_time(held, main)
 
@@ -333,7 +350,7 @@ def test_lifespans_of_routers_run_with_the_apps_keys(held: HeldTime) -> None:
             assert state == {"name": "of the wrapped lifespan"}
             assert of_app.rings == of_plain_router.rings == of_wrapped_router.rings == [ring_of(app)]
             assert ring_of(app).period_s == 300.0
-            assert await tasks_besides_this() == ["server_keys refresh"]
+            assert tasks_besides_this() == ["server_keys refresh"]
 
     run_in_held_time(held, main)
     assert of_app.shut_down
