@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from fastapi import FastAPI, Request
@@ -10,24 +10,10 @@ from fastapi.responses import StreamingResponse
 from starlette.middleware.gzip import GZipMiddleware
 
 from server_keys import protect
-from tests.chat_app import build_app
 from tests.client_flavours import FLAVOURS, Flavour
 from tests.servers import running
 
 pytestmark = pytest.mark.parametrize("flavour", FLAVOURS, ids=str)
-
-
-@pytest.fixture
-def app() -> FastAPI:
-    """The app that is served."""
-    return build_app()
-
-
-@pytest.fixture
-def url(app: FastAPI) -> Iterator[str]:
-    """Where it is served."""
-    with running(app) as url:
-        yield url
 
 
 def test_a_request_and_its_response(flavour: Flavour, url: str) -> None:

@@ -10,9 +10,6 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from tests.chat_app import build_app
-from tests.servers import running
-
 NODE_CLIENT = pathlib.Path(__file__).parent / "node"
 
 pytestmark = pytest.mark.skipif(
@@ -21,19 +18,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 Command = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def app() -> FastAPI:
-    """The app that is served."""
-    return build_app()
-
-
-@pytest.fixture
-def url(app: FastAPI) -> Iterator[str]:
-    """Where it is served."""
-    with running(app) as url:
-        yield url
 
 
 @pytest.fixture

@@ -1,27 +1,9 @@
 """The PyPI package tinfoil-ehbp, unchanged, against this server while its keys rotate."""
 
-from collections.abc import Iterator
-
 import ehbp
 import httpx
 import pytest
 from fastapi import FastAPI
-
-from tests.chat_app import build_app
-from tests.servers import running
-
-
-@pytest.fixture
-def app() -> FastAPI:
-    """The app that is served."""
-    return build_app()
-
-
-@pytest.fixture
-def url(app: FastAPI) -> Iterator[str]:
-    """Where it is served."""
-    with running(app) as url:
-        yield url
 
 
 def test_discovery_and_a_plain_answer(url: str) -> None:
