@@ -32,7 +32,8 @@ def ephemeral_key_lifespan_factory(
     `FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(my_lifespan))`. While the wrapped lifespan runs, from before
     its start-up until after its shutdown, `app.state.ephemeral_keys` is a `KeyRing`; then its keys are erased. What the
     wrapped lifespan yields and raises passes through unchanged. None stands for an app that has no lifespan. Wrapping
-    twice has no effect: the first refresh time counts.
+    twice has no effect: the first refresh time counts. Where several wrapped lifespans run for one app, such as its
+    routers', the one that starts first brings the keys for all.
 
     Args:
         refresh_time: seconds between refreshes.
