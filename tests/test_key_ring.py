@@ -157,6 +157,8 @@ def test_the_status_in_each_state(held: HeldTime, source: Source) -> None:
     assert ring.status.key_id == second
     assert ring.status.previous_key_id == first
     assert (ring.status.age_s, ring.status.next_refresh_in_s, ring.status.refreshes) == (1.0, 9.0, 1)
+    held.pass_s(3)
+    assert ring.status.previous_key_id is None, "it is over, though nobody has erased it yet"
     ring.close()
     assert ring.status == KeyRingStatus(
         key_id=None,
@@ -268,6 +270,41 @@ def test_a_signal_handler_may_look_at_the_ring_that_its_thread_refreshes(held: H
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert seen == [first]
+
+
+def test_a_ring_that_is_closed_during_its_own_refresh_stays_closed(held: HeldTime) -> None:
+    made: list[KeyPair] = []
+
+    def generate() -> KeyPair:
+        for ring in rings:  # as a signal handler would
+            ring.close()
+        made.append(KeyPair.generate())
+        return made[-1]
+
+    rings: list[KeyRing] = []
+    rings.append(KeyRing(10, generate=generate, clock=held.boot))
+    with pytest.raises(KeysUnavailableError, match="closed"):
+        rings[0].refresh()
+    assert rings[0].status.closed
+    assert made[0].erased
+
+
+def test_a_refresh_within_a_refresh_forgets_no_pair(held: HeldTime, source: Source) -> None:
+    rings: list[KeyRing] = []
+
+    def generate() -> KeyPair:
+        if rings and source.tries == 1:
+            source()
+            rings[0].refresh()
+        return source()
+
+    rings.append(KeyRing(10, generate=generate, clock=held.boot))
+    rings[0].refresh()
+    assert source.tries == 4
+    del source.pairs[1]  # made above for nobody
+    assert rings[0].accepted == (source.pairs[2], source.pairs[1])
+    assert source.pairs[0].erased
+    assert rings[0].status.refreshes == 2
 
 
 def test_a_refresh_is_logged_without_a_secret(held: HeldTime, source: Source, caplog: pytest.LogCaptureFixture) -> None:
