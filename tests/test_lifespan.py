@@ -374,6 +374,18 @@ def test_an_app_can_be_started_again_with_new_keys(held: HeldTime) -> None:
     assert len(set(mine.pairs)) == 3
 
 
+def test_a_closed_ring_that_somebody_left_there_is_replaced(held: HeldTime) -> None:
+    app = FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(None))
+    app.state.ephemeral_keys = left_there = KeyRing(300)
+    left_there.close()
+
+    async def main() -> None:
+        async with app.router.lifespan_context(app):
+            assert not ring_of(app).current.erased
+
+    run_in_held_time(held, main)
+
+
 def test_one_wrapped_lifespan_serves_many_apps(held: HeldTime) -> None:
     lifespan = ephemeral_key_lifespan_factory(300)(None)
     apps = FastAPI(lifespan=lifespan), FastAPI(lifespan=lifespan)

@@ -55,7 +55,8 @@ def ephemeral_key_lifespan_factory(
         @functools.wraps(inner, updated=())
         @asynccontextmanager
         async def lifespan_with_keys(app: FastAPI) -> AsyncIterator[Mapping[str, Any] | None]:
-            if held_ring(app) is not None:
+            held = held_ring(app)
+            if held is not None and not held.status.closed:
                 # A lifespan around this one, on the same app, has put keys there and refreshes them.
                 async with inner(app) as state:
                     yield state

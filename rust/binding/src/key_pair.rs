@@ -14,6 +14,7 @@ pub(crate) struct KeyPair(pub(crate) core::KeyPair);
 
 #[pymethods]
 impl KeyPair {
+    /// Make a key pair from the system's random source, off the GIL.
     #[staticmethod]
     fn generate(py: Python<'_>) -> PyResult<Self> {
         let key_pair = py.detach(core::KeyPair::generate).map_err(to_python)?;
@@ -21,6 +22,7 @@ impl KeyPair {
         Ok(Self(key_pair))
     }
 
+    /// Make the key pair of a private key (32 bytes) that exists already.
     #[staticmethod]
     fn from_private_key(py: Python<'_>, private_key: &Bound<'_, PyAny>) -> PyResult<Self> {
         let key_pair = with_32_bytes_of(private_key, "private_key", core::Error::PrivateKeyLength, |bytes| {
@@ -31,16 +33,19 @@ impl KeyPair {
         Ok(Self(key_pair))
     }
 
+    /// The public key: 32 bytes.
     #[getter]
     fn public_key(&self) -> &[u8; core::PUBLIC_KEY_BYTES] {
         self.0.public_key()
     }
 
+    /// Whether the private key is gone.
     #[getter]
     fn erased(&self) -> bool {
         self.0.is_erased()
     }
 
+    /// Agree on a secret (32 bytes) with the owner of a public key (32 bytes), off the GIL.
     fn exchange<'py>(&self, py: Python<'py>, peer_public_key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         with_32_bytes_of(peer_public_key, "peer_public_key", core::Error::PublicKeyLength, |peer| {
             // Straight into the object that Python gets: no other copy of the shared secret is made.
@@ -51,6 +56,7 @@ impl KeyPair {
         })?
     }
 
+    /// Wipe the private key, after the exchanges that have begun.
     fn erase(&self, py: Python<'_>) {
         // Off the GIL: it waits for the exchanges that other threads have begun.
         py.detach(|| self.0.erase());

@@ -72,21 +72,25 @@ impl RequestOpener {
         Ok(Self(Mutex::new(opener)))
     }
 
+    /// Whether the first frame is opened.
     #[getter]
     fn opened(&self) -> bool {
         lock(&self.0).is_opened()
     }
 
+    /// Take the next piece of the sealed body and return the plaintext of the frames that it completes.
     fn feed<'py>(&self, py: Python<'py>, piece: Cow<'_, [u8]>) -> PyResult<Bound<'py, PyBytes>> {
         // The first frame takes a key agreement, or two.
         let costly = !self.opened();
         feed(py, &piece, costly, |plaintext| lock(&self.0).feed(&piece, plaintext))
     }
 
+    /// Say that the body has ended.
     fn finish(&self) -> PyResult<()> {
         lock(&self.0).finish().map_err(to_python)
     }
 
+    /// Make the sealer of the response to this request.
     fn response_sealer(&self) -> PyResult<ResponseSealer> {
         let sealer = lock(&self.0).response_sealer().map_err(to_python)?;
         Ok(ResponseSealer(Mutex::new(sealer)))
@@ -99,11 +103,13 @@ pub(crate) struct ResponseSealer(Mutex<core::ResponseSealer>);
 
 #[pymethods]
 impl ResponseSealer {
+    /// What the header `Ehbp-Response-Nonce` carries: 32 bytes.
     #[getter]
     fn response_nonce(&self) -> [u8; core::RESPONSE_NONCE_BYTES] {
         *lock(&self.0).response_nonce()
     }
 
+    /// Return the next piece of the body as one frame, 20 bytes longer.
     fn seal<'py>(&self, py: Python<'py>, plaintext: Cow<'_, [u8]>) -> PyResult<Bound<'py, PyBytes>> {
         let sealed_bytes = core::ResponseSealer::sealed_bytes(plaintext.len());
         seal(py, &plaintext, sealed_bytes, |sealed| lock(&self.0).seal(&plaintext, sealed))
@@ -122,16 +128,19 @@ impl RequestSealer {
         Ok(Self(Mutex::new(sealer)))
     }
 
+    /// What the header `Ehbp-Encapsulated-Key` carries: 32 bytes.
     #[getter]
     fn encapsulated_key(&self) -> [u8; core::ENCAPSULATED_KEY_BYTES] {
         *lock(&self.0).encapsulated_key()
     }
 
+    /// Return the next piece of the body as one frame, 20 bytes longer.
     fn seal<'py>(&self, py: Python<'py>, plaintext: Cow<'_, [u8]>) -> PyResult<Bound<'py, PyBytes>> {
         let sealed_bytes = core::RequestSealer::sealed_bytes(plaintext.len());
         seal(py, &plaintext, sealed_bytes, |sealed| lock(&self.0).seal(&plaintext, sealed))
     }
 
+    /// Make the opener of the response whose header carried this nonce (32 bytes).
     #[pyo3(signature = (response_nonce, *, max_frame_bytes = 16777216))]
     fn response_opener(&self, response_nonce: Cow<'_, [u8]>, max_frame_bytes: usize) -> PyResult<ResponseOpener> {
         let opener = lock(&self.0).response_opener(&response_nonce, max_frame_bytes).map_err(to_python)?;
@@ -145,10 +154,12 @@ pub(crate) struct ResponseOpener(Mutex<core::ResponseOpener>);
 
 #[pymethods]
 impl ResponseOpener {
+    /// Take the next piece of the sealed body and return the plaintext of the frames that it completes.
     fn feed<'py>(&self, py: Python<'py>, piece: Cow<'_, [u8]>) -> PyResult<Bound<'py, PyBytes>> {
         feed(py, &piece, false, |plaintext| lock(&self.0).feed(&piece, plaintext))
     }
 
+    /// Say that the body has ended.
     fn finish(&self) -> PyResult<()> {
         lock(&self.0).finish().map_err(to_python)
     }
