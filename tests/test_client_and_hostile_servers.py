@@ -147,12 +147,19 @@ def test_another_422_passes_through(flavour: Flavour, server: Server, body: byte
     assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("status", [302, 401, 429, 500, 503])
+@pytest.mark.parametrize("status", [304, 401, 429, 500, 503])
 def test_an_error_that_nobody_sealed_passes_through(flavour: Flavour, server: Server, status: int) -> None:
     server.answer = lambda _: server.response(status, [b"from a proxy"], {})
     with flavour.client(server.inner) as client:
         response = client.post(URL, "x")
     assert (response.status_code, response.content) == (status, b"from a proxy")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_that_nobody_sealed_is_refused(flavour: Flavour, server: Server, status: int) -> None:
+    server.answer = lambda _: server.response(status, [b""], {"Location": "https://elsewhere.example/"})
+    with flavour.client(server.inner) as client, pytest.raises(UnsealedResponseError, match=f"status {status}"):
+        client.post(URL, "x", follow_redirects=True)
 
 
 @pytest.mark.parametrize("status", [200, 201, 204])
@@ -250,6 +257,16 @@ def test_what_the_user_raises_reaches_the_caller(flavour: Flavour, server: Serve
     for verify in (verify_key, verify_key_later) if flavour.is_async else (verify_key,):
         with flavour.client(server.inner, verify_key=verify) as client, pytest.raises(NotAttestedError):
             client.post(URL, "x")
+
+
+def test_a_coroutine_function_cannot_verify_for_a_sync_transport(flavour: Flavour, server: Server) -> None:
+    async def verify_key(public_key: bytes) -> bool:
+        return False
+
+    error = KeyRejectedError if flavour.is_async else TypeError
+    with flavour.client(server.inner, verify_key=verify_key) as client, pytest.raises(error, match="verify_key"):
+        client.post(URL, "x")
+    assert [request.method for request in server.requests] == ["GET"]
 
 
 def test_each_origin_has_a_key_of_its_own(flavour: Flavour, server: Server) -> None:

@@ -78,7 +78,15 @@ class SyncDriver(Driver):
             case Close(response):
                 return response.close()
             case Verify(public_key):
-                return None if self._verify_key is None else self._verify_key(public_key)
+                verdict = None if self._verify_key is None else self._verify_key(public_key)
+                if inspect.isawaitable(verdict):
+                    # It would never run: taken for consent, it would let every key pass.
+                    if inspect.iscoroutine(verdict):
+                        verdict.close()
+                    raise TypeError(
+                        f"verify_key of a sync transport must not be a coroutine function: {self._verify_key!r}"
+                    )
+                return verdict
 
 
 class AsyncDriver(Driver):

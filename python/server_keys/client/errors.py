@@ -19,4 +19,4 @@ class KeyRejectedError(SealedTransportError):
 
 
 class UnsealedResponseError(SealedTransportError):
-    """A sealed request was answered with a success that is not sealed: it need not come from the server."""
+    """A sealed request was answered with a success or a redirect that is not sealed: who sent it is not known."""

@@ -80,7 +80,7 @@ def exchange(http: Any, cache: KeyCache, request: Any, body: bytes, max_frame_by
     Raises:
         KeyConfigurationError: the server publishes no key that can be used.
         KeyRejectedError: the user refused its key.
-        UnsealedResponseError: a success is not sealed.
+        UnsealedResponseError: a success or a redirect is not sealed.
     """
     if not body:
         return OpenedResponse((yield Send(request)), None)
@@ -93,7 +93,8 @@ def exchange(http: Any, cache: KeyCache, request: Any, body: bytes, max_frame_by
         response = yield Send(_sealed_request(http, request, sealer, body))
         if RESPONSE_NONCE_HEADER in response.headers:
             return OpenedResponse(response, (yield from _opener(sealer, response, max_frame_bytes)))
-        if response.is_success:
+        # A redirect, too: whoever forged one would choose the server that the body is sent to next.
+        if response.is_success or response.has_redirect_location:
             yield Close(response)
             raise UnsealedResponseError(
                 f"{request.method} {request.url} was sealed, but answered with status {response.status_code} and no "

@@ -15,7 +15,7 @@ class SealedTransport(httpx.BaseTransport):
     Finds the key under `/.well-known/hpke-keys` of each request's origin and keeps it for as long as the server allows.
     When the server refuses it, because it has replaced its keys meanwhile, fetches it anew and tries again, once; for
     that, a request's body is held in memory. Requests without a body, and their responses, travel in plaintext. A
-    response without success that nobody sealed is passed on: what it says is not authentic.
+    response that is an error and that nobody sealed is passed on: what it says is not authentic.
 
     Args:
         inner: sends what is sealed; by default a new `httpx.HTTPTransport`, which this transport's end closes.
@@ -46,7 +46,7 @@ class SealedTransport(httpx.BaseTransport):
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
             KeyRejectedError: `verify_key` returned False for it.
-            UnsealedResponseError: the response is a success, but not sealed.
+            UnsealedResponseError: the response is a success or a redirect, but not sealed.
         """
         response: httpx.Response = self._driver.exchange(request, _OpeningStream)
         return response
@@ -87,7 +87,7 @@ class AsyncSealedTransport(httpx.AsyncBaseTransport):
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
             KeyRejectedError: `verify_key` returned False for it.
-            UnsealedResponseError: the response is a success, but not sealed.
+            UnsealedResponseError: the response is a success or a redirect, but not sealed.
         """
         response: httpx.Response = await self._driver.exchange(request, _AsyncOpeningStream)
         return response
