@@ -114,6 +114,16 @@ class TestEntrypointWithTwoApiServers:
     def test_it_talks(self, entrypoint_server: VllmServer) -> None:
         assert_talks(entrypoint_server)
 
+    def test_it_talks_sealed_where_key_and_request_share_a_connection(self, entrypoint_server: VllmServer) -> None:
+        in_the_clear = complete(entrypoint_server, "Who are you?")
+        with tapped(entrypoint_server.port) as tap:
+            for _ in range(4):
+                assert complete(entrypoint_server, "Who are you?", tap) == in_the_clear
+            heard = tap.heard
+        # Each client asked for the key once: no process was met that had another.
+        assert heard.count(b"GET /.well-known/hpke-keys") == 4
+        assert heard.count(b"POST /v1/completions") == 4
+
     def test_sigterm_ends_it_cleanly_and_erases_every_key(self, entrypoint_server: VllmServer) -> None:
         status, reports = entrypoint_server.end(signal.SIGTERM)
         assert_ended_cleanly(entrypoint_server, status)
