@@ -14,16 +14,16 @@ INTERPOSED = r"""
 #include <errno.h>
 #include <sys/types.h>
 
-static volatile int failing;
+static volatile int failing_with;
 static volatile long calls;
 
-void fail_randomness(int yes) { failing = yes; }
+void fail_randomness(int error) { failing_with = error; }
 long randomness_calls(void) { return calls; }
 
 ssize_t getrandom(void *buffer, size_t length, unsigned int flags) {
     calls++;
-    if (failing) {
-        errno = EIO;
+    if (failing_with) {
+        errno = failing_with;
         return -1;
     }
     ssize_t (*original)(void *, size_t, unsigned int);
@@ -33,7 +33,7 @@ ssize_t getrandom(void *buffer, size_t length, unsigned int flags) {
 """
 
 PREAMBLE = """
-import contextlib, ctypes
+import contextlib, ctypes, errno
 
 from server_keys import EntropyError, KeyPair, KeyRing, KeysUnavailableError, generate_key_pairs
 from server_keys._native import RequestOpener, RequestSealer
@@ -42,8 +42,8 @@ library = ctypes.CDLL(None)
 library.randomness_calls.restype = ctypes.c_long
 
 @contextlib.contextmanager
-def no_randomness():
-    library.fail_randomness(1)
+def no_randomness(error=errno.EIO):
+    library.fail_randomness(error)
     try:
         yield
     finally:
@@ -148,3 +148,24 @@ assert (status.refreshes, status.failures, status.last_error) == (1, 3, None), s
 
 def test_a_ring_that_never_had_a_pair_is_refused(interposer: Path) -> None:
     run_with(interposer, "with no_randomness():\n    refused(lambda: KeyRing(10))\n")
+
+
+@pytest.mark.parametrize("error", ["EIO", "EINVAL", "EFAULT"])
+def test_a_source_that_fails_from_the_start_gives_no_key(interposer: Path, error: str) -> None:
+    script = f"""
+with no_randomness(errno.{error}):
+    refused(KeyPair.generate)
+    refused(lambda: generate_key_pairs(1000))
+assert not KeyPair.generate().erased
+"""
+    run_with(interposer, script)
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+def test_where_the_system_lacks_the_call_keys_are_random_all_the_same(interposer: Path, error: str) -> None:
+    # An old kernel, or a sandbox that does not know the call: /dev/urandom takes its place.
+    script = f"""
+with no_randomness(errno.{error}):
+    assert len({{pair.public_key for pair in generate_key_pairs(1000)}}) == 1000
+"""
+    run_with(interposer, script)

@@ -13,6 +13,7 @@ import pytest
 
 import server_keys
 from server_keys import _native, middleware
+from tests.scripts import run_script
 
 # What must not come along: vLLM, and whatever sends or serves HTTP.
 HEAVY = ("vllm", "torch", "httpx", "httpx2", "httpcore", "requests", "aiohttp", "openai", "uvicorn", "cryptography")
@@ -79,6 +80,20 @@ def test_importing_brings_neither_vllm_nor_an_http_client() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["[]", "False False"]
+
+
+def test_importing_makes_no_key_starts_no_thread_and_opens_nothing() -> None:
+    run_script("""
+        import os, threading
+        from pathlib import Path
+
+        before = os.listdir("/proc/self/fd")
+        import server_keys
+
+        assert os.listdir("/proc/self/fd") == before
+        assert threading.active_count() == 1
+        assert " wf" not in Path("/proc/self/smaps").read_text(), "there is memory for keys before any key"
+    """)
 
 
 def test_the_tests_see_the_installed_wheel() -> None:

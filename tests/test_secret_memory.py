@@ -312,3 +312,22 @@ def test_keys_work_where_the_system_refuses_to_lock_memory_and_one_warning_says_
         assert flags and not any("lo" in of_one for of_one in flags), flags
     """
     run_script(script)
+
+
+def test_where_warnings_are_errors_the_refusal_is_one_error_then_there_are_keys() -> None:
+    script = """
+        import os, resource
+        from server_keys import KeyPair
+
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        try:
+            KeyPair.generate()
+        except RuntimeWarning as warning:
+            assert "mlock" in str(warning), warning
+        else:
+            raise AssertionError("no warning")
+        assert not KeyPair.generate().erased
+    """
+    run_script(script)
