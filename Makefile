@@ -45,7 +45,7 @@ test-vllm: dist/.built ## run real vLLM servers with keys: installs 3 GB the fir
 	$(call say,"Installing the wheel and the test dependencies beside it")
 	@$(VENV)-vllm/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
 	@$(VENV)-vllm/bin/python $(PIP) --group vllm
-	$(call say,"Starting vLLM servers: about five minutes")
+	$(call say,"Starting vLLM servers: about six minutes")
 	$(VENV)-vllm/bin/python -m pytest tests/vllm -v --capture=no
 
 wheel: dist/.built ## build the wheel into dist/
