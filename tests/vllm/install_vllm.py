@@ -59,9 +59,10 @@ def install(folder: Path, version: str) -> None:
     pip(folder, "--no-deps", f"{DISTRIBUTION}=={version}")
     requirements = python(folder, PRINT_REQUIREMENTS, DISTRIBUTION).splitlines()
     torch = next(requirement for requirement in requirements if name_of(requirement) == "torch")
+    # A CPU build where the machine offers one, else the usual build; both serve.
+    torch = torch.replace("+cpu", "")
     say(3, f"{torch}, up to 2.5 GB where it comes with CUDA")
-    # Without "+cpu": a CPU build where the machine offers one, else the usual build; both serve.
-    pip(folder, torch.replace("+cpu", ""))
+    pip(folder, torch)
     others = [requirement for requirement in requirements if name_of(requirement) not in LEFT_OUT]
     say(4, f"the {len(others)} other packages that vLLM requires")
     pip(folder, *others)
