@@ -58,11 +58,11 @@ def test_rotations_go_unnoticed(flavour: Flavour, app: FastAPI, url: str) -> Non
             assert client.post(f"{url}/echo", str(rotations)).json() == {"body": str(rotations)}
 
 
-def test_a_compressed_answer_is_opened_and_then_decompressed(flavour: Flavour, app: FastAPI) -> None:
+def test_an_app_that_can_compress_is_not_asked_to(flavour: Flavour, app: FastAPI) -> None:
     app.add_middleware(GZipMiddleware, minimum_size=10)
     with running(app) as url, flavour.client() as client:
         response = client.post(f"{url}/echo", "again " * 1000)
-    assert response.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in response.headers
     assert response.json() == {"body": "again " * 1000}
 
 

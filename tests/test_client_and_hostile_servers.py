@@ -155,9 +155,11 @@ def test_an_error_that_nobody_sealed_passes_through(flavour: Flavour, server: Se
     assert (response.status_code, response.content) == (status, b"from a proxy")
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_that_nobody_sealed_is_refused(flavour: Flavour, server: Server, status: int) -> None:
-    server.answer = lambda _: server.response(status, [b""], {"Location": "https://elsewhere.example/"})
+@pytest.mark.parametrize("nonce", [{}, {"Ehbp-Response-Nonce": "00" * 32}])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_refused(flavour: Flavour, server: Server, status: int, nonce: dict[str, str]) -> None:
+    headers = {"Location": "https://elsewhere.example/", **nonce}
+    server.answer = lambda _: server.response(status, [b""], headers)
     with flavour.client(server.inner) as client, pytest.raises(UnsealedResponseError, match=f"status {status}"):
         client.post(URL, "x", follow_redirects=True)
 
@@ -244,6 +246,12 @@ def test_a_key_that_the_user_refuses_is_never_used(flavour: Flavour, server: Ser
     assert [request.method for request in server.requests] == ["GET", "POST", "POST", "GET"]
 
 
+@pytest.mark.parametrize("verdict", [0, "", "yes", 1.0])
+def test_a_verdict_that_is_neither_yes_nor_none_refuses(flavour: Flavour, server: Server, verdict: object) -> None:
+    with flavour.client(server.inner, verify_key=lambda _: verdict) as client, pytest.raises(KeyRejectedError):
+        client.post(URL, "x")
+
+
 def test_what_the_user_raises_reaches_the_caller(flavour: Flavour, server: Server) -> None:
     class NotAttestedError(Exception):
         pass
@@ -274,6 +282,13 @@ def test_each_origin_has_a_key_of_its_own(flavour: Flavour, server: Server) -> N
         for url in (URL, "https://model.example:8443/v1", "http://model.example/v1", URL):
             client.post(url, "x")
     assert len(server.key_requests) == 3
+
+
+def test_each_name_of_a_server_has_a_key_of_its_own(flavour: Flavour, server: Server) -> None:
+    with flavour.client(server.inner) as client:
+        for host in ("a.example", "b.example", "a.example"):
+            client.post(URL, "x", headers={"Host": host})
+    assert [request.headers["Host"] for request in server.key_requests] == ["a.example", "b.example"]
 
 
 def test_nothing_of_it_is_logged(flavour: Flavour, server: Server, caplog: pytest.LogCaptureFixture) -> None:

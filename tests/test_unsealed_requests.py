@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from server_keys import EncryptedBodyMiddleware, KeyRing
+from server_keys import EncryptedBodyMiddleware, EntropyError, KeyPair, KeyRing
 from server_keys._native import RequestSealer
 from tests import asgi
 
@@ -62,6 +62,27 @@ def test_methods_without_a_sealed_form_pass_untouched(ring: KeyRing, method: str
     app = EncryptedBodyMiddleware(echo, key_ring=ring)
     response = asyncio.run(asgi.call(app, method, "/", headers=[("Ehbp-Encapsulated-Key", "bad")], pieces=[b" x"]))
     assert (response.body, response.headers) == (b"http x", {"content-length": "4"})
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+def test_where_sealing_is_required_no_method_takes_a_plaintext_body(ring: KeyRing, method: str) -> None:
+    app = EncryptedBodyMiddleware(echo, key_ring=ring, required=True)
+    assert asyncio.run(asgi.call(app, method, "/", pieces=[b" x"])).status == 400
+
+
+def test_a_key_that_is_nearly_over_is_cached_for_no_longer_than_it_is_accepted() -> None:
+    now = 0.0
+
+    def generate() -> KeyPair:
+        if now:
+            raise EntropyError("the pool is dry")
+        return KeyPair.generate()
+
+    with KeyRing(100, generate=generate, clock=lambda: now) as ring:
+        now = 190.0  # and no refresh has succeeded
+        app = EncryptedBodyMiddleware(echo, key_ring=ring)
+        response = asyncio.run(asgi.call(app, "GET", "/.well-known/hpke-keys"))
+    assert response.headers["cache-control"] == "max-age=9"
 
 
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])

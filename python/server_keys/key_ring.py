@@ -138,6 +138,16 @@ class KeyRing:
         """
         return self._fresh_pairs().accepted
 
+    @property
+    def current_accepted_for_s(self) -> float:
+        """Seconds for which the current pair is accepted from now on, even if it is replaced by its schedule at once.
+
+        Raises:
+            KeysUnavailableError: as for `current`.
+        """
+        end = self._end_of(self._fresh_pairs())
+        return min(self._overlap_s, max(end - self._clock(), 0.0))
+
     def refresh(self) -> None:
         """Replace the current pair now. The one before it stays accepted; the one before that is erased at once.
 
@@ -152,13 +162,17 @@ class KeyRing:
             except Exception as error:
                 self._note_failure(error)
                 raise
-            # Not before: a signal handler may have closed or refreshed the ring meanwhile, in this very thread.
-            pairs = self._open_pairs()
             now = self._clock()
-            # After a time without refreshes the replaced pair is older than its period: its end stays where it was.
-            previous_until = min(now, pairs.made_at + self._period_s) + self._overlap_s
-            keep = previous_until > now and not pairs.current.erased
-            self._pairs = _Pairs(new, now, pairs.current if keep else None, previous_until)
+            # A signal handler may close or refresh the ring at any time, in this very thread: then this starts over.
+            while True:
+                pairs = self._open_pairs()
+                # After a time without refreshes the replaced pair is older than its period: its end stays where it was.
+                previous_until = min(now, pairs.made_at + self._period_s) + self._overlap_s
+                keep = previous_until > now and not pairs.current.erased
+                replacement = _Pairs(new, now, pairs.current if keep else None, previous_until)
+                if self._pairs is pairs:
+                    self._pairs = replacement
+                    break
             self._refreshes += 1
             self._failures_in_a_row = 0
             self._last_error = None

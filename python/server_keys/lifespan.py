@@ -106,7 +106,7 @@ def inject_key_lifespan(
 
 
 async def periodic_refresh(app: FastAPI, period: float) -> None:
-    """Refresh the key that the app's state holds, every `period` seconds, until cancelled.
+    """Refresh the key that the app's state holds, every `period` seconds, until cancelled or the ring is closed.
 
     A lifespan of `ephemeral_key_lifespan_factory` does this by itself. Started alone, as a task of your own lifespan,
     it also puts the `KeyRing` into `app.state.ephemeral_keys`, and takes it away and erases its keys when it is
@@ -114,7 +114,8 @@ async def periodic_refresh(app: FastAPI, period: float) -> None:
 
     Args:
         app: the app.
-        period: seconds between refreshes; a ring that is there already may refresh sooner by its own period.
+        period: seconds between refreshes. A ring that is there already may refresh sooner by its own period; if this one
+            is shorter than the ring's overlap, it also ends the time for which a replaced key is accepted.
 
     Raises:
         TypeError: `period` is not a number.

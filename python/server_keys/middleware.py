@@ -34,7 +34,8 @@ class EncryptedBodyMiddleware:
 
     Requests without the header `Ehbp-Encapsulated-Key`, websockets and lifespans pass through. Serves the public key
     under `/.well-known/hpke-keys`. A request is decided on by its first frame before the app is called: 400 when
-    malformed, 413 when a frame is too large, 422 when it is sealed to a key that is not accepted.
+    malformed, 413 when a frame is too large, 422 when it is sealed to a key that is not accepted. HEAD and OPTIONS have
+    no sealed form. Frames are numbered, so the app sends one message at a time, as Starlette's responses do.
 
     Args:
         app: the ASGI app.
@@ -67,7 +68,8 @@ class EncryptedBodyMiddleware:
         if scope["path"].removeprefix(scope.get("root_path", "")) == KEY_CONFIG_PATH and scope["method"] != "OPTIONS":
             return await self._publish_key(scope, send)
         if scope["method"] in _UNSEALED_METHODS:
-            return await self.app(scope, receive, send)
+            serve = self._serve_without_body if self._required else self.app
+            return await serve(scope, receive, send)
         keys = [value for name, value in scope["headers"] if name == _ENCAPSULATED_KEY]
         if keys:
             return await self._serve_sealed(keys, scope, receive, send)
@@ -80,10 +82,10 @@ class EncryptedBodyMiddleware:
             return await respond.method_not_allowed(send, allowed="GET, HEAD")
         try:
             ring = self._ring(scope)
-            public_key = ring.current.public_key
+            public_key, accepted_for_s = ring.current.public_key, ring.current_accepted_for_s
         except KeysUnavailableError as error:
             return await respond.keys_unavailable(send, error)
-        await respond.key_configuration(send, public_key, ring.overlap_s, body=scope["method"] == "GET")
+        await respond.key_configuration(send, public_key, accepted_for_s, body=scope["method"] == "GET")
 
     async def _serve_sealed(self, keys: list[bytes], scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -1,6 +1,7 @@
 """The responses that the EHBP middleware itself gives, each in full."""
 
 import json
+import logging
 
 from starlette.types import Message, Receive, Send
 
@@ -14,6 +15,8 @@ from server_keys.ehbp import (
 )
 from server_keys.key_ring import KeysUnavailableError
 
+_logger = logging.getLogger("server_keys")
+
 # These responses contain nothing that a page of another origin may not read, and a browser client must be able to read
 # the 422 to recover from a rotation; they leave outside of the app's own CORS middleware.
 _FOR_ANY_ORIGIN = (b"access-control-allow-origin", b"*")
@@ -23,9 +26,9 @@ _FOR_ANY_ORIGIN = (b"access-control-allow-origin", b"*")
 _WAY_S = 5.0
 
 
-async def key_configuration(send: Send, public_key: bytes, overlap_s: float, *, body: bool) -> None:
-    """Send the key configuration of `public_key` (32 bytes), to be cached for a little less than the overlap."""
-    max_age_s = int(overlap_s - min(_WAY_S, overlap_s / 10))
+async def key_configuration(send: Send, public_key: bytes, accepted_for_s: float, *, body: bool) -> None:
+    """Send the key configuration of `public_key` (32 bytes), to be cached for a little less than it is accepted."""
+    max_age_s = int(accepted_for_s - min(_WAY_S, accepted_for_s / 10))
     cache_control = f"max-age={max_age_s}" if max_age_s > 0 else "no-store"
     await _send(send, 200, KEY_CONFIG_MEDIA_TYPE, key_config(public_key), cache_control=cache_control, send_body=body)
 
@@ -56,7 +59,8 @@ async def sealing_required(send: Send) -> None:
 
 async def keys_unavailable(send: Send, error: KeysUnavailableError) -> None:
     """Send the answer of a server that has no key (500)."""
-    await _problem(send, 500, "about:blank", f"no key to seal to: {error}")
+    _logger.error("a client was told that there is no key: %s", error)
+    await _problem(send, 500, "about:blank", "the server has no key at the moment")
 
 
 async def method_not_allowed(send: Send, *, allowed: str) -> None:

@@ -9,10 +9,15 @@ from server_keys._native import FrameTooLargeError, MalformedMessageError, Reque
 from server_keys.ehbp import RESPONSE_NONCE_HEADER
 
 _NONCE = RESPONSE_NONCE_HEADER.encode()
-_STATUSES_WITHOUT_BODY = frozenset({204, 205, 304})
+# The head of a frame that never comes. A body that ends with it is not taken for a whole one, whatever became of the
+# connection on its way: an HTTP/1.0 proxy shows an end where a connection broke.
+_UNFINISHED_FRAME = b"\0\0\0\x10"
 # What an app may do to a response beside sending it in messages, as far as nothing of the body travels that way. Others
 # (`http.response.pathsend` hands the server a file to send) would go around the sealing.
 _HARMLESS_EXTENSIONS = frozenset({"http.response.trailers", "http.response.early_hint", "tls"})
+# Replaced by what is true of the plaintext. An answer that the app compressed would be undone by browsers before it is
+# opened, and its length would tell of its content.
+_HEADERS_OF_THE_SEALED = frozenset({b"content-length", b"transfer-encoding", b"accept-encoding"})
 
 
 class SealedExchange:
@@ -33,6 +38,7 @@ class SealedExchange:
         self._body_delivered = False
         self._broken: FrameTooLargeError | MalformedMessageError | None = None
         self._response_started = False
+        self._response_ended = False
         self._seal: Callable[[bytes], bytes] | None = None
 
     async def open_first_frame(self) -> bool | None:
@@ -101,7 +107,9 @@ class SealedExchange:
             return _nothing()
         if kind == "http.response.body":
             if self._seal is not None and (body := message.get("body")):
-                message["body"] = self._seal(body if type(body) is bytes else bytes(body))
+                # A copy: the app's message stays the app's.
+                message = {**message, "body": self._seal(body if type(body) is bytes else bytes(body))}
+            self._response_ended = not message.get("more_body", False)
         elif kind == "http.response.start":
             message = self._sealed_start(message)
             self._response_started = True
@@ -116,15 +124,17 @@ class SealedExchange:
             (b"ehbp-response-nonce", sealer.response_nonce.hex().encode()),
             (b"access-control-expose-headers", _NONCE),
         ]
-        if message["status"] not in _STATUSES_WITHOUT_BODY:
-            self._seal = sealer.seal
+        # Also where a status stands for no body: nothing seals to nothing.
+        self._seal = sealer.seal
         return {**message, "headers": headers}
 
     async def _complete_with_error(self) -> None:
-        """Answer where the app did not."""
-        if self._response_started:
+        """Answer where the app did not, and leave an answer that it broke off without a valid end."""
+        if self._response_ended:
             return
-        if isinstance(self._broken, FrameTooLargeError):
+        if self._response_started:
+            await self._send({"type": "http.response.body", "body": _UNFINISHED_FRAME, "more_body": True})
+        elif isinstance(self._broken, FrameTooLargeError):
             await respond.frame_too_large(self._send, self._broken)
         elif self._broken is not None:
             await respond.malformed(self._send)
@@ -132,10 +142,11 @@ class SealedExchange:
             await respond.internal_error(self._send_sealed)
 
     def _scope_for_app(self, scope: Scope) -> Scope:
-        headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+        headers = [(name, value) for name, value in scope["headers"] if name not in _HEADERS_OF_THE_SEALED]
         if self._body_ended:
-            headers = [(name, value) for name, value in headers if name != b"transfer-encoding"]
             headers.append((b"content-length", b"%d" % len(self._opened)))
+        else:
+            headers.append((b"transfer-encoding", b"chunked"))
         extensions = {
             name: value for name, value in scope.get("extensions", {}).items() if name in _HARMLESS_EXTENSIONS
         }

@@ -15,8 +15,8 @@ class KeyConfigurationError(SealedTransportError):
 
 
 class KeyRejectedError(SealedTransportError):
-    """`verify_key` returned False for the server's key. Nothing was sealed to it."""
+    """`verify_key` refused the server's key. Nothing was sealed to it."""
 
 
 class UnsealedResponseError(SealedTransportError):
-    """A sealed request was answered with a success or a redirect that is not sealed: who sent it is not known."""
+    """A sealed request was answered with a success that is not sealed, or with a redirect: who sent it is not known."""

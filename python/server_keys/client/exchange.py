@@ -80,21 +80,26 @@ def exchange(http: Any, cache: KeyCache, request: Any, body: bytes, max_frame_by
     Raises:
         KeyConfigurationError: the server publishes no key that can be used.
         KeyRejectedError: the user refused its key.
-        UnsealedResponseError: a success or a redirect is not sealed.
+        UnsealedResponseError: a success is not sealed, or the response is a redirect.
     """
     if not body:
         return OpenedResponse((yield Send(request)), None)
-    origin = f"{request.url.scheme}://{request.url.netloc.decode('ascii')}"
+    server = _server_of(request)
     for is_retry in (False, True):
-        public_key = cache.get(origin)
+        public_key = cache.get(server)
         if public_key is None:
-            public_key = yield from _fetch_key(http, cache, request, origin)
+            public_key = yield from _fetch_key(http, cache, request, server)
         sealer = RequestSealer(public_key)
         response = yield Send(_sealed_request(http, request, sealer, body))
+        if response.has_redirect_location:
+            yield Close(response)
+            raise UnsealedResponseError(
+                f"{request.method} {request.url} was sealed, but redirected with status {response.status_code}: whoever "
+                "forged that would choose where the body is sent next, so send it where it is to go"
+            )
         if RESPONSE_NONCE_HEADER in response.headers:
             return OpenedResponse(response, (yield from _opener(sealer, response, max_frame_bytes)))
-        # A redirect, too: whoever forged one would choose the server that the body is sent to next.
-        if response.is_success or response.has_redirect_location:
+        if response.is_success:
             yield Close(response)
             raise UnsealedResponseError(
                 f"{request.method} {request.url} was sealed, but answered with status {response.status_code} and no "
@@ -106,26 +111,34 @@ def exchange(http: Any, cache: KeyCache, request: Any, body: bytes, max_frame_by
         response = _with_body(http, response, body_read or b"")
         if is_retry or _problem_type(http, response) != KEY_MISMATCH_PROBLEM:
             break
-        cache.discard(origin, public_key)
+        cache.discard(server, public_key)
     return OpenedResponse(response, None)
 
 
-def _fetch_key(http: Any, cache: KeyCache, request: Any, origin: str) -> Generator[Any, Any, bytes]:
+def _fetch_key(http: Any, cache: KeyCache, request: Any, server: str) -> Generator[Any, Any, bytes]:
     url = request.url.copy_with(raw_path=KEY_CONFIG_PATH.encode(), fragment=None)
-    # None of the caller's headers: its credentials and cookies are not for this.
+    # None of the caller's headers but the one that says which server is meant: no credentials, no cookies.
     extensions = {name: request.extensions[name] for name in _KEY_REQUEST_EXTENSIONS if name in request.extensions}
-    headers = {"Accept": KEY_CONFIG_MEDIA_TYPE}
+    headers = {"Accept": KEY_CONFIG_MEDIA_TYPE, "Host": request.headers["Host"]}
     ticket = cache.draw_ticket()
     response = yield Send(http.Request("GET", url, headers=headers, extensions=extensions))
     config = yield Read(response, _MOST_UNSEALED_BYTES)
     if config is None:
         raise KeyConfigurationError(f"{url} answered with more than {_MOST_UNSEALED_BYTES} bytes instead of a key")
     public_key = key_in_response(str(url), response.status_code, response.headers.get("Content-Type"), config)
-    if (yield Verify(public_key)) is False:
-        raise KeyRejectedError(f"verify_key refused the key {public_key.hex()} that {url} published")
+    verdict = yield Verify(public_key)
+    if verdict is not None and verdict is not True:
+        raise KeyRejectedError(f"verify_key refused the key {public_key.hex()} that {url} published: {verdict!r}")
     may_be_kept_s = lifetime_s(response.headers.get("Cache-Control"), response.headers.get("Age"))
-    cache.put(origin, public_key, may_be_kept_s, ticket)
+    cache.put(server, public_key, may_be_kept_s, ticket)
     return public_key
+
+
+def _server_of(request: Any) -> str:
+    """Return what tells one server from another: its origin, and the names by which it is addressed there."""
+    url = request.url
+    names = (request.headers["Host"], request.extensions.get("sni_hostname"))
+    return f"{url.scheme}://{url.netloc.decode('ascii')} {names}"
 
 
 def _sealed_request(http: Any, request: Any, sealer: RequestSealer, body: bytes) -> Any:
@@ -133,6 +146,8 @@ def _sealed_request(http: Any, request: Any, sealer: RequestSealer, body: bytes)
     for name in ("Content-Length", "Transfer-Encoding"):
         headers.pop(name, None)
     headers[ENCAPSULATED_KEY_HEADER] = sealer.encapsulated_key.hex()
+    # Sealed bytes do not shrink, and a proxy that compressed them would leave nothing to open.
+    headers["Accept-Encoding"] = "identity"
     view = memoryview(body)
     frames = (
         sealer.seal(bytes(view[start : start + _FRAME_PLAINTEXT_BYTES]))

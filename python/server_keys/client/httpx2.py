@@ -17,10 +17,13 @@ class SealedTransport(httpx2.BaseTransport):
     that, a request's body is held in memory. Requests without a body, and their responses, travel in plaintext. A
     response that is an error and that nobody sealed is passed on: what it says is not authentic.
 
+    The client's own `proxy=` and `mounts=` go around its transport, and so around the sealing: give them to `inner`.
+
     Args:
         inner: sends what is sealed; by default a new `httpx2.HTTPTransport`, which this transport's end closes.
         verify_key: called with each public key (32 bytes) that is fetched, before anything is sealed to it, for pinning
-            or attestation. To refuse a key it raises an exception, which reaches the caller, or returns False.
+            or attestation. To refuse a key it raises an exception, which reaches the caller, or returns anything but
+            None and True.
         max_frame_bytes: the longest frame of a response that is taken, from 1 byte to 64 MiB.
         clock: tells the time in seconds.
 
@@ -45,8 +48,8 @@ class SealedTransport(httpx2.BaseTransport):
 
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
-            KeyRejectedError: `verify_key` returned False for it.
-            UnsealedResponseError: the response is a success or a redirect, but not sealed.
+            KeyRejectedError: `verify_key` refused it.
+            UnsealedResponseError: the response is a success, but not sealed, or it is a redirect.
         """
         response: httpx2.Response = self._driver.exchange(request, _OpeningStream)
         return response
@@ -86,8 +89,8 @@ class AsyncSealedTransport(httpx2.AsyncBaseTransport):
 
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
-            KeyRejectedError: `verify_key` returned False for it.
-            UnsealedResponseError: the response is a success or a redirect, but not sealed.
+            KeyRejectedError: `verify_key` refused it.
+            UnsealedResponseError: the response is a success, but not sealed, or it is a redirect.
         """
         response: httpx2.Response = await self._driver.exchange(request, _AsyncOpeningStream)
         return response

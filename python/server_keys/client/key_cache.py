@@ -92,5 +92,10 @@ def lifetime_s(cache_control: str | None, age: str | None) -> float:
     max_age = directives.get("max-age", "")
     if not max_age.isdecimal():
         return math.inf
-    held_s = int(age) if age is not None and age.isdecimal() else 0
-    return float(max(int(max_age) - held_s, 0))
+    held_s = _delta_seconds(age) if age is not None and age.isdecimal() else 0
+    return float(max(_delta_seconds(max_age) - held_s, 0))
+
+
+def _delta_seconds(digits: str) -> int:
+    # RFC 9111, section 1.2.2: what is too large to represent counts as 2^31.
+    return int(digits) if len(digits) <= 10 else 2**31

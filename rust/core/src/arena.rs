@@ -146,6 +146,20 @@ fn add_slots(free: &mut Vec<Slot>, regions: &[Region], reserved: usize) -> Resul
     Ok(())
 }
 
+/// The process that something belongs to whose memory a forked child gets a copy of: a key schedule, a counter of nonces.
+pub(crate) struct HomeProcess(&'static Arena);
+
+impl HomeProcess {
+    pub(crate) fn current() -> Result<Self, Error> {
+        Ok(Self(Arena::current()?))
+    }
+
+    /// Fails in a forked child, which would seal other messages under the same nonces.
+    pub(crate) fn require(&self) -> Result<(), Error> {
+        if self.0.belongs_to_this_process() { Ok(()) } else { Err(Error::KeyErased) }
+    }
+}
+
 /// 32 secret bytes in the arena. Wiped by [`Secret::erase`], on drop, and by the kernel in a forked child.
 pub(crate) struct Secret {
     arena: &'static Arena,

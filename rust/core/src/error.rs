@@ -12,7 +12,7 @@ pub enum Error {
     PublicKeySmallOrder,
     /// A private key has this many bytes instead of 32.
     PrivateKeyLength(usize),
-    /// The private key was erased, or belongs to the process that this one was forked from.
+    /// The private key was erased, or the keys belong to the process that this one was forked from.
     KeyErased,
     /// The system's random source failed.
     Entropy(getrandom::Error),

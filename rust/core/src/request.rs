@@ -10,6 +10,7 @@ use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use zeroize::Zeroizing;
 
+use crate::arena::HomeProcess;
 use crate::frame::{FrameReader, OpenFrame, SealFrame, TAG_BYTES, open_frame, seal_frames, sealed_bytes};
 use crate::key_pair::KeyPair;
 use crate::no_trace::without_trace;
@@ -50,6 +51,7 @@ impl OpenFrame for Receiver {
 /// The first frame decides which of the accepted keys the request is sealed to; from then on no private key is needed, so
 /// that erasing it cannot hurt a request in flight.
 pub struct RequestOpener<K> {
+    home: HomeProcess,
     encapsulated_key: [u8; ENCAPSULATED_KEY_BYTES],
     accepted: Vec<K>,
     receiver: Option<Box<Receiver>>,
@@ -67,6 +69,7 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
         max_frame_bytes: usize,
     ) -> Result<Self, Error> {
         Ok(Self {
+            home: HomeProcess::current()?,
             encapsulated_key: encapsulated_key.try_into().map_err(|_| Error::MalformedMessage)?,
             accepted: accepted.into_iter().collect(),
             receiver: None,
@@ -83,9 +86,10 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
     ///
     /// # Errors
     /// [`Error::KeyMismatch`] if the first frame opens under no accepted key; [`Error::MalformedMessage`],
-    /// [`Error::FrameTooLarge`]. The body is not to be read further.
+    /// [`Error::FrameTooLarge`]; [`Error::KeyErased`] in a forked child. The body is not to be read further.
     pub fn feed(&mut self, piece: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
-        let Self { encapsulated_key, accepted, receiver, frames } = self;
+        let Self { home, encapsulated_key, accepted, receiver, frames } = self;
+        home.require()?;
         frames.feed(piece, |frame| {
             let opened_before = plaintext.len();
             match receiver {
@@ -112,6 +116,7 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
     /// # Errors
     /// [`Error::RequestNotOpened`] before the first frame; [`Error::Entropy`].
     pub fn response_sealer(&self) -> Result<ResponseSealer, Error> {
+        self.home.require()?;
         let receiver = self.receiver.as_deref().ok_or(Error::RequestNotOpened)?;
         let mut secret = ExportedSecret::default();
         receiver.export(EXPORT_LABEL, secret.as_mut_slice()).map_err(|_| Error::MalformedMessage)?;
@@ -150,6 +155,7 @@ fn open_first_frame(
 
 /// Seals one request on the client, and opens the response to it.
 pub struct RequestSealer {
+    home: HomeProcess,
     encapsulated_key: [u8; ENCAPSULATED_KEY_BYTES],
     sender: Box<Sender>,
 }
@@ -163,6 +169,7 @@ impl RequestSealer {
         if public_key.len() != PUBLIC_KEY_BYTES {
             return Err(Error::PublicKeyLength(public_key.len()));
         }
+        let home = HomeProcess::current()?;
         let mut key_material = DrawnBytes(Zeroizing::new([0; 32]));
         getrandom::fill(key_material.0.as_mut_slice())?;
         let (encapsulated_key, sender) = without_trace(|| {
@@ -174,7 +181,7 @@ impl RequestSealer {
         .map_err(|_| Error::PublicKeySmallOrder)?;
         let mut encapsulated_key_bytes = [0; ENCAPSULATED_KEY_BYTES];
         encapsulated_key.write_exact(&mut encapsulated_key_bytes);
-        Ok(Self { encapsulated_key: encapsulated_key_bytes, sender })
+        Ok(Self { home, encapsulated_key: encapsulated_key_bytes, sender })
     }
 
     /// What the request's header `Ehbp-Encapsulated-Key` carries.
@@ -192,6 +199,7 @@ impl RequestSealer {
     /// # Errors
     /// [`Error::MalformedMessage`] if `sealed` has another length.
     pub fn seal(&mut self, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
+        self.home.require()?;
         seal_frames(self.sender.as_mut(), plaintext, sealed)
     }
 
@@ -200,6 +208,7 @@ impl RequestSealer {
     /// # Errors
     /// [`Error::MalformedMessage`] unless the nonce has 32 bytes.
     pub fn response_opener(&self, response_nonce: &[u8], max_frame_bytes: usize) -> Result<ResponseOpener, Error> {
+        self.home.require()?;
         let mut secret = ExportedSecret::default();
         self.sender.export(EXPORT_LABEL, secret.as_mut_slice()).map_err(|_| Error::MalformedMessage)?;
         ResponseOpener::new(&secret, &self.encapsulated_key, response_nonce, max_frame_bytes)

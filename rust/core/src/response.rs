@@ -8,6 +8,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::Error;
+use crate::arena::HomeProcess;
 use crate::frame::{FrameReader, OpenFrame, SealFrame, TAG_BYTES, open_frame, seal_frames, sealed_bytes};
 use crate::no_trace::without_trace;
 use crate::request::{ENCAPSULATED_KEY_BYTES, ExportedSecret};
@@ -19,6 +20,7 @@ const AEAD_NONCE_BYTES: usize = 12;
 
 /// AES-256-GCM with a nonce that counts frames. Boxed: it is not moved, so it leaves no copies behind.
 struct CountingCipher {
+    home: HomeProcess,
     aead: Aes256Gcm,
     base_nonce: [u8; AEAD_NONCE_BYTES],
     frames: u64,
@@ -30,6 +32,7 @@ impl CountingCipher {
         encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
         response_nonce: &[u8; RESPONSE_NONCE_BYTES],
     ) -> Result<Box<Self>, Error> {
+        let home = HomeProcess::current()?;
         let salt = [encapsulated_key.as_slice(), response_nonce].concat();
         without_trace(|| {
             let prk = Hkdf::<Sha256>::new(Some(&salt), secret.as_slice());
@@ -38,24 +41,25 @@ impl CountingCipher {
             prk.expand(b"key", key.as_mut_slice()).map_err(|_| Error::MalformedMessage)?;
             prk.expand(b"nonce", &mut base_nonce).map_err(|_| Error::MalformedMessage)?;
             let aead = Aes256Gcm::new_from_slice(key.as_slice()).map_err(|_| Error::MalformedMessage)?;
-            Ok(Box::new(Self { aead, base_nonce, frames: 0 }))
+            Ok(Box::new(Self { home, aead, base_nonce, frames: 0 }))
         })
     }
 
-    fn next_nonce(&mut self) -> Nonce<aes_gcm::aead::consts::U12> {
+    fn next_nonce(&mut self) -> Result<Nonce<aes_gcm::aead::consts::U12>, Error> {
+        self.home.require()?;
         let mut nonce = self.base_nonce;
         for (byte, count) in nonce[AEAD_NONCE_BYTES - 8..].iter_mut().zip(self.frames.to_be_bytes()) {
             *byte ^= count;
         }
         // 2^64 frames are never reached.
         self.frames += 1;
-        nonce.into()
+        Ok(nonce.into())
     }
 }
 
 impl SealFrame for CountingCipher {
     fn seal(&mut self, plaintext_to_ciphertext: InOutBuf<'_, '_, u8>) -> Result<[u8; TAG_BYTES], Error> {
-        let nonce = self.next_nonce();
+        let nonce = self.next_nonce()?;
         let tag = self.aead.encrypt_inout_detached(&nonce, &[], plaintext_to_ciphertext);
         Ok(tag.map_err(|_| Error::MalformedMessage)?.into())
     }
@@ -63,7 +67,7 @@ impl SealFrame for CountingCipher {
 
 impl OpenFrame for CountingCipher {
     fn open(&mut self, ciphertext_to_plaintext: InOutBuf<'_, '_, u8>, tag: &[u8; TAG_BYTES]) -> Result<(), Error> {
-        let nonce = self.next_nonce();
+        let nonce = self.next_nonce()?;
         self.aead
             .decrypt_inout_detached(&nonce, &[], ciphertext_to_plaintext, tag.into())
             .map_err(|_| Error::MalformedMessage)
@@ -163,6 +167,7 @@ mod tests {
         let key = *b"\x40\xec\x52\x88\x47\xcd\x4e\x92\x84\x49\xf2\xed\x1a\x70\xa7\xd1\
                      \xe8\xee\x31\x7d\x5e\x90\x04\x24\xfc\x1d\xd5\xb0\x47\x5b\x97\xf7";
         let mut plain = CountingCipher {
+            home: HomeProcess::current().unwrap(),
             aead: Aes256Gcm::new_from_slice(&key).unwrap(),
             base_nonce: derived.base_nonce,
             frames: 0,

@@ -1,7 +1,7 @@
 //! A forked child finds the keys of its parent gone, and makes its own.
 #![cfg(target_os = "linux")]
 
-use server_keys_core::{Error, KeyPair};
+use server_keys_core::{Error, KeyPair, RequestOpener, RequestSealer};
 
 /// Runs `child` in a forked process and says whether it returned true there.
 fn in_forked_child(child: impl FnOnce() -> bool) -> bool {
@@ -43,4 +43,23 @@ fn a_forked_child_has_none_of_its_parents_keys_and_can_make_its_own() {
     let mut after = [0; 32];
     parents.exchange(&peer, &mut after).unwrap();
     assert_eq!(before, after);
+}
+
+#[test]
+fn a_forked_child_cannot_go_on_with_a_message_that_its_parent_seals_under_the_same_nonces() {
+    let server = KeyPair::generate().unwrap();
+    let mut request = RequestSealer::new(server.public_key()).unwrap();
+    let mut frame = vec![0; RequestSealer::sealed_bytes(1)];
+    request.seal(b"x", &mut frame).unwrap();
+    let mut opener = RequestOpener::new(request.encapsulated_key(), [&server], 1000).unwrap();
+    opener.feed(&frame, &mut Vec::new()).unwrap();
+    let mut response = opener.response_sealer().unwrap();
+    assert!(in_forked_child(|| {
+        response.seal(b"y", &mut frame) == Err(Error::KeyErased)
+            && request.seal(b"y", &mut frame) == Err(Error::KeyErased)
+            && opener.response_sealer().err() == Some(Error::KeyErased)
+            && opener.feed(&[], &mut Vec::new()) == Err(Error::KeyErased)
+    }));
+    response.seal(b"y", &mut frame).unwrap();
+    request.seal(b"y", &mut frame).unwrap();
 }
