@@ -114,8 +114,8 @@ async def periodic_refresh(app: FastAPI, period: float) -> None:
 
     Args:
         app: the app.
-        period: seconds between refreshes. A ring that is there already may refresh sooner by its own period; if this one
-            is shorter than the ring's overlap, it also ends the time for which a replaced key is accepted.
+        period: seconds between refreshes. A ring that is there already may refresh sooner by its own period; if this
+            one is shorter than the ring's overlap, it also ends the time for which a replaced key is accepted.
 
     Raises:
         TypeError: `period` is not a number.
