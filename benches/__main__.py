@@ -15,6 +15,7 @@ from benches.comparison import Comparison
 from benches.criterion import run_criterion
 from benches.machine import describe_machine
 from benches.measure import read_measured
+from benches.other_load import OtherLoad
 from benches.peers import check_peers
 from benches.report import render_comparison, render_report, render_targets
 
@@ -47,6 +48,7 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     _CACHE.mkdir(parents=True, exist_ok=True)
 
+    other_load = OtherLoad()
     _say("Benchmarking the core with Criterion")
     core = run_criterion(_ROOT, _CACHE / "criterion", quick=arguments.quick)
     _say("Benchmarking what Python sees, side by side")
@@ -58,7 +60,7 @@ def main() -> None:
         comparisons,
         measured,
         core,
-        machine=describe_machine(),
+        machine=f"{describe_machine()}. {other_load.describe()}".rstrip(),
         chart_name=_CHART,
         repetitions=effort.repetitions,
     )

@@ -21,7 +21,7 @@ def render_report(
     sections = [
         "# Benchmarks",
         "One run of `make bench`, which writes this file.",
-        f"{machine}.",
+        machine,
         (
             f"The contestants took turns, {repetitions} times over. A figure is the median of its {repetitions} "
             "repetitions, in parentheses the least and the greatest of them; a ratio compares times of one repetition."

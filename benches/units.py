@@ -5,6 +5,8 @@ import math
 
 def format_seconds(seconds: float) -> str:
     """Three significant digits, in the unit that leaves at least one before the point."""
+    if seconds < 0:
+        return f"−{format_seconds(-seconds)}"
     for unit, factor in (("s", 1), ("ms", 1e3), ("µs", 1e6)):
         if seconds * factor >= 0.9995:
             return f"{_three_digits(seconds * factor)} {unit}"
