@@ -18,7 +18,6 @@ def format_ratio(ratio: float) -> str:
 
 
 def _three_digits(value: float) -> str:
-    if value <= 0:
-        return "0"
-    decimals = 2 - math.floor(math.log10(value))
-    return f"{round(value, decimals):.{max(decimals, 0)}f}"
+    rounded = float(f"{value:.3g}")
+    decimals = 2 - math.floor(math.log10(rounded)) if rounded else 0
+    return f"{rounded:.{max(decimals, 0)}f}"
