@@ -8,7 +8,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-from server_keys._native import FrameTooLargeError, RequestSealer, ResponseOpener
+from server_keys._native import FrameTooLargeError, InvalidPublicKeyError, RequestSealer, ResponseOpener
 from server_keys.client.errors import KeyConfigurationError, KeyRejectedError, UnsealedResponseError
 from server_keys.client.key_cache import KeyCache, key_in_response, lifetime_s
 from server_keys.ehbp import (
@@ -88,22 +88,22 @@ def exchange(http: Any, cache: KeyCache, request: Any, body: bytes, max_frame_by
     for is_retry in (False, True):
         public_key = cache.get(server)
         if public_key is None:
-            public_key = yield from _fetch_key(http, cache, request, server)
-        sealer = RequestSealer(public_key)
+            public_key = yield from _fetch_key(http, cache, request, server, past_caches=is_retry)
+        sealer = _sealer(public_key, request)
         response = yield Send(_sealed_request(http, request, sealer, body))
         if response.has_redirect_location:
             yield Close(response)
             raise UnsealedResponseError(
-                f"{request.method} {request.url} was sealed, but redirected with status {response.status_code}: who "
-                "forges that chooses where the body is sent next, so use the URL that it is meant for"
+                f"{request.method} {_shown(request.url)} was sealed, but redirected with status {response.status_code}: "
+                "who forges that chooses where the body is sent next, so use the URL that it is meant for"
             )
         if RESPONSE_NONCE_HEADER in response.headers:
             return OpenedResponse(response, (yield from _opener(sealer, response, max_frame_bytes)))
         if response.is_success:
             yield Close(response)
             raise UnsealedResponseError(
-                f"{request.method} {request.url} was sealed, but answered with status {response.status_code} and no "
-                f"{RESPONSE_NONCE_HEADER}: the server does not protect this path, or somebody else has answered"
+                f"{request.method} {_shown(request.url)} was sealed, but answered with status {response.status_code} "
+                f"and no {RESPONSE_NONCE_HEADER}: the server does not protect this path, or somebody else has answered"
             )
         if response.status_code != 422:
             break
@@ -115,11 +115,16 @@ def exchange(http: Any, cache: KeyCache, request: Any, body: bytes, max_frame_by
     return OpenedResponse(response, None)
 
 
-def _fetch_key(http: Any, cache: KeyCache, request: Any, server: str) -> Generator[Any, Any, bytes]:
-    url = request.url.copy_with(raw_path=KEY_CONFIG_PATH.encode(), fragment=None)
+def _fetch_key(
+    http: Any, cache: KeyCache, request: Any, server: str, *, past_caches: bool
+) -> Generator[Any, Any, bytes]:
+    url = _key_url(request)
     # None of the caller's headers but the one that says which server is meant: no credentials, no cookies.
     extensions = {name: request.extensions[name] for name in _KEY_REQUEST_EXTENSIONS if name in request.extensions}
     headers = {"Accept": KEY_CONFIG_MEDIA_TYPE, "Host": request.headers["Host"]}
+    if past_caches:
+        # One of them may still hold the key that the server has just refused.
+        headers["Cache-Control"] = "no-cache"
     ticket = cache.draw_ticket()
     response = yield Send(http.Request("GET", url, headers=headers, extensions=extensions))
     config = yield Read(response, _MOST_UNSEALED_BYTES)
@@ -132,6 +137,22 @@ def _fetch_key(http: Any, cache: KeyCache, request: Any, server: str) -> Generat
     may_be_kept_s = lifetime_s(response.headers.get("Cache-Control"), response.headers.get("Age"))
     cache.put(server, public_key, may_be_kept_s, ticket)
     return public_key
+
+
+def _key_url(request: Any) -> Any:
+    return request.url.copy_with(raw_path=KEY_CONFIG_PATH.encode(), fragment=None, userinfo=b"")
+
+
+def _shown(url: Any) -> str:
+    """Return `url` without what may be secret in it."""
+    return str(url.copy_with(userinfo=b"", query=None, fragment=None))
+
+
+def _sealer(public_key: bytes, request: Any) -> RequestSealer:
+    try:
+        return RequestSealer(public_key)
+    except InvalidPublicKeyError as error:
+        raise KeyConfigurationError(f"{_key_url(request)} published a key that cannot be used: {error}") from None
 
 
 def _server_of(request: Any) -> str:
@@ -179,6 +200,6 @@ def _problem_type(http: Any, response: Any) -> object:
     content_encoding = {"Content-Encoding": response.headers.get("Content-Encoding", "identity")}
     try:
         problem = json.loads(http.Response(422, headers=content_encoding, content=b"".join(response.stream)).content)
-    except (ValueError, http.DecodingError):
+    except (ValueError, RecursionError, http.DecodingError):
         return None
     return problem.get("type") if isinstance(problem, dict) else None
