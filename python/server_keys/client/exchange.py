@@ -94,7 +94,7 @@ def exchange(http: Any, cache: KeyCache, request: Any, body: bytes, max_frame_by
         if response.has_redirect_location:
             yield Close(response)
             raise UnsealedResponseError(
-                f"{request.method} {_shown(request.url)} was sealed, but redirected with status {response.status_code}: "
+                f"{request.method} {_shown(request.url)} was sealed, but redirected by a {response.status_code}: "
                 "who forges that chooses where the body is sent next, so use the URL that it is meant for"
             )
         if RESPONSE_NONCE_HEADER in response.headers:
