@@ -19,8 +19,8 @@ pub const SHARED_SECRET_BYTES: usize = 32;
 /// As many key pairs as one call of [`generate_key_pairs`] makes at the most: 32 MiB of private keys.
 pub const MAX_KEY_PAIRS_PER_CALL: usize = 1 << 20;
 
-/// Points that share one field inversion, which then costs each a hundredth of its time, and as many as are made before
-/// other threads get their chance: 0.3 ms.
+/// Points that share one field inversion, a quarter of the time of a key that has one to itself; and as many as are made
+/// before other threads get their chance, 0.3 ms.
 const BATCH: usize = 32;
 /// More than a batch's scratch buffers take, each on pages of its own.
 const SCRATCH_BYTES_PER_THREAD: usize = 64 * 1024;
