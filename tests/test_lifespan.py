@@ -86,6 +86,32 @@ def test_keys_are_refreshed_and_erased_on_time_while_the_app_runs(held: HeldTime
     run_in_held_time(held, main)
 
 
+def test_keys_are_refreshed_also_during_a_long_start_up_and_shutdown(held: HeldTime) -> None:
+    # A model takes minutes to load.
+    refreshes: list[int] = []
+
+    async def take_time(app: FastAPI) -> None:
+        pair = ring_of(app).current
+        await asyncio.sleep(1000)
+        assert pair.erased
+        refreshes.append(ring_of(app).status.refreshes)
+
+    @asynccontextmanager
+    async def slow(app: FastAPI) -> AsyncIterator[None]:
+        await take_time(app)
+        yield
+        await take_time(app)
+
+    app = FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(slow))
+
+    async def main() -> None:
+        async with app.router.lifespan_context(app):
+            pass
+
+    run_in_held_time(held, main)
+    assert refreshes == [3, 6]
+
+
 def test_what_the_wrapped_lifespan_yields_reaches_the_requests() -> None:
     app = FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(Recorder()))
 
