@@ -98,8 +98,8 @@ class SealedExchange:
             self._opener.finish()
             self._body_ended = True
 
-    # Not a coroutine function but one that returns the server's: every token passes here, and has no need of a coroutine
-    # more on its way.
+    # Not a coroutine function but one that returns the server's: every token passes here, and needs no coroutine more on
+    # its way.
     def _send_sealed(self, message: Message) -> Awaitable[None]:
         kind = message["type"]
         if self._broken is not None:
