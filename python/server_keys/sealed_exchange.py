@@ -98,8 +98,7 @@ class SealedExchange:
             self._opener.finish()
             self._body_ended = True
 
-    # Not a coroutine function but one that returns the server's: every token passes here, and needs no coroutine more on
-    # its way.
+    # Not a coroutine function but one that returns the server's: every token passes here, and needs no coroutine more.
     def _send_sealed(self, message: Message) -> Awaitable[None]:
         kind = message["type"]
         if self._broken is not None:
