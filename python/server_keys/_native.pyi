@@ -132,13 +132,13 @@ class RequestOpener:
     """
 
     def __new__(
-        cls, encapsulated_key: bytes, key_pairs: Sequence[KeyPair], *, max_frame_bytes: int = 16777216
+        cls, encapsulated_key: Buffer, key_pairs: Sequence[KeyPair], *, max_frame_bytes: int = 16777216
     ) -> RequestOpener: ...
     @property
     def opened(self) -> bool:
         """Whether the first frame is opened: the request is authentic so far, and a response can be sealed."""
 
-    def feed(self, piece: bytes) -> bytes:
+    def feed(self, piece: Buffer) -> bytes:
         """Take the next piece of the sealed body, of any size, and return the plaintext of the frames it completes.
 
         After an error the body is not to be read further.
@@ -172,7 +172,7 @@ class ResponseSealer:
     def response_nonce(self) -> bytes:
         """What the header `Ehbp-Response-Nonce` carries: 32 bytes."""
 
-    def seal(self, plaintext: bytes) -> bytes:
+    def seal(self, plaintext: Buffer) -> bytes:
         """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes."""
 
 @final
@@ -187,15 +187,15 @@ class RequestSealer:
         EntropyError: the random source failed.
     """
 
-    def __new__(cls, public_key: bytes) -> RequestSealer: ...
+    def __new__(cls, public_key: Buffer) -> RequestSealer: ...
     @property
     def encapsulated_key(self) -> bytes:
         """What the header `Ehbp-Encapsulated-Key` carries, in hex: 32 bytes."""
 
-    def seal(self, plaintext: bytes) -> bytes:
+    def seal(self, plaintext: Buffer) -> bytes:
         """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes."""
 
-    def response_opener(self, response_nonce: bytes, *, max_frame_bytes: int = 16777216) -> ResponseOpener:
+    def response_opener(self, response_nonce: Buffer, *, max_frame_bytes: int = 16777216) -> ResponseOpener:
         """Make the opener of the response.
 
         Args:
@@ -210,7 +210,7 @@ class RequestSealer:
 class ResponseOpener:
     """Opens one sealed response on the client."""
 
-    def feed(self, piece: bytes) -> bytes:
+    def feed(self, piece: Buffer) -> bytes:
         """Take the next piece of the sealed body, of any size, and return the plaintext of the frames it completes.
 
         Raises:

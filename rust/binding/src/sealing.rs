@@ -1,8 +1,10 @@
 //! EHBP messages: the four ends of a request and its response.
 
 use std::borrow::{Borrow, Cow};
+use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use server_keys_core as core;
@@ -20,6 +22,28 @@ const _: () = assert!(core::DEFAULT_MAX_FRAME_BYTES == 16_777_216);
 /// Locked only while computing, never while waiting for the GIL: so threads cannot wait for each other in a circle.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Borrowed from a `bytes`, which nobody changes meanwhile; copied from anything else with a buffer.
+struct BytesLike<'py>(Cow<'py, [u8]>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for BytesLike<'a> {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(match object.extract() {
+            Ok(bytes) => Cow::Borrowed(bytes),
+            Err(_) => Cow::Owned(PyBuffer::get(&object)?.to_vec(object.py())?),
+        }))
+    }
+}
+
+impl Deref for BytesLike<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 fn maybe_off_gil<R: Send>(py: Python<'_>, bytes: usize, compute: impl FnOnce() -> R + Send) -> R {
@@ -66,7 +90,7 @@ pub(crate) struct RequestOpener(Mutex<core::RequestOpener<SharedKeyPair>>);
 impl RequestOpener {
     #[new]
     #[pyo3(signature = (encapsulated_key, key_pairs, *, max_frame_bytes = 16777216))]
-    fn new(encapsulated_key: Cow<'_, [u8]>, key_pairs: Vec<Py<KeyPair>>, max_frame_bytes: usize) -> PyResult<Self> {
+    fn new(encapsulated_key: BytesLike<'_>, key_pairs: Vec<Py<KeyPair>>, max_frame_bytes: usize) -> PyResult<Self> {
         let accepted = key_pairs.into_iter().map(SharedKeyPair);
         let opener = core::RequestOpener::new(&encapsulated_key, accepted, max_frame_bytes).map_err(to_python)?;
         Ok(Self(Mutex::new(opener)))
@@ -79,7 +103,7 @@ impl RequestOpener {
     }
 
     /// Take the next piece of the sealed body and return the plaintext of the frames that it completes.
-    fn feed<'py>(&self, py: Python<'py>, piece: Cow<'_, [u8]>) -> PyResult<Bound<'py, PyBytes>> {
+    fn feed<'py>(&self, py: Python<'py>, piece: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
         // The first frame takes a key agreement, or two.
         let costly = !self.opened();
         feed(py, &piece, costly, |plaintext| lock(&self.0).feed(&piece, plaintext))
@@ -110,7 +134,7 @@ impl ResponseSealer {
     }
 
     /// Return the next piece of the body as one frame, 20 bytes longer.
-    fn seal<'py>(&self, py: Python<'py>, plaintext: Cow<'_, [u8]>) -> PyResult<Bound<'py, PyBytes>> {
+    fn seal<'py>(&self, py: Python<'py>, plaintext: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
         let sealed_bytes = core::ResponseSealer::sealed_bytes(plaintext.len());
         seal(py, &plaintext, sealed_bytes, |sealed| lock(&self.0).seal(&plaintext, sealed))
     }
@@ -123,7 +147,7 @@ pub(crate) struct RequestSealer(Mutex<core::RequestSealer>);
 #[pymethods]
 impl RequestSealer {
     #[new]
-    fn new(py: Python<'_>, public_key: Cow<'_, [u8]>) -> PyResult<Self> {
+    fn new(py: Python<'_>, public_key: BytesLike<'_>) -> PyResult<Self> {
         let sealer = py.detach(|| core::RequestSealer::new(&public_key)).map_err(to_python)?;
         Ok(Self(Mutex::new(sealer)))
     }
@@ -135,14 +159,14 @@ impl RequestSealer {
     }
 
     /// Return the next piece of the body as one frame, 20 bytes longer.
-    fn seal<'py>(&self, py: Python<'py>, plaintext: Cow<'_, [u8]>) -> PyResult<Bound<'py, PyBytes>> {
+    fn seal<'py>(&self, py: Python<'py>, plaintext: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
         let sealed_bytes = core::RequestSealer::sealed_bytes(plaintext.len());
         seal(py, &plaintext, sealed_bytes, |sealed| lock(&self.0).seal(&plaintext, sealed))
     }
 
     /// Make the opener of the response whose header carried this nonce (32 bytes).
     #[pyo3(signature = (response_nonce, *, max_frame_bytes = 16777216))]
-    fn response_opener(&self, response_nonce: Cow<'_, [u8]>, max_frame_bytes: usize) -> PyResult<ResponseOpener> {
+    fn response_opener(&self, response_nonce: BytesLike<'_>, max_frame_bytes: usize) -> PyResult<ResponseOpener> {
         let opener = lock(&self.0).response_opener(&response_nonce, max_frame_bytes).map_err(to_python)?;
         Ok(ResponseOpener(Mutex::new(opener)))
     }
@@ -155,7 +179,7 @@ pub(crate) struct ResponseOpener(Mutex<core::ResponseOpener>);
 #[pymethods]
 impl ResponseOpener {
     /// Take the next piece of the sealed body and return the plaintext of the frames that it completes.
-    fn feed<'py>(&self, py: Python<'py>, piece: Cow<'_, [u8]>) -> PyResult<Bound<'py, PyBytes>> {
+    fn feed<'py>(&self, py: Python<'py>, piece: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
         feed(py, &piece, false, |plaintext| lock(&self.0).feed(&piece, plaintext))
     }
 
