@@ -3,8 +3,9 @@
 import asyncio
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
@@ -192,6 +193,35 @@ def test_a_message_that_the_app_sends_again_is_sealed_anew(ring: KeyRing) -> Non
     for _ in range(2):
         client = Client(ring.current)
         assert client.open(sealed_call(app, ring, client, "/", client.seal(b"x"))) == [b"data: [DONE]"]
+
+
+@pytest.mark.parametrize("bytes_like", [bytes, bytearray, memoryview])
+def test_any_bytes_like_body_is_sealed_and_left_as_it_was(ring: KeyRing, bytes_like: Callable[[bytes], Any]) -> None:
+    part = {"type": "http.response.body", "body": bytes_like(b"token"), "more_body": True}
+    before = dict(part)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send(part)
+        await send({"type": "http.response.body"})
+
+    client = Client(ring.current)
+    response = sealed_call(app, ring, client, "/", [bytes_like(piece) for piece in client.seal(b"x")])
+    assert client.open(response) == [b"token", b""]
+    assert part == before
+
+
+def test_a_body_that_is_no_bytes_is_refused_and_never_sent(ring: KeyRing) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": "text"})
+
+    client = Client(ring.current)
+    response = sealed_call(app, ring, client, "/", client.seal(b"x"))
+    assert isinstance(response.error, TypeError)
+    assert "str" in str(response.error)
+    assert "text" not in repr(response.messages)
+    assert_never_whole(client, response)
 
 
 def test_the_app_is_not_asked_to_compress(ring: KeyRing) -> None:

@@ -1,11 +1,11 @@
 """One sealed request and its response, seen from the app between them: plain ASGI messages."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_keys import protocol_responses as respond
-from server_keys._native import FrameTooLargeError, MalformedMessageError, RequestOpener
+from server_keys._native import FrameTooLargeError, MalformedMessageError, RequestOpener, ResponseSealer
 from server_keys.ehbp import RESPONSE_NONCE_HEADER
 
 _NONCE = RESPONSE_NONCE_HEADER.encode()
@@ -39,7 +39,6 @@ class SealedExchange:
         self._broken: FrameTooLargeError | MalformedMessageError | None = None
         self._response_started = False
         self._response_ended = False
-        self._seal: Callable[[bytes], bytes] | None = None
 
     async def open_first_frame(self) -> bool | None:
         """Receive until the first frame is opened.
@@ -66,14 +65,15 @@ class SealedExchange:
 
     async def serve(self, app: ASGIApp, scope: Scope) -> None:
         """Let `app` answer the request whose first frame is opened."""
+        send_sealed = self._sealing(self._opener.response_sealer())
         try:
-            await app(self._scope_for_app(scope), self._receive_opened, self._send_sealed)
+            await app(self._scope_for_app(scope), self._receive_opened, send_sealed)
         except Exception:
             # Of a request that broke off the app may complain in any way; the client gets the protocol's answer.
             if self._broken is None:
-                await self._complete_with_error()
+                await self._complete_with_error(send_sealed)
                 raise
-        await self._complete_with_error()
+        await self._complete_with_error(send_sealed)
 
     async def _receive_opened(self) -> Message:
         while not self._body_delivered:
@@ -93,41 +93,37 @@ class SealedExchange:
         return await self._receive()
 
     def _open(self, message: Message) -> None:
-        self._opened += self._opener.feed(bytes(message.get("body", b"")))
+        self._opened += self._opener.feed(message.get("body", b""))
         if not message.get("more_body", False):
             self._opener.finish()
             self._body_ended = True
 
-    # Not a coroutine function but one that returns the server's: every token passes here, and needs no coroutine more.
-    def _send_sealed(self, message: Message) -> Awaitable[None]:
-        kind = message["type"]
-        if self._broken is not None:
-            # Half a body has reached the app: what it made of that is not sent, and the response never ends validly.
-            return _nothing()
-        if kind == "http.response.body":
-            if self._seal is not None and (body := message.get("body")):
-                # A copy: the app's message stays the app's.
-                message = {**message, "body": self._seal(body if type(body) is bytes else bytes(body))}
-            self._response_ended = not message.get("more_body", False)
-        elif kind == "http.response.start":
-            message = self._sealed_start(message)
-            self._response_started = True
-        elif kind not in ("http.response.trailers", "http.response.early_hint"):
-            raise RuntimeError(f"an app behind EncryptedBodyMiddleware sent {kind!r}, which cannot be sealed")
-        return self._send(message)
+    def _sealing(self, sealer: ResponseSealer) -> Send:
+        send, seal = self._send, sealer.seal
 
-    def _sealed_start(self, message: Message) -> Message:
-        sealer = self._opener.response_sealer()
-        headers = [(name, value) for name, value in message.get("headers", ()) if name.lower() != b"content-length"]
-        headers += [
-            (b"ehbp-response-nonce", sealer.response_nonce.hex().encode()),
-            (b"access-control-expose-headers", _NONCE),
-        ]
-        # Also where a status stands for no body: nothing seals to nothing.
-        self._seal = sealer.seal
-        return {**message, "headers": headers}
+        # Every token passes here: no attribute is looked up, and no coroutine made but the server's, without need.
+        def send_sealed(message: Message) -> Awaitable[None]:
+            if self._broken is not None:
+                # Half a body has reached the app: what it made of that is not sent, the response never ends validly.
+                return _nothing()
+            kind = message["type"]
+            if kind == "http.response.body":
+                more_body = message.get("more_body", False)
+                # A new message: the app's stays the app's. Nothing seals to nothing, where a status stands for no body.
+                message = {"type": kind, "body": seal(message.get("body", b"")), "more_body": more_body}
+                if not more_body:
+                    self._response_ended = True
+                return send(message)
+            if kind == "http.response.start":
+                message = _sealed_start(message, sealer.response_nonce)
+                self._response_started = True
+            elif kind not in ("http.response.trailers", "http.response.early_hint"):
+                raise RuntimeError(f"an app behind EncryptedBodyMiddleware sent {kind!r}, which cannot be sealed")
+            return send(message)
 
-    async def _complete_with_error(self) -> None:
+        return send_sealed
+
+    async def _complete_with_error(self, send_sealed: Send) -> None:
         """Answer where the app did not, and leave an answer that it broke off without a valid end."""
         if self._response_ended:
             return
@@ -138,7 +134,7 @@ class SealedExchange:
         elif self._broken is not None:
             await respond.malformed(self._send)
         else:
-            await respond.internal_error(self._send_sealed)
+            await respond.internal_error(send_sealed)
 
     def _scope_for_app(self, scope: Scope) -> Scope:
         headers = [(name, value) for name, value in scope["headers"] if name not in _HEADERS_OF_THE_SEALED]
@@ -150,6 +146,15 @@ class SealedExchange:
             name: value for name, value in scope.get("extensions", {}).items() if name in _HARMLESS_EXTENSIONS
         }
         return {**scope, "headers": headers, "extensions": extensions}
+
+
+def _sealed_start(message: Message, response_nonce: bytes) -> Message:
+    headers = [(name, value) for name, value in message.get("headers", ()) if name.lower() != b"content-length"]
+    headers += [
+        (b"ehbp-response-nonce", response_nonce.hex().encode()),
+        (b"access-control-expose-headers", _NONCE),
+    ]
+    return {**message, "headers": headers}
 
 
 async def _nothing() -> None:
