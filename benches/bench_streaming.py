@@ -119,10 +119,13 @@ def servers() -> Iterator[dict[str, StreamServer]]:
         server.stop()
 
 
+# Short turns, the contestants' after each other: how fast the kernel sends changes within seconds, and by more than
+# protection costs.
 @pytest.mark.parametrize("contestant", [PLAIN, PROTECTED])
-def bench_streaming(measure: Measure, servers: dict[str, StreamServer], contestant: str) -> None:
+@pytest.mark.parametrize("turn", range(10))
+def bench_streaming(measure: Measure, servers: dict[str, StreamServer], contestant: str, turn: int) -> None:
     server = servers[contestant]
-    measure(STREAMING, contestant, lambda: server.stream(sealed=contestant == PROTECTED), operations=EVENTS, rounds=3)
+    measure(STREAMING, contestant, lambda: server.stream(sealed=contestant == PROTECTED), operations=EVENTS, rounds=1)
 
 
 @pytest.mark.parametrize("contestant", [PLAIN, PROTECTED])
