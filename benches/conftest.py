@@ -15,7 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     # Called before the benchmark's own parameters are applied, so the repetition varies slowest: contestants alternate.
     if "repetition" in metafunc.fixturenames:
-        metafunc.parametrize("repetition", range(metafunc.config.getoption("repetitions")))
+        metafunc.parametrize("repetition", range(metafunc.config.getoption("repetitions")), scope="module")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -43,7 +43,11 @@ def build_app() -> FastAPI:
             yield EVENT
 
     @app.post("/events")
-    async def stream_events() -> TimedStreamingResponse:
+    async def stream_events() -> StreamingResponse:
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    @app.post("/timed-events")
+    async def stream_timed_events() -> TimedStreamingResponse:
         return TimedStreamingResponse(events(), media_type="text/event-stream")
 
     @app.get("/times")
