@@ -38,15 +38,17 @@ import asyncio, json, os
 def serve_one(args):
     app = build_app({arguments})
 
-    async def publishes_key():
+    async def status_of(method, path, body):
         messages = []
+
+        async def receive():
+            return {{"type": "http.request", "body": body}}
 
         async def send(message):
             messages.append(message)
 
-        path = "/.well-known/hpke-keys"
-        await app({{"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}}, None, send)
-        return messages[0]["status"] == 200
+        await app({{"type": "http", "method": method, "path": path, "headers": [], "query_string": b""}}, receive, send)
+        return messages[0]["status"]
 
     async def live():
         async with app.router.lifespan_context(app):
@@ -56,7 +58,8 @@ def serve_one(args):
                 "key_id": ring and ring.status.key_id,
                 "period_s": ring and ring.period_s,
                 "overlap_s": ring and ring.overlap_s,
-                "publishes_key": await publishes_key(),
+                "publishes_key": await status_of("GET", "/.well-known/hpke-keys", b"") == 200,
+                "takes_plaintext": await status_of("POST", "/no-such-path", b"in plaintext") == 404,
                 "args": sorted(vars(args)),
             }}), flush=True)
 

@@ -43,8 +43,9 @@ def test_each_api_server_process_has_keys_of_its_own(folder: Path, version: str)
     assert len(first["key_id"]) == 16
     assert first["key_id"] != second["key_id"]
     assert first["period_s"] == first["overlap_s"] == 300
-    assert first["publishes_key"]
-    assert second["publishes_key"]
+    for child in (first, second):
+        assert child["publishes_key"]
+        assert child["takes_plaintext"]
 
 
 def test_the_console_script_is_the_same(folder: Path) -> None:
@@ -68,6 +69,16 @@ def test_keys_alone(folder: Path) -> None:
     assert first["key_id"]
     assert not first["publishes_key"]
     assert not second["publishes_key"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"), [(["--require-sealed"], {}), ([], {"SERVER_KEYS_REQUIRE_SEALED": "1"})]
+)
+def test_sealed_bodies_alone(folder: Path, arguments: list[str], environment: dict[str, str]) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    for child in children(run(folder, "model", *arguments, **environment)):
+        assert child["publishes_key"]
+        assert not child["takes_plaintext"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +109,14 @@ def test_help_shows_the_options(folder: Path) -> None:
     make_fake_vllm(folder, "0.32.0")
     shown = run(folder, "--help").stdout
     assert shown.startswith("usage: server-keys-vllm ")
-    for text in ("--key-refresh-time-s", "--key-overlap-s", "SERVER_KEYS_REFRESH_TIME_S", "300 by default", "--grpc"):
+    for text in (
+        "--key-refresh-time-s",
+        "--key-overlap-s",
+        "--require-sealed",
+        "SERVER_KEYS_REFRESH_TIME_S",
+        "300 by default",
+        "--grpc",
+    ):
         assert text in shown
 
 

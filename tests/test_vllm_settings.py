@@ -35,10 +35,37 @@ def test_protection_is_on_unless_it_is_switched_off() -> None:
     assert not settings_at_a_glance([], {"SERVER_KEYS_PROTECT": "0"}).protect
 
 
+def test_plaintext_is_taken_unless_it_is_refused() -> None:
+    assert not settings_at_a_glance([], {"SERVER_KEYS_REQUIRE_SEALED": "0"}).require_sealed
+    assert settings_at_a_glance(["--require-sealed"], {"SERVER_KEYS_REQUIRE_SEALED": "0"}).require_sealed
+    required = settings_at_a_glance([], {"SERVER_KEYS_REQUIRE_SEALED": "1"})
+    assert required == Settings(300.0, 300.0, protect=True, require_sealed=True)
+    assert Settings.read(required.as_environment()) == required
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--require-sealed", "--no-protect"], {}),
+        (["--require-sealed"], {"SERVER_KEYS_PROTECT": "0"}),
+        (["--no-protect"], {"SERVER_KEYS_REQUIRE_SEALED": "1"}),
+        ([], {"SERVER_KEYS_PROTECT": "0", "SERVER_KEYS_REQUIRE_SEALED": "1"}),
+    ],
+)
+def test_sealed_bodies_cannot_be_required_and_not_opened(
+    arguments: list[str], environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        settings_at_a_glance(arguments, environment)
+    assert exit_info.value.code == 2
+    assert "--require-sealed (or SERVER_KEYS_REQUIRE_SEALED=1) refuses all bodies" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("value", ["", "no", "true", "2"])
-def test_a_switch_that_is_neither_on_nor_off(value: str) -> None:
-    with pytest.raises(SettingsError, match=rf"^SERVER_KEYS_PROTECT must be 1 \(on\) or 0 \(off\), not '{value}'$"):
-        Settings.read({"SERVER_KEYS_PROTECT": value}, no_protect=True)
+@pytest.mark.parametrize("name", ["SERVER_KEYS_PROTECT", "SERVER_KEYS_REQUIRE_SEALED"])
+def test_a_switch_that_is_neither_on_nor_off(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name} must be 1 \(on\) or 0 \(off\), not '{value}'$"):
+        Settings.read({name: value}, no_protect=True, require_sealed=True)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "-inf", "1e999", "soon", "", "--port", "3 s"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 
 from server_keys.client import SealedTransport
 from tests.vllm.vllm_server import CONSOLE_SCRIPT, ENTRYPOINT, MODEL_NAME, VLLM_SERVE, Keys, VllmServer
@@ -183,7 +183,7 @@ class TestPluginWithOneProcess:
 def doubled_server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
     folder = tmp_path_factory.mktemp("doubled")
     environment = {"VLLM_PLUGINS": "server_keys", "SERVER_KEYS_REFRESH_TIME_S": "60"}
-    options = ["--key-refresh-time-s", "4", "--api-server-count", "2"]
+    options = ["--key-refresh-time-s", "4", "--require-sealed", "--api-server-count", "2"]
     with VllmServer(CONSOLE_SCRIPT, model, folder, *options, environment=environment) as server:
         yield server.wait_until_ready()
 
@@ -198,6 +198,12 @@ class TestConsoleScriptAndPluginAtOnce:
 
     def test_keys_rotate(self, doubled_server: VllmServer) -> None:
         assert_rotates(doubled_server, period_s=4.0)
+
+    def test_it_takes_sealed_bodies_alone(self, doubled_server: VllmServer) -> None:
+        with pytest.raises(BadRequestError, match="this server takes bodies sealed with EHBP only"):
+            complete(doubled_server, "Who are you?")
+        with tapped(doubled_server.port) as tap:
+            assert len(complete(doubled_server, "Who are you?", tap)) == 16
 
     def test_sigterm_ends_it_cleanly_though_vllm_kills_its_api_servers(self, doubled_server: VllmServer) -> None:
         status, _ = doubled_server.end(signal.SIGTERM)

@@ -35,7 +35,9 @@ def wrapped(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
 
     The new function ends the process where no key can be made.
     """
-    protected = inject_middleware(build_app_func) if settings.protect else build_app_func
+    protected = build_app_func
+    if settings.protect:
+        protected = inject_middleware(build_app_func, required=settings.require_sealed)
     with_keys = inject_key_lifespan(protected, settings.refresh_time_s, overlap_s=settings.overlap_s)
 
     @functools.wraps(with_keys)

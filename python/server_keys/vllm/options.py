@@ -12,14 +12,16 @@ from server_keys.vllm.settings import (
     PROTECT_VARIABLE,
     REFRESH_TIME_OPTION,
     REFRESH_TIME_VARIABLE,
+    REQUIRE_SEALED_OPTION,
+    REQUIRE_SEALED_VARIABLE,
     Settings,
     SettingsError,
 )
 
 PROGRAM = "server-keys-vllm"
 USAGE = (
-    f"{PROGRAM} [model] [{REFRESH_TIME_OPTION} SECONDS] [{OVERLAP_OPTION} SECONDS] [{NO_PROTECT_OPTION}] "
-    "[options of vllm serve]"
+    f"{PROGRAM} [model] [{REFRESH_TIME_OPTION} SECONDS] [{OVERLAP_OPTION} SECONDS] [{NO_PROTECT_OPTION} | "
+    f"{REQUIRE_SEALED_OPTION}] [options of vllm serve]"
 )
 
 _REFRESH_TIME_HELP = (
@@ -34,6 +36,12 @@ _NO_PROTECT_HELP = (
     "Have keys, but do not open sealed requests nor seal their responses (EHBP), which is done by default "
     f"(environment variable {PROTECT_VARIABLE}=0)."
 )
+_REQUIRE_SEALED_HELP = (
+    "Refuse requests that carry a body in plaintext, which are served by default "
+    f"(environment variable {REQUIRE_SEALED_VARIABLE}=1)."
+)
+_TEXTS = {REFRESH_TIME_OPTION: _REFRESH_TIME_HELP, OVERLAP_OPTION: _OVERLAP_HELP}
+_SWITCHES = {NO_PROTECT_OPTION: _NO_PROTECT_HELP, REQUIRE_SEALED_OPTION: _REQUIRE_SEALED_HELP}
 
 
 def settings_at_a_glance(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -51,12 +59,12 @@ def settings_at_a_glance(arguments: Sequence[str], environment: Mapping[str, str
     for word in words:
         name, equals, value = word.partition("=")
         name = name.replace("_", "-")  # vLLM takes either
-        if name in (REFRESH_TIME_OPTION, OVERLAP_OPTION):
+        if name in _TEXTS:
             text = value if equals else next(words, None)
             if text is None:
                 usage_error(f"{name} must be followed by a number of seconds, not by the end of the command line")
             options[name] = text
-        elif name == NO_PROTECT_OPTION:
+        elif name in _SWITCHES:
             options[name] = ""
     return _read(environment, options)
 
@@ -65,9 +73,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to vLLM's parser, for its help, its configuration file and its abbreviations."""
     group = parser.add_argument_group(title="ServerKeys", description="Ephemeral keys of the server.")
     # Suppressed, so that vLLM sees no argument that it does not know.
-    for option, text in ((REFRESH_TIME_OPTION, _REFRESH_TIME_HELP), (OVERLAP_OPTION, _OVERLAP_HELP)):
+    for option, text in _TEXTS.items():
         group.add_argument(option, default=argparse.SUPPRESS, metavar="SECONDS", help=text)
-    group.add_argument(NO_PROTECT_OPTION, default=argparse.SUPPRESS, action="store_true", help=_NO_PROTECT_HELP)
+    for option, text in _SWITCHES.items():
+        group.add_argument(option, default=argparse.SUPPRESS, action="store_true", help=text)
 
 
 def take_settings(args: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
@@ -79,7 +88,7 @@ def take_settings(args: argparse.Namespace, environment: Mapping[str, str]) -> S
     found: dict[str, Any] = vars(args)
     options = {
         option: str(found.pop(option.removeprefix("--").replace("-", "_")))
-        for option in (REFRESH_TIME_OPTION, OVERLAP_OPTION, NO_PROTECT_OPTION)
+        for option in (*_TEXTS, *_SWITCHES)
         if option.removeprefix("--").replace("-", "_") in found
     }
     return _read(environment, options)
@@ -97,6 +106,7 @@ def _read(environment: Mapping[str, str], options: Mapping[str, str]) -> Setting
             refresh_time_option=options.get(REFRESH_TIME_OPTION),
             overlap_option=options.get(OVERLAP_OPTION),
             no_protect=NO_PROTECT_OPTION in options,
+            require_sealed=REQUIRE_SEALED_OPTION in options,
         )
     except SettingsError as error:
         usage_error(error)
