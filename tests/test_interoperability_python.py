@@ -3,6 +3,7 @@
 import ehbp
 import httpx
 import pytest
+from ehbp.identity import REQUEST_FRAME_SIZE
 from fastapi import FastAPI
 
 
@@ -16,10 +17,13 @@ def test_an_event_stream(url: str) -> None:
         assert b"".join(response.iter_bytes()) == b"data: one\n\ndata: two\n\ndata: three\n\n"
 
 
-def test_a_long_body(url: str) -> None:
+def test_a_body_of_several_frames(url: str) -> None:
     body = "0123456789" * 200_000
+    frame = "x" * REQUEST_FRAME_SIZE
     with ehbp.Client.discover(url) as client:
         assert client.request("POST", "/echo", body=body).json() == {"body": body}
+        # From an iterator they travel as they are made, in chunks.
+        assert client.request("POST", "/echo", body=iter([frame.encode(), b"end"])).json() == {"body": frame + "end"}
 
 
 def test_an_error_and_an_answer_without_content(url: str) -> None:
