@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI
 
 from tests.chat_app import build_app
-from tests.servers import running
+from tests.servers import PLAIN, STANDARD, Stack, running
 
 
 @pytest.fixture
@@ -15,8 +15,9 @@ def app() -> FastAPI:
     return build_app()
 
 
-@pytest.fixture
-def url(app: FastAPI) -> Iterator[str]:
-    """Where it is served."""
-    with running(app) as url:
+@pytest.fixture(params=[PLAIN, STANDARD], ids=str)
+def url(app: FastAPI, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where it is served, by either of the servers that uvicorn can be."""
+    stack: Stack = request.param
+    with running(app, stack) as url:
         yield url

@@ -4,19 +4,38 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import uvicorn
 from starlette.types import ASGIApp
 
 
+@dataclass(frozen=True)
+class Stack:
+    """What uvicorn runs on: its event loop and its HTTP parser, by their names there."""
+
+    loop: str
+    http: str
+
+    def __str__(self) -> str:
+        return f"{self.loop}-{self.http}"
+
+
+PLAIN = Stack("asyncio", "h11")
+"""What `pip install uvicorn` brings."""
+STANDARD = Stack("uvloop", "httptools")
+"""What `pip install uvicorn[standard]` brings, and with it FastAPI's extra `standard`, and vLLM."""
+
+
 @contextlib.contextmanager
-def running(app: ASGIApp) -> Iterator[str]:
+def running(app: ASGIApp, stack: Stack = PLAIN) -> Iterator[str]:
     """Serve `app` with uvicorn and yield its URL, without a slash at the end."""
     # With the protocol named: only then does asyncio turn Nagle's algorithm off, which costs 40 ms for each response of
     # two packets.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", ws="none"))
+        config = uvicorn.Config(app, log_level="warning", lifespan="on", ws="none", loop=stack.loop, http=stack.http)
+        server = uvicorn.Server(config)
         started = threading.Event()
         startup = server.startup
 

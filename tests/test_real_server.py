@@ -68,6 +68,7 @@ def serving(folder: Path, period_s: float, *, app: str = "app", workers: int = 1
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener, (folder / "stderr").open("wb") as stderr:
         port = listener.getsockname()[1]
         options = ["--fd", str(listener.fileno()), "--log-level", "warning", "--workers", str(workers)]
+        options += ["--loop", "asyncio", "--http", "h11"]
         warnings = ["-W", "error"]
         if workers > 1:  # the process above the workers leaves the listening socket to the system
             warnings += ["-W", "ignore:unclosed <socket:ResourceWarning"]

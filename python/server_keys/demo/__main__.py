@@ -52,10 +52,17 @@ async def _serve(
     live = is_live(sys.stdout)
     history = KeyHistory() if live else KeyHistory(on_event=PlainView(sys.stdout, overlap_s).tell)
     app = create_app(refresh_time_s, overlap_s, word_delay_s=word_delay_s, history=history)
-    # Requests are counted in the table; what goes wrong is logged.
-    server = uvicorn.Server(
-        uvicorn.Config(app, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_S)
+    # Requests are counted in the table; what goes wrong is logged. The parser that comes with uvicorn is named, so that
+    # the demo is the same for everybody, whatever else is installed.
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_SHUTDOWN_S,
     )
+    server = uvicorn.Server(config)
     print(f"server-keys demo on {_url(host, listener)} - Ctrl-C stops it")
     print(f"A new X25519 key pair every {refresh_time_s:g} s, each still accepted for {overlap_s:g} s, then erased.\n")
     sys.stdout.flush()
