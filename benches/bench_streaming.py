@@ -19,6 +19,15 @@ from server_keys._native import RequestSealer
 
 PLAIN: Final = "unprotected"
 PROTECTED: Final = "server_keys, protected"
+PLAIN_ON_UVLOOP: Final = "unprotected, on uvloop"
+PROTECTED_ON_UVLOOP: Final = "server_keys, protected, on uvloop"
+_UNPROTECTED: Final = {PROTECTED: PLAIN, PROTECTED_ON_UVLOOP: PLAIN_ON_UVLOOP}
+_SERVERS: Final = {
+    PLAIN: ("plain", "asyncio", "h11"),
+    PROTECTED: ("protected", "asyncio", "h11"),
+    PLAIN_ON_UVLOOP: ("plain", "uvloop", "httptools"),
+    PROTECTED_ON_UVLOOP: ("protected", "uvloop", "httptools"),
+}
 _FRAME_BYTES: Final = len(EVENT) + 20
 
 
@@ -31,9 +40,10 @@ STREAMING: Final = Comparison(
     title="Streaming from uvicorn",
     description=(
         f"A FastAPI app streams {EVENTS:,} events of {len(EVENT)} bytes to a client on the other core; time is that "
-        "of the whole stream, divided by the events."
+        "of the whole stream, divided by the events. uvicorn runs on asyncio and h11, as it comes; or on uvloop and "
+        "httptools, as vLLM has it, where it is faster by itself and the same work weighs more."
     ),
-    reference=PLAIN,
+    reference=_UNPROTECTED,
     speedup_title="rate against unprotected",
     targets=(
         Target(
@@ -47,7 +57,7 @@ STREAMING: Final = Comparison(
 DELAY: Final = Comparison(
     title="Delay of an event",
     description="How long the app waits in `send` until the server has taken an event of the same streams.",
-    reference=PLAIN,
+    reference=_UNPROTECTED,
     speedup_title="unprotected p99 against this",
     quantiles={"median": MEDIAN, "p99": P99},
     speedup_fraction=P99,
@@ -66,8 +76,8 @@ COMPARISONS: Final = (STREAMING, DELAY)
 class StreamServer:
     """A server process of its own."""
 
-    def __init__(self, kind: str) -> None:
-        command = [sys.executable, "-m", "benches.stream_app", kind]
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "benches.stream_app", *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         self._connection = http.client.HTTPConnection("127.0.0.1", json.loads(self._process.stdout.readline()))
@@ -114,7 +124,7 @@ def _receive_until(stream: socket.socket, end: bytes) -> bytes:
 # New ones for each repetition: where a process happens to lie in memory makes it faster or slower for its whole life.
 @pytest.fixture(scope="module")
 def servers(repetition: int) -> Iterator[dict[str, StreamServer]]:
-    servers = {PLAIN: StreamServer("plain"), PROTECTED: StreamServer("protected")}
+    servers = {contestant: StreamServer(*arguments) for contestant, arguments in _SERVERS.items()}
     yield servers
     for server in servers.values():
         server.stop()
@@ -122,21 +132,21 @@ def servers(repetition: int) -> Iterator[dict[str, StreamServer]]:
 
 # Short turns, the contestants' after each other: how fast the kernel sends changes within seconds, and by more than
 # protection costs.
-@pytest.mark.parametrize("contestant", [PLAIN, PROTECTED])
+@pytest.mark.parametrize("contestant", _SERVERS)
 @pytest.mark.parametrize("turn", range(10))
 def bench_streaming(measure: Measure, servers: dict[str, StreamServer], contestant: str, turn: int) -> None:
     server = servers[contestant]
 
     def run() -> None:
-        server.stream("/events", sealed=contestant == PROTECTED)
+        server.stream("/events", sealed=contestant in _UNPROTECTED)
 
     measure(STREAMING, contestant, run, operations=EVENTS, rounds=1)
 
 
-@pytest.mark.parametrize("contestant", [PLAIN, PROTECTED])
+@pytest.mark.parametrize("contestant", _SERVERS)
 def bench_delay(measure: Measure, servers: dict[str, StreamServer], contestant: str) -> None:
     def times_of_a_stream() -> list[float]:
-        servers[contestant].stream("/timed-events", sealed=contestant == PROTECTED)
+        servers[contestant].stream("/timed-events", sealed=contestant in _UNPROTECTED)
         times: list[float] = json.loads(servers[contestant].fetch("/times"))
         return times
 

@@ -1,4 +1,7 @@
-"""The server of bench_streaming.py: it prints its port, and ends when its standard input does."""
+"""The server of bench_streaming.py: `python -m benches.stream_app plain|protected LOOP HTTP`.
+
+LOOP and HTTP are what uvicorn calls so. It prints its port, and ends when its standard input does.
+"""
 
 import json
 import socket
@@ -58,14 +61,15 @@ def build_app() -> FastAPI:
 
 
 def main() -> None:
+    kind, loop, http = sys.argv[1:]
     app = build_app()
-    if sys.argv[1] == "protected":
+    if kind == "protected":
         protect(app, 300)
     # With the protocol named, asyncio turns Nagle's algorithm off, as it does for uvicorn's own sockets.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+        server = uvicorn.Server(uvicorn.Config(app, loop=loop, http=http, log_level="warning", ws="none"))
 
         def stop_with_input() -> None:
             sys.stdin.read()
