@@ -204,3 +204,25 @@ finally:
 assert failures == []
 assert agrees(pair) and agrees(ring.current)
 """)
+
+
+def test_a_message_that_a_thread_seals_during_the_fork_is_not_waited_for_in_the_child() -> None:
+    run("""
+pair = KeyPair.generate()
+sealer = RequestSealer(pair.public_key)
+long_body = bytes(64 * 1024 * 1024)
+stop = threading.Event()
+
+def seal_on_and_on():
+    while not stop.is_set():
+        sealer.seal(long_body)
+
+thread = threading.Thread(target=seal_on_and_on)
+thread.start()
+try:
+    for _ in range(5):
+        in_child(lambda: refused(lambda: sealer.seal(b"x")))
+finally:
+    stop.set()
+    thread.join()
+""")

@@ -128,7 +128,7 @@ class RequestOpener:
         max_frame_bytes: the longest frame that is taken, tag included.
 
     Raises:
-        MalformedMessageError: the encapsulated key has another length.
+        MalformedMessageError: the encapsulated key has another length, or is a point of small order.
     """
 
     def __new__(

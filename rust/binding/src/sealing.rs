@@ -1,12 +1,10 @@
 //! EHBP messages: the four ends of a request and its response.
 
-use std::borrow::{Borrow, Cow};
-use std::ops::Deref;
+use std::borrow::Borrow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyMemoryView};
 use server_keys_core as core;
 
 use crate::error::to_python;
@@ -19,30 +17,42 @@ const OFF_GIL_BYTES: usize = 16 * 1024;
 // Written out in the signatures below, so that Python shows the number.
 const _: () = assert!(core::DEFAULT_MAX_FRAME_BYTES == 16_777_216);
 
-/// Locked only while computing, never while waiting for the GIL: so threads cannot wait for each other in a circle.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// One end of a message, used by one thread at a time.
+struct Exclusive<T> {
+    home: core::HomeProcess,
+    value: Mutex<T>,
 }
 
-/// Borrowed from a `bytes`, which nobody changes meanwhile; copied from anything else with a buffer.
-struct BytesLike<'py>(Cow<'py, [u8]>);
+impl<T> Exclusive<T> {
+    fn new(value: T) -> PyResult<Self> {
+        Ok(Self { home: core::HomeProcess::current().map_err(to_python)?, value: Mutex::new(value) })
+    }
 
-impl<'a, 'py> FromPyObject<'a, 'py> for BytesLike<'a> {
+    /// Locks only while computing, never while waiting for the GIL: so threads cannot wait for each other in a circle. In
+    /// a forked child the lock may be held for ever by a thread that is not there, so it is not asked for.
+    fn lock(&self) -> Result<MutexGuard<'_, T>, core::Error> {
+        self.home.require()?;
+        Ok(self.value.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A `bytes`, which nobody changes meanwhile; a copy of anything else that has a buffer.
+struct BytesLike<'py>(Bound<'py, PyBytes>);
+
+impl<'py> FromPyObject<'_, 'py> for BytesLike<'py> {
     type Error = PyErr;
 
-    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        Ok(Self(match object.extract() {
-            Ok(bytes) => Cow::Borrowed(bytes),
-            Err(_) => Cow::Owned(PyBuffer::get(&object)?.to_vec(object.py())?),
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(match object.cast::<PyBytes>() {
+            Ok(bytes) => bytes.to_owned(),
+            Err(_) => PyMemoryView::from(&object)?.call_method0("tobytes")?.cast_into::<PyBytes>()?,
         }))
     }
 }
 
-impl Deref for BytesLike<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0
+impl BytesLike<'_> {
+    fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 }
 
@@ -84,7 +94,7 @@ impl Borrow<core::KeyPair> for SharedKeyPair {
 
 /// Opens one request on the server. See `_native.pyi`.
 #[pyclass(frozen, module = "server_keys._native")]
-pub(crate) struct RequestOpener(Mutex<core::RequestOpener<SharedKeyPair>>);
+pub(crate) struct RequestOpener(Exclusive<core::RequestOpener<SharedKeyPair>>);
 
 #[pymethods]
 impl RequestOpener {
@@ -92,99 +102,106 @@ impl RequestOpener {
     #[pyo3(signature = (encapsulated_key, key_pairs, *, max_frame_bytes = 16777216))]
     fn new(encapsulated_key: BytesLike<'_>, key_pairs: Vec<Py<KeyPair>>, max_frame_bytes: usize) -> PyResult<Self> {
         let accepted = key_pairs.into_iter().map(SharedKeyPair);
-        let opener = core::RequestOpener::new(&encapsulated_key, accepted, max_frame_bytes).map_err(to_python)?;
-        Ok(Self(Mutex::new(opener)))
+        let opener =
+            core::RequestOpener::new(encapsulated_key.as_bytes(), accepted, max_frame_bytes).map_err(to_python)?;
+        Ok(Self(Exclusive::new(opener)?))
     }
 
     /// Whether the first frame is opened.
     #[getter]
-    fn opened(&self) -> bool {
-        lock(&self.0).is_opened()
+    fn opened(&self) -> PyResult<bool> {
+        Ok(self.0.lock().map_err(to_python)?.is_opened())
     }
 
     /// Take the next piece of the sealed body and return the plaintext of the frames that it completes.
     fn feed<'py>(&self, py: Python<'py>, piece: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
         // The first frame takes a key agreement, or two.
-        let costly = !self.opened();
-        feed(py, &piece, costly, |plaintext| lock(&self.0).feed(&piece, plaintext))
+        let costly = !self.opened()?;
+        let piece = piece.as_bytes();
+        feed(py, piece, costly, |plaintext| self.0.lock()?.feed(piece, plaintext))
     }
 
     /// Say that the body has ended.
     fn finish(&self) -> PyResult<()> {
-        lock(&self.0).finish().map_err(to_python)
+        self.0.lock().and_then(|mut opener| opener.finish()).map_err(to_python)
     }
 
     /// Make the sealer of the response to this request.
     fn response_sealer(&self) -> PyResult<ResponseSealer> {
-        let sealer = lock(&self.0).response_sealer().map_err(to_python)?;
-        Ok(ResponseSealer(Mutex::new(sealer)))
+        let sealer = self.0.lock().and_then(|opener| opener.response_sealer()).map_err(to_python)?;
+        Ok(ResponseSealer(Exclusive::new(sealer)?))
     }
 }
 
 /// Seals one response on the server. See `_native.pyi`.
 #[pyclass(frozen, module = "server_keys._native")]
-pub(crate) struct ResponseSealer(Mutex<core::ResponseSealer>);
+pub(crate) struct ResponseSealer(Exclusive<core::ResponseSealer>);
 
 #[pymethods]
 impl ResponseSealer {
     /// What the header `Ehbp-Response-Nonce` carries: 32 bytes.
     #[getter]
-    fn response_nonce(&self) -> [u8; core::RESPONSE_NONCE_BYTES] {
-        *lock(&self.0).response_nonce()
+    fn response_nonce(&self) -> PyResult<[u8; core::RESPONSE_NONCE_BYTES]> {
+        Ok(*self.0.lock().map_err(to_python)?.response_nonce())
     }
 
     /// Return the next piece of the body as one frame, 20 bytes longer.
     fn seal<'py>(&self, py: Python<'py>, plaintext: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
+        let plaintext = plaintext.as_bytes();
         let sealed_bytes = core::ResponseSealer::sealed_bytes(plaintext.len());
-        seal(py, &plaintext, sealed_bytes, |sealed| lock(&self.0).seal(&plaintext, sealed))
+        seal(py, plaintext, sealed_bytes, |sealed| self.0.lock()?.seal(plaintext, sealed))
     }
 }
 
 /// Seals one request on the client. See `_native.pyi`.
 #[pyclass(frozen, module = "server_keys._native")]
-pub(crate) struct RequestSealer(Mutex<core::RequestSealer>);
+pub(crate) struct RequestSealer(Exclusive<core::RequestSealer>);
 
 #[pymethods]
 impl RequestSealer {
     #[new]
     fn new(py: Python<'_>, public_key: BytesLike<'_>) -> PyResult<Self> {
-        let sealer = py.detach(|| core::RequestSealer::new(&public_key)).map_err(to_python)?;
-        Ok(Self(Mutex::new(sealer)))
+        let public_key = public_key.as_bytes();
+        let sealer = py.detach(|| core::RequestSealer::new(public_key)).map_err(to_python)?;
+        Ok(Self(Exclusive::new(sealer)?))
     }
 
     /// What the header `Ehbp-Encapsulated-Key` carries: 32 bytes.
     #[getter]
-    fn encapsulated_key(&self) -> [u8; core::ENCAPSULATED_KEY_BYTES] {
-        *lock(&self.0).encapsulated_key()
+    fn encapsulated_key(&self) -> PyResult<[u8; core::ENCAPSULATED_KEY_BYTES]> {
+        Ok(*self.0.lock().map_err(to_python)?.encapsulated_key())
     }
 
     /// Return the next piece of the body as one frame, 20 bytes longer.
     fn seal<'py>(&self, py: Python<'py>, plaintext: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
+        let plaintext = plaintext.as_bytes();
         let sealed_bytes = core::RequestSealer::sealed_bytes(plaintext.len());
-        seal(py, &plaintext, sealed_bytes, |sealed| lock(&self.0).seal(&plaintext, sealed))
+        seal(py, plaintext, sealed_bytes, |sealed| self.0.lock()?.seal(plaintext, sealed))
     }
 
     /// Make the opener of the response whose header carried this nonce (32 bytes).
     #[pyo3(signature = (response_nonce, *, max_frame_bytes = 16777216))]
     fn response_opener(&self, response_nonce: BytesLike<'_>, max_frame_bytes: usize) -> PyResult<ResponseOpener> {
-        let opener = lock(&self.0).response_opener(&response_nonce, max_frame_bytes).map_err(to_python)?;
-        Ok(ResponseOpener(Mutex::new(opener)))
+        let sealer = self.0.lock().map_err(to_python)?;
+        let opener = sealer.response_opener(response_nonce.as_bytes(), max_frame_bytes).map_err(to_python)?;
+        Ok(ResponseOpener(Exclusive::new(opener)?))
     }
 }
 
 /// Opens one response on the client. See `_native.pyi`.
 #[pyclass(frozen, module = "server_keys._native")]
-pub(crate) struct ResponseOpener(Mutex<core::ResponseOpener>);
+pub(crate) struct ResponseOpener(Exclusive<core::ResponseOpener>);
 
 #[pymethods]
 impl ResponseOpener {
     /// Take the next piece of the sealed body and return the plaintext of the frames that it completes.
     fn feed<'py>(&self, py: Python<'py>, piece: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
-        feed(py, &piece, false, |plaintext| lock(&self.0).feed(&piece, plaintext))
+        let piece = piece.as_bytes();
+        feed(py, piece, false, |plaintext| self.0.lock()?.feed(piece, plaintext))
     }
 
     /// Say that the body has ended.
     fn finish(&self) -> PyResult<()> {
-        lock(&self.0).finish().map_err(to_python)
+        self.0.lock().and_then(|mut opener| opener.finish()).map_err(to_python)
     }
 }

@@ -146,16 +146,24 @@ fn add_slots(free: &mut Vec<Slot>, regions: &[Region], reserved: usize) -> Resul
     Ok(())
 }
 
-/// The process that something belongs to whose memory a forked child gets a copy of: a key schedule, a counter of nonces.
-pub(crate) struct HomeProcess(&'static Arena);
+/// The process that something belongs to whose memory a forked child gets a copy of: a key schedule, a counter of nonces,
+/// a lock that another thread holds.
+pub struct HomeProcess(&'static Arena);
 
 impl HomeProcess {
-    pub(crate) fn current() -> Result<Self, Error> {
+    /// This process.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn current() -> Result<Self, Error> {
         Ok(Self(Arena::current()?))
     }
 
-    /// Fails in a forked child, which would seal other messages under the same nonces.
-    pub(crate) fn require(&self) -> Result<(), Error> {
+    /// Makes sure that this still is the process.
+    ///
+    /// # Errors
+    /// [`Error::KeyErased`] in a forked child, which would seal other messages under the same nonces.
+    pub fn require(&self) -> Result<(), Error> {
         if self.0.belongs_to_this_process() { Ok(()) } else { Err(Error::KeyErased) }
     }
 }

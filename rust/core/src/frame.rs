@@ -80,12 +80,12 @@ impl FrameReader {
     }
 
     /// Takes the next piece of the body and calls `open` with every frame that it completes. `open` says how many bytes of
-    /// content the frame had.
-    pub(crate) fn feed(
-        &mut self,
-        mut piece: &[u8],
-        mut open: impl FnMut(&[u8]) -> Result<usize, Error>,
-    ) -> Result<(), Error> {
+    /// content the frame had. After an error nothing of the body is kept.
+    pub(crate) fn feed(&mut self, piece: &[u8], open: impl FnMut(&[u8]) -> Result<usize, Error>) -> Result<(), Error> {
+        self.cut(piece, open).inspect_err(|_| self.partial = Vec::new())
+    }
+
+    fn cut(&mut self, mut piece: &[u8], mut open: impl FnMut(&[u8]) -> Result<usize, Error>) -> Result<(), Error> {
         loop {
             if self.length_bytes_read < LENGTH_BYTES {
                 let taken = piece.len().min(LENGTH_BYTES - self.length_bytes_read);
@@ -138,9 +138,10 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Whether the body may end here: between two frames.
-    pub(crate) fn is_between_frames(&self) -> bool {
-        self.length_bytes_read == 0
+    /// Says whether the body may end here, between two frames. If not, nothing of it is kept.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        self.partial = Vec::new();
+        if self.length_bytes_read == 0 { Ok(()) } else { Err(Error::MalformedMessage) }
     }
 }
 
@@ -175,7 +176,21 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(frames, [vec![7; 1000], vec![8]]);
-        assert!(reader.is_between_frames());
         assert_eq!(reader.partial.capacity(), 0);
+        assert_eq!(reader.finish(), Ok(()));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_body_that_is_not_read_further() {
+        let cut_off = |reader: &mut FrameReader| reader.finish();
+        let not_authentic = |reader: &mut FrameReader| reader.feed(&[0; 400], |_| Err(Error::MalformedMessage));
+        for end in [cut_off, not_authentic] {
+            let mut reader = FrameReader::new(1000);
+            reader.feed(&1000_u32.to_be_bytes(), |_| Ok(1)).unwrap();
+            reader.feed(&[0; 600], |_| Ok(1)).unwrap();
+            assert!(reader.partial.capacity() >= 600);
+            assert_eq!(end(&mut reader), Err(Error::MalformedMessage));
+            assert_eq!(reader.partial.capacity(), 0);
+        }
     }
 }

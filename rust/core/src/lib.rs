@@ -14,6 +14,7 @@ mod no_trace;
 mod request;
 mod response;
 
+pub use arena::HomeProcess;
 pub use error::Error;
 pub use frame::DEFAULT_MAX_FRAME_BYTES;
 pub use heap::WipingAllocator;

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 
+use curve25519_dalek::MontgomeryPoint;
 use hpke::aead::{AeadCtxR, AeadCtxS, AeadTag, AesGcm256};
 use hpke::inout::InOutBuf;
 use hpke::kdf::HkdfSha256;
@@ -62,15 +63,19 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
     /// Prepares for a request whose header carried `encapsulated_key`, sealed to one of `accepted`, tried in this order.
     ///
     /// # Errors
-    /// [`Error::MalformedMessage`] unless the encapsulated key has 32 bytes.
+    /// [`Error::MalformedMessage`] unless the encapsulated key has 32 bytes and is no point of small order.
     pub fn new(
         encapsulated_key: &[u8],
         accepted: impl IntoIterator<Item = K>,
         max_frame_bytes: usize,
     ) -> Result<Self, Error> {
+        let encapsulated_key = encapsulated_key.try_into().map_err(|_| Error::MalformedMessage)?;
+        if is_of_small_order(&encapsulated_key) {
+            return Err(Error::MalformedMessage);
+        }
         Ok(Self {
             home: HomeProcess::current()?,
-            encapsulated_key: encapsulated_key.try_into().map_err(|_| Error::MalformedMessage)?,
+            encapsulated_key,
             accepted: accepted.into_iter().collect(),
             receiver: None,
             frames: FrameReader::new(max_frame_bytes),
@@ -107,8 +112,9 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
     ///
     /// # Errors
     /// [`Error::MalformedMessage`] inside a frame, or before the first one.
-    pub fn finish(&self) -> Result<(), Error> {
-        if self.is_opened() && self.frames.is_between_frames() { Ok(()) } else { Err(Error::MalformedMessage) }
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.frames.finish()?;
+        if self.is_opened() { Ok(()) } else { Err(Error::MalformedMessage) }
     }
 
     /// Makes the sealer of the response to this request.
@@ -124,12 +130,20 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
     }
 }
 
+/// Whether the cofactor, 8, takes the point to the identity: the points with which every exchange gives zeros.
+fn is_of_small_order(public_key: &[u8; ENCAPSULATED_KEY_BYTES]) -> bool {
+    MontgomeryPoint(*public_key).mul_bits_be([true, false, false, false].into_iter()) == MontgomeryPoint([0; 32])
+}
+
 fn open_first_frame(
     encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
     accepted: &[impl Borrow<KeyPair>],
     frame: &[u8],
     plaintext: &mut Vec<u8>,
 ) -> Result<Box<Receiver>, Error> {
+    if frame.len() < TAG_BYTES {
+        return Err(Error::MalformedMessage);
+    }
     let encapsulated_key = EncapsulatedKey::from_bytes(encapsulated_key).map_err(|_| Error::MalformedMessage)?;
     for key_pair in accepted {
         let receiver = key_pair.borrow().private_key().read(|scalar| {
@@ -144,7 +158,7 @@ fn open_first_frame(
                     return Ok(receiver);
                 }
             }
-            // A point of small order, which fails with every key.
+            // It fails with every key.
             Ok(Err(_)) => return Err(Error::MalformedMessage),
             // Erased since the request began: no longer accepted.
             Err(_) => {}

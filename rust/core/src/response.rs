@@ -149,8 +149,8 @@ impl ResponseOpener {
     ///
     /// # Errors
     /// [`Error::MalformedMessage`] inside a frame.
-    pub fn finish(&self) -> Result<(), Error> {
-        if self.frames.is_between_frames() { Ok(()) } else { Err(Error::MalformedMessage) }
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.frames.finish()
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use server_keys_core::{Error, KeyPair, RequestSealer, SHARED_SECRET_BYTES};
+use server_keys_core::{Error, KeyPair, RequestOpener, RequestSealer, SHARED_SECRET_BYTES};
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -116,5 +116,7 @@ fn no_point_of_small_order_gives_a_secret() {
         assert_eq!(refused, Err(Error::PublicKeySmallOrder), "{point}");
         assert_eq!(shared_secret, [0xa5; SHARED_SECRET_BYTES], "{point}");
         assert_eq!(RequestSealer::new(&bytes(&public_key)).err(), Some(Error::PublicKeySmallOrder), "{point}");
+        let opener = RequestOpener::new(&bytes(&public_key), [&key_pair], 1000);
+        assert_eq!(opener.err(), Some(Error::MalformedMessage), "{point}");
     }
 }
