@@ -3,21 +3,22 @@
 import asyncio
 import json
 import tracemalloc
+from array import array
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from server_keys import EncryptedBodyMiddleware, KeyPair, KeyRing, inject_key_lifespan, inject_middleware, protect
-from server_keys._native import MalformedMessageError, RequestSealer
 from tests import asgi
+from tests.sealed_requests import MALFORMED, Client, assert_never_whole, sealed_call, unreachable
 
-MALFORMED = {"type": "about:blank", "title": "the sealed request is malformed, incomplete or not authentic"}
 SMALL_ORDER = "00" * 32
 
 
@@ -69,40 +70,6 @@ def app() -> FastAPI:
         return Response(status_code=204)
 
     return app
-
-
-class Client:
-    """Seals one request and opens the response to it."""
-
-    def __init__(self, key_pair: KeyPair) -> None:
-        self.sealer = RequestSealer(key_pair.public_key)
-        self.headers = [("Ehbp-Encapsulated-Key", self.sealer.encapsulated_key.hex())]
-
-    def seal(self, *parts: bytes) -> list[bytes]:
-        return [self.sealer.seal(part) for part in parts]
-
-    def open(self, response: asgi.Response) -> list[bytes]:
-        opener = self.sealer.response_opener(bytes.fromhex(response.headers["ehbp-response-nonce"]))
-        opened = [opener.feed(piece) for piece in response.pieces]
-        if response.is_complete:
-            opener.finish()
-        return opened
-
-
-def sealed_call(
-    app: ASGIApp, ring: KeyRing, client: Client, path: str, pieces: list[bytes], *, ends: bool = True, **more: object
-) -> asgi.Response:
-    """Send a sealed request through the middleware."""
-    protected = EncryptedBodyMiddleware(app, key_ring=ring, max_frame_bytes=1000)
-    return asyncio.run(asgi.call(protected, "POST", path, headers=client.headers, pieces=pieces, ends=ends, **more))
-
-
-def assert_never_whole(client: Client, response: asgi.Response) -> None:
-    """Assert that no client takes the body for whole, even where the connection seems to end properly."""
-    opener = client.sealer.response_opener(bytes.fromhex(response.headers["ehbp-response-nonce"]))
-    opener.feed(response.body)
-    with pytest.raises(MalformedMessageError):
-        opener.finish()
 
 
 def test_the_app_sees_the_plaintext_and_the_wire_only_ciphertext(app: FastAPI, ring: KeyRing) -> None:
@@ -195,20 +162,20 @@ def test_a_message_that_the_app_sends_again_is_sealed_anew(ring: KeyRing) -> Non
         assert client.open(sealed_call(app, ring, client, "/", client.seal(b"x"))) == [b"data: [DONE]"]
 
 
-@pytest.mark.parametrize("bytes_like", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("bytes_like", [bytes, bytearray, memoryview, partial(array, "b")])
 def test_any_bytes_like_body_is_sealed_and_left_as_it_was(ring: KeyRing, bytes_like: Callable[[bytes], Any]) -> None:
-    part = {"type": "http.response.body", "body": bytes_like(b"token"), "more_body": True}
-    before = dict(part)
+    message = {"type": "http.response.body", "body": bytes_like(b"token"), "more_body": True}
+    before = dict(message)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send(part)
+        await send(message)
         await send({"type": "http.response.body"})
 
     client = Client(ring.current)
     response = sealed_call(app, ring, client, "/", [bytes_like(piece) for piece in client.seal(b"x")])
     assert client.open(response) == [b"token", b""]
-    assert part == before
+    assert message == before
 
 
 def test_a_body_that_is_no_bytes_is_refused_and_never_sent(ring: KeyRing) -> None:
@@ -255,23 +222,21 @@ def test_the_app_gets_no_way_around_the_sealing(app: FastAPI, ring: KeyRing) -> 
         pytest.param([("ehbp-encapsulated-key", SMALL_ORDER)], id="a point of small order"),
     ],
 )
-def test_a_malformed_header_is_answered_before_the_app_is_called(ring: KeyRing, headers: list[tuple[str, str]]) -> None:
+@pytest.mark.parametrize("body", [b"\0\0\0\x14" + bytes(20), b""])
+def test_a_malformed_header_is_answered_before_the_app_is_called(
+    ring: KeyRing, headers: list[tuple[str, str]], body: bytes
+) -> None:
     protected = EncryptedBodyMiddleware(unreachable, key_ring=ring)
-    frame = (20).to_bytes(4, "big") + bytes(20)
-    response = asyncio.run(asgi.call(protected, "POST", "/", headers=headers, pieces=[frame]))
+    response = asyncio.run(asgi.call(protected, "POST", "/", headers=headers, pieces=[body]))
     assert (response.status, json.loads(response.body)) == (400, MALFORMED)
 
 
-async def unreachable(scope: Scope, receive: Receive, send: Send) -> None:
-    raise AssertionError("the app was called")
-
-
 @pytest.mark.parametrize("body", [b"\0\0", b"\0\0\0\0", b"\0\0\0\x14 short", b"\0\0\0\x04abcd"])
-def test_a_body_without_an_authentic_first_frame_never_reaches_the_app(ring: KeyRing, body: bytes) -> None:
+def test_a_body_without_a_whole_first_frame_never_reaches_the_app(ring: KeyRing, body: bytes) -> None:
     protected = EncryptedBodyMiddleware(unreachable, key_ring=ring)
     headers = Client(ring.current).headers
     response = asyncio.run(asgi.call(protected, "POST", "/", headers=headers, pieces=[body]))
-    assert response.status in (400, 422)
+    assert (response.status, json.loads(response.body)) == (400, MALFORMED)
     assert response.headers["content-type"] == "application/problem+json"
 
 
@@ -402,6 +367,31 @@ def test_middleware_that_was_added_the_usual_way_seals_errors_too(app: FastAPI, 
     client = Client(ring.current)
     response = asyncio.run(asgi.call(app, "POST", "/fails", headers=client.headers, pieces=client.seal(b"x")))
     assert client.open(response) == [b"Internal Server Error"]
+
+
+def test_of_two_middlewares_the_outer_one_opens(app: FastAPI, ring: KeyRing) -> None:
+    opened: list[object] = []
+
+    async def note(scope: Scope, receive: Receive, send: Send) -> None:
+        opened.append(scope.get("server_keys.opened"))
+        await app(scope, receive, send)
+
+    inner = EncryptedBodyMiddleware(note, key_ring=ring, required=True)
+    client = Client(ring.current)
+    response = sealed_call(inner, ring, client, "/echo", client.seal(b"once"))
+    assert json.loads(b"".join(client.open(response)))["body"] == "once"
+    assert opened == [True]
+
+
+def test_a_second_application_never_takes_back_what_the_operator_requires(app: FastAPI) -> None:
+    protect(app, required=True)
+    protect(app)
+    assert asyncio.run(asgi.call(app, "POST", "/echo", pieces=[b"in the clear"])).status == 400
+    lax = protect(FastAPI())
+    with pytest.raises(RuntimeError, match="protected already, and takes bodies in plaintext: say required=True"):
+        protect(lax, required=True)
+    with pytest.raises(RuntimeError, match="say required=True where that was done"):
+        inject_middleware(lambda: lax, required=True)()
 
 
 def test_build_functions_get_both_in_either_order(app: FastAPI) -> None:

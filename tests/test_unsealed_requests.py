@@ -46,7 +46,10 @@ def test_a_plaintext_body_passes_unless_sealing_is_required(ring: KeyRing) -> No
     strict = EncryptedBodyMiddleware(echo, key_ring=ring, required=True)
     response = asyncio.run(asgi.call(strict, "POST", "/", pieces=[b"", b" in", b" clear"]))
     assert response.status == 400
-    assert "EHBP only" in json.loads(response.body)["title"]
+    problem = json.loads(response.body)
+    assert "EHBP only" in problem["title"]
+    # What the OpenAI SDK shows.
+    assert problem["message"] == problem["title"]
 
 
 @pytest.mark.parametrize("required", [False, True])
@@ -114,9 +117,12 @@ def test_the_key_may_be_cached_for_a_little_less_than_the_overlap(
     assert response.headers["cache-control"] == cache_control
 
 
-def test_the_key_is_found_under_a_root_path(ring: KeyRing) -> None:
+@pytest.mark.parametrize(
+    ("root_path", "before"), [("/api", "/api"), ("/api/", "/api"), ("/", ""), ("/elsewhere", ""), ("/.well", "")]
+)
+def test_the_key_is_found_under_a_root_path(ring: KeyRing, root_path: str, before: str) -> None:
     app = EncryptedBodyMiddleware(echo, key_ring=ring)
-    response = asyncio.run(asgi.call(app, "GET", "/api/.well-known/hpke-keys", root_path="/api"))
+    response = asyncio.run(asgi.call(app, "GET", f"{before}/.well-known/hpke-keys", root_path=root_path))
     assert len(response.body) == 41
 
 

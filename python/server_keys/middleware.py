@@ -18,7 +18,7 @@ from server_keys.ehbp import (
     checked_max_frame_bytes,
 )
 from server_keys.key_ring import KeyRing, KeysUnavailableError
-from server_keys.sealed_exchange import SealedExchange
+from server_keys.sealed_exchange import OPENED, SealedExchange
 from server_keys.state import required_ring
 
 BuildAppFunc = Callable[..., FastAPI]
@@ -26,7 +26,8 @@ BuildAppFunc = Callable[..., FastAPI]
 
 _ENCAPSULATED_KEY = ENCAPSULATED_KEY_HEADER.lower().encode()
 _UNSEALED_METHODS = frozenset({"HEAD", "OPTIONS"})
-_APPLIED = "_server_keys_applied"
+# On what builds the stack: whether sealing is required.
+_APPLIED = "_server_keys_required"
 
 
 class EncryptedBodyMiddleware:
@@ -35,7 +36,8 @@ class EncryptedBodyMiddleware:
     Requests without the header `Ehbp-Encapsulated-Key`, websockets and lifespans pass through. Serves the public key
     under `/.well-known/hpke-keys`. A request is decided on by its first frame before the app is called: 400 when
     malformed, 413 when a frame is too large, 422 when it is sealed to a key that is not accepted. HEAD and OPTIONS have
-    no sealed form. Frames are numbered, so the app sends one message at a time, as Starlette's responses do.
+    no sealed form. Frames are numbered, so the app sends one message at a time, as Starlette's responses do. It finds
+    `server_keys.opened` true in the scope of a request that arrived sealed.
 
     Args:
         app: the ASGI app.
@@ -63,9 +65,9 @@ class EncryptedBodyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, websocket or lifespan."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or OPENED in scope:  # by another of this kind, outside of this one
             return await self.app(scope, receive, send)
-        if scope["path"].removeprefix(scope.get("root_path", "")) == KEY_CONFIG_PATH and scope["method"] != "OPTIONS":
+        if _path_in_app(scope) == KEY_CONFIG_PATH and scope["method"] != "OPTIONS":
             return await self._publish_key(scope, send)
         if scope["method"] in _UNSEALED_METHODS:
             serve = self._serve_without_body if self._required else self.app
@@ -123,6 +125,12 @@ class EncryptedBodyMiddleware:
         return self._key_ring or required_ring(scope.get("app"))
 
 
+def _path_in_app(scope: Scope) -> str:
+    path: str = scope["path"]
+    root_path = scope.get("root_path", "").rstrip("/")
+    return path.removeprefix(root_path) if path.startswith(f"{root_path}/") else path
+
+
 def inject_middleware(
     build_app_func: BuildAppFunc, *, required: bool = False, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
 ) -> BuildAppFunc:
@@ -140,6 +148,7 @@ def inject_middleware(
         TypeError: `build_app_func` is not callable; from the new function: it returned something else than a FastAPI
             app.
         ValueError: `max_frame_bytes` is out of its range.
+        RuntimeError: from the new function: the app is protected already, but without `required`.
     """
     require_build_app_func(build_app_func)
     checked_max_frame_bytes(max_frame_bytes)
@@ -157,8 +166,15 @@ def put_middleware_outside(app: FastAPI, *, required: bool, max_frame_bytes: int
     """Put `EncryptedBodyMiddleware` outside of everything that `app` has, also of the middleware that answers errors.
 
     A second call for the same app has no effect.
+
+    Raises:
+        RuntimeError: the second call requires what the first did not.
     """
     if is_outside(app):
+        if required and not getattr(app.build_middleware_stack, _APPLIED):
+            raise RuntimeError(
+                "the app is protected already, and takes bodies in plaintext: say required=True where that was done"
+            )
         return
     build_inner_stack = app.build_middleware_stack
 
@@ -168,7 +184,7 @@ def put_middleware_outside(app: FastAPI, *, required: bool, max_frame_bytes: int
     def build_middleware_stack() -> ASGIApp:
         return outside_of(build_inner_stack())
 
-    setattr(build_middleware_stack, _APPLIED, True)
+    setattr(build_middleware_stack, _APPLIED, required)
     # Starlette's own `add_middleware` puts everything inside of its ServerErrorMiddleware.
     app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]
     if app.middleware_stack is not None:
@@ -178,7 +194,7 @@ def put_middleware_outside(app: FastAPI, *, required: bool, max_frame_bytes: int
 
 def is_outside(app: FastAPI) -> bool:
     """Whether `put_middleware_outside` was here."""
-    return getattr(app.build_middleware_stack, _APPLIED, False)
+    return hasattr(app.build_middleware_stack, _APPLIED)
 
 
 def require_build_app_func(build_app_func: object) -> None:

@@ -31,7 +31,7 @@ def protect(
         `app` itself.
 
     Raises:
-        RuntimeError: the app has begun to serve.
+        RuntimeError: the app has begun to serve, or is protected already, but without `required`.
         TypeError: a duration is not a number, the limit is not an int.
         ValueError: a duration or the limit is out of its range.
     """

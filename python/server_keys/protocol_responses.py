@@ -90,7 +90,8 @@ def empty_body(receive: Receive) -> Receive:
 
 
 async def _problem(send: Send, status: int, problem_type: str, title: str) -> None:
-    body = json.dumps({"type": problem_type, "title": title}).encode()
+    # RFC 9457, with one more member: the OpenAI SDK shows a `message`, and nothing else.
+    body = json.dumps({"type": problem_type, "title": title, "message": title}).encode()
     await _send(send, status, PROBLEM_MEDIA_TYPE, body)
 
 

@@ -1,5 +1,6 @@
 """One sealed request and its response, seen from the app between them: plain ASGI messages."""
 
+import contextlib
 from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,10 +9,13 @@ from server_keys import protocol_responses as respond
 from server_keys._native import FrameTooLargeError, MalformedMessageError, RequestOpener, ResponseSealer
 from server_keys.ehbp import RESPONSE_NONCE_HEADER
 
+OPENED = "server_keys.opened"
+"""True in the scope of a request whose body arrived sealed."""
+
 _NONCE = RESPONSE_NONCE_HEADER.encode()
-# The head of a frame that never comes. A body that ends with it is not taken for a whole one, whatever became of the
-# connection on its way: an HTTP/1.0 proxy shows an end where a connection broke.
-_UNFINISHED_FRAME = b"\0\0\0\x10"
+# The body's last piece is the head of a frame that never comes. A body that ends with it is not taken for a whole one,
+# whatever became of the connection on its way: an HTTP/1.0 proxy shows an end where a connection broke.
+_UNFINISHED: Message = {"type": "http.response.body", "body": b"\0\0\0\x10", "more_body": True}
 # What an app may do to a response beside sending it in messages, as far as nothing of the body travels that way. Others
 # (`http.response.pathsend` hands the server a file to send) would go around the sealing.
 _HARMLESS_EXTENSIONS = frozenset({"http.response.trailers", "http.response.early_hint", "tls"})
@@ -71,8 +75,13 @@ class SealedExchange:
         except Exception:
             # Of a request that broke off the app may complain in any way; the client gets the protocol's answer.
             if self._broken is None:
-                await self._complete_with_error(send_sealed)
+                # What the app raised is what matters, also to a server that takes no answer any more.
+                with contextlib.suppress(Exception):
+                    await self._complete_with_error(send_sealed)
                 raise
+        except BaseException:
+            self._break_off_at_once()
+            raise
         await self._complete_with_error(send_sealed)
 
     async def _receive_opened(self) -> Message:
@@ -89,7 +98,8 @@ class SealedExchange:
             try:
                 self._open(message)
             except (FrameTooLargeError, MalformedMessageError) as error:
-                self._broken = error
+                # Its traceback leads back to here: with it, keys and frames would outlive the request.
+                self._broken = error.with_traceback(None)
         return await self._receive()
 
     def _open(self, message: Message) -> None:
@@ -116,30 +126,44 @@ class SealedExchange:
                 # A copy: the app's message stays the app's. Nothing seals to nothing, also where there may be no body.
                 message = {**message}
                 message["body"] = seal(body)
-                if not more_body:
-                    self._response_ended = True
-                return send(message)
+                return send(message) if more_body else self._end(message)
             if kind == "http.response.start":
-                message = _sealed_start(message, sealer.response_nonce)
-                self._response_started = True
-            elif kind not in ("http.response.trailers", "http.response.early_hint"):
+                return self._start(_sealed_start(message, sealer.response_nonce))
+            if kind not in ("http.response.trailers", "http.response.early_hint"):
                 raise RuntimeError(f"an app behind EncryptedBodyMiddleware sent {kind!r}, which cannot be sealed")
             return send(message)
 
         return send_sealed
+
+    # What the server has not taken has not happened: an app may be cancelled, or refused, while it sends.
+    async def _start(self, message: Message) -> None:
+        await self._send(message)
+        self._response_started = True
+
+    async def _end(self, message: Message) -> None:
+        await self._send(message)
+        self._response_ended = True
 
     async def _complete_with_error(self, send_sealed: Send) -> None:
         """Answer where the app did not, and leave an answer that it broke off without a valid end."""
         if self._response_ended:
             return
         if self._response_started:
-            await self._send({"type": "http.response.body", "body": _UNFINISHED_FRAME, "more_body": True})
+            await self._send({**_UNFINISHED})
         elif isinstance(self._broken, FrameTooLargeError):
             await respond.frame_too_large(self._send, self._broken)
         elif self._broken is not None:
             await respond.malformed(self._send)
         else:
             await respond.internal_error(send_sealed)
+
+    def _break_off_at_once(self) -> None:
+        """Leave a response without a valid end, as far as that takes no waiting: whoever cancels does not wait."""
+        if self._response_started and not self._response_ended:
+            sending = self._send({**_UNFINISHED}).__await__()
+            with contextlib.suppress(StopIteration, Exception):
+                next(sending)
+                sending.close()
 
     def _scope_for_app(self, scope: Scope) -> Scope:
         headers = [(name, value) for name, value in scope["headers"] if name not in _HEADERS_OF_THE_SEALED]
@@ -150,7 +174,7 @@ class SealedExchange:
         extensions = {
             name: value for name, value in scope.get("extensions", {}).items() if name in _HARMLESS_EXTENSIONS
         }
-        return {**scope, "headers": headers, "extensions": extensions}
+        return {**scope, "headers": headers, "extensions": extensions, OPENED: True}
 
 
 def _sealed_start(message: Message, response_nonce: bytes) -> Message:
