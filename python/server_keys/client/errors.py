@@ -19,4 +19,7 @@ class KeyRejectedError(SealedTransportError):
 
 
 class UnsealedResponseError(SealedTransportError):
-    """A sealed request was answered with a success that is not sealed, or with a redirect: who sent it is not known."""
+    """A sealed request was answered with a success that is not sealed, or with a redirect: who sent it is not known.
+
+    Or with an unsealed 422 that is too long to be read.
+    """

@@ -4,6 +4,7 @@ Both drivers, the sync and the async one, carry out the steps of the same genera
 """
 
 import json
+import zlib
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,7 @@ def exchange(http: Any, cache: KeyCache, request: Any, body: bytes, max_frame_by
     Raises:
         KeyConfigurationError: the server publishes no key that can be used.
         KeyRejectedError: the user refused its key.
-        UnsealedResponseError: a success is not sealed, or the response is a redirect.
+        UnsealedResponseError: a success is not sealed, the response is a redirect, or an unsealed 422 is too long.
     """
     if not body:
         return OpenedResponse((yield Send(request)), None)
@@ -88,7 +89,14 @@ def exchange(http: Any, cache: KeyCache, request: Any, body: bytes, max_frame_by
     for is_retry in (False, True):
         public_key = cache.get(server)
         if public_key is None:
-            public_key = yield from _fetch_key(http, cache, request, server, past_caches=is_retry)
+            ticket = cache.draw_ticket()
+            response = yield Send(_key_request(http, request, past_caches=is_retry))
+            if response.status_code == 429 or response.is_server_error:
+                # Nothing is wrong with the key: a gateway or the server has no time. Callers know how to wait for it.
+                return OpenedResponse(response, None)
+            public_key = yield from _published_key(_key_url(request), response)
+            may_be_kept_s = lifetime_s(response.headers.get("Cache-Control"), response.headers.get("Age"))
+            cache.put(server, public_key, may_be_kept_s, ticket)
         sealer = _sealer(public_key, request)
         response = yield Send(_sealed_request(http, request, sealer, body))
         if response.has_redirect_location:
@@ -108,25 +116,29 @@ def exchange(http: Any, cache: KeyCache, request: Any, body: bytes, max_frame_by
         if response.status_code != 422:
             break
         body_read = yield Read(response, _MOST_UNSEALED_BYTES)
-        response = _with_body(http, response, body_read or b"")
-        if is_retry or _problem_type(http, response) != KEY_MISMATCH_PROBLEM:
+        if body_read is None:
+            raise UnsealedResponseError(
+                f"{request.method} {_shown(request.url)} was sealed, but answered with status 422 and more than "
+                f"{_MOST_UNSEALED_BYTES} bytes that are not: they were not read"
+            )
+        response = _with_body(http, response, body_read)
+        if is_retry or _problem_type(response, body_read) != KEY_MISMATCH_PROBLEM:
             break
         cache.discard(server, public_key)
     return OpenedResponse(response, None)
 
 
-def _fetch_key(
-    http: Any, cache: KeyCache, request: Any, server: str, *, past_caches: bool
-) -> Generator[Any, Any, bytes]:
-    url = _key_url(request)
+def _key_request(http: Any, request: Any, *, past_caches: bool) -> Any:
     # None of the caller's headers but the one that says which server is meant: no credentials, no cookies.
     extensions = {name: request.extensions[name] for name in _KEY_REQUEST_EXTENSIONS if name in request.extensions}
     headers = {"Accept": KEY_CONFIG_MEDIA_TYPE, "Host": request.headers["Host"]}
     if past_caches:
         # One of them may still hold the key that the server has just refused.
         headers["Cache-Control"] = "no-cache"
-    ticket = cache.draw_ticket()
-    response = yield Send(http.Request("GET", url, headers=headers, extensions=extensions))
+    return http.Request("GET", _key_url(request), headers=headers, extensions=extensions)
+
+
+def _published_key(url: Any, response: Any) -> Generator[Any, Any, bytes]:
     config = yield Read(response, _MOST_UNSEALED_BYTES)
     if config is None:
         raise KeyConfigurationError(f"{url} answered with more than {_MOST_UNSEALED_BYTES} bytes instead of a key")
@@ -134,8 +146,6 @@ def _fetch_key(
     verdict = yield Verify(public_key)
     if verdict is not None and verdict is not True:
         raise KeyRejectedError(f"verify_key refused the key {public_key.hex()} that {url} published: {verdict!r}")
-    may_be_kept_s = lifetime_s(response.headers.get("Cache-Control"), response.headers.get("Age"))
-    cache.put(server, public_key, may_be_kept_s, ticket)
     return public_key
 
 
@@ -195,11 +205,13 @@ def _with_body(http: Any, response: Any, body: bytes) -> Any:
     )
 
 
-def _problem_type(http: Any, response: Any) -> object:
+def _problem_type(response: Any, body: bytes) -> object:
     """Return the type of the problem (RFC 9457) that the body is, whatever media type proxies gave it, else None."""
-    content_encoding = {"Content-Encoding": response.headers.get("Content-Encoding", "identity")}
     try:
-        problem = json.loads(http.Response(422, headers=content_encoding, content=b"".join(response.stream)).content)
-    except (ValueError, RecursionError, http.DecodingError):
+        if response.headers.get("Content-Encoding", "").lower() in ("gzip", "deflate"):
+            # By its head it is seen which of them it is. No more comes out than is asked for: it may be a bomb.
+            body = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS).decompress(body, _MOST_UNSEALED_BYTES)
+        problem = json.loads(body)
+    except (ValueError, RecursionError, zlib.error):
         return None
     return problem.get("type") if isinstance(problem, dict) else None

@@ -70,9 +70,12 @@ def key_in_response(url: str, status: int, content_type: str | None, body: bytes
         KeyConfigurationError: the response is not a key configuration that can be used.
     """
     if status != 200:
-        raise KeyConfigurationError(
-            f"{url} answered with status {status} instead of the server's key: does it speak EHBP?"
+        hint = (
+            "it must be open to everybody, no credentials are sent there"
+            if status in (401, 403)
+            else "does it speak EHBP?"
         )
+        raise KeyConfigurationError(f"{url} answered with status {status} instead of the server's key: {hint}")
     if content_type != KEY_CONFIG_MEDIA_TYPE:
         raise KeyConfigurationError(f"{url} answered with {content_type!r} instead of {KEY_CONFIG_MEDIA_TYPE!r}")
     try:
