@@ -161,7 +161,7 @@ class SealedExchange:
         """Leave a response without a valid end, as far as that takes no waiting: whoever cancels does not wait."""
         if self._response_started and not self._response_ended:
             sending = self._send({**_UNFINISHED}).__await__()
-            with contextlib.suppress(StopIteration, Exception):
+            with contextlib.suppress(Exception):
                 next(sending)
                 sending.close()
 
