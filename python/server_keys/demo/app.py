@@ -72,12 +72,13 @@ def key_lives(keys: EphemeralKeys, request: Request) -> dict[str, Any]:
     """Return the latest keys' lives, newest first; times are seconds before now."""
     history: KeyHistory = request.app.state.key_history
     history.observe(keys)
+    lives = history.lives
     now = history.now()
     return {
         "refresh_time_s": keys.period_s,
         "overlap_s": keys.overlap_s,
         "next_event_in_s": keys.next_event_in_s(),
-        "made": history.made,
+        "made": lives[0].number if lives else 0,
         "keys": [
             {
                 "number": life.number,
@@ -87,7 +88,7 @@ def key_lives(keys: EphemeralKeys, request: Request) -> dict[str, Any]:
                 "erased_s_ago": None if life.erased_at is None else now - life.erased_at,
                 "agreements": life.agreements,
             }
-            for life in history.lives
+            for life in lives
         ],
     }
 
