@@ -197,6 +197,21 @@ def test_what_nobody_sealed_is_not_taken_for_an_answer(visit: Visit, status: int
     expect(visit.page.locator(".theirs")).to_have_count(0)
 
 
+@pytest.mark.parametrize("path", [CHAT, "/.well-known/hpke-keys"])
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_is_not_followed(visit: Visit, path: str, status: int) -> None:
+    elsewhere = f"{path}?elsewhere"
+    headers = {"Location": elsewhere}
+    visit.page.route(f"**{path}", lambda route: route.fulfill(status=status, headers=headers))
+    visit.page.get_by_label("Your message").fill("Hello")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator(".note.bad")).to_have_text(
+        f"{path} was answered with a redirect, which is never followed."
+    )
+    expect(visit.page.locator(".theirs")).to_have_count(0)
+    assert not any(request.url.endswith(elsewhere) for request in visit.requests)
+
+
 def test_a_changed_frame_ends_the_answer(visit: Visit) -> None:
     def change(route: object) -> None:
         response = route.fetch()  # type: ignore[attr-defined]

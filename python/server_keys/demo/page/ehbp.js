@@ -2,6 +2,7 @@
 import { concat, fromHex, toHex, utf8 } from "./bytes.js";
 import { frame, framesOf } from "./frames.js";
 import { expand, extract, KEY_BYTES, NONCE_BYTES, NumberedCipher, setupSender } from "./hpke.js";
+import { request } from "./requests.js";
 
 const CONFIG_PATH = "/.well-known/hpke-keys";
 const CONFIG_MEDIA_TYPE = "application/ohttp-keys";
@@ -73,7 +74,7 @@ export class EhbpClient {
     this.#onWire({ kind: "request", path, publicKey: toHex(publicKey), encapsulatedKey });
     this.#onWire({ kind: "frame", sent: true, index: 0, ciphertext });
     const headers = { "Content-Type": contentType, "Ehbp-Encapsulated-Key": encapsulatedKey };
-    const response = await fetch(path, { method: "POST", headers, body: frame(ciphertext), signal });
+    const response = await request(path, { method: "POST", headers, body: frame(ciphertext), signal });
     return { context, response };
   }
 
@@ -104,7 +105,7 @@ export class EhbpClient {
   async #currentKey(signal) {
     if (this.#key && (this.ignoreMaxAge || performance.now() < this.#key.goodUntil)) return this.#key.publicKey;
     const number = ++this.#fetches;
-    const response = await fetch(CONFIG_PATH, { cache: "no-store", signal });
+    const response = await request(CONFIG_PATH, { cache: "no-store", signal });
     if (!response.ok) throw new Error(`GET ${CONFIG_PATH} was answered ${response.status}`);
     if (response.headers.get("Content-Type") !== CONFIG_MEDIA_TYPE) throw new Error(`${CONFIG_PATH} is not ${CONFIG_MEDIA_TYPE}`);
     const publicKey = publicKeyOfConfig(new Uint8Array(await response.arrayBuffer()));
