@@ -264,6 +264,29 @@ def test_a_server_that_stops_is_missed(browser: Browser) -> None:
     visit.page.close()
 
 
+def test_a_server_that_was_started_again_has_other_keys(browser: Browser) -> None:
+    with running_demo("--refresh-time-s", "600", "--word-delay-s", "0.005") as demo:
+        visit = Visit(browser, demo)
+        page, port = visit.page, str(demo.port)
+        visit.say("Hello")
+        chip, lanes, ticks = page.locator(".chip"), page.locator(".lane code"), page.locator(".tick")
+        expect(chip).to_have_text("key current")
+        first_key = lanes.inner_text()
+        expect(ticks.last).to_have_attribute("data-at", "+600 s")
+    expect(chip).to_have_text("key's state unknown")
+    with running_demo("--refresh-time-s", "500", "--port", port):
+        expect(chip).to_have_text("key erased: this recording stays closed")
+        expect(page.locator(".timeline.paused")).to_have_count(0)
+        expect(lanes).to_have_count(1)
+        assert lanes.inner_text() != first_key
+        expect(ticks.last).to_have_attribute("data-at", "+500 s")
+        expect(page.locator(".now")).to_have_count(1)
+    # Erased is erased, whether or not there is a server to ask.
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    expect(chip).to_have_text("key erased: this recording stays closed")
+    page.close()
+
+
 def test_everything_comes_from_the_demo_itself(visit: Visit, demo: Demo) -> None:
     visit.say(PROMPT)
     assert {"{0.scheme}://{0.netloc}".format(urlsplit(request.url)) for request in visit.requests} == {demo.url}

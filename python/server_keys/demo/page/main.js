@@ -15,12 +15,13 @@ const wire = new Wire(element("wire"));
 
 async function followKeys() {
   let wait = LONGEST_POLL_MS;
+  const askedAt = performance.now();
   try {
     const response = await fetch("/keys");
     if (!response.ok) throw new Error(`GET /keys: ${response.status}`);
     const lives = await response.json();
     timeline.update(lives);
-    wire.update(lives);
+    wire.update(lives, askedAt);
     document.querySelector("[data-refresh]").textContent = `${lives.refresh_time_s} seconds`;
     document.querySelector("[data-overlap]").textContent = `${lives.overlap_s} seconds`;
     notice("server", null);
@@ -28,6 +29,7 @@ async function followKeys() {
     wait = Math.min(LONGEST_POLL_MS, (lives.next_event_in_s ?? 1) * 1000 + 30);
   } catch {
     timeline.pause();
+    wire.pause();
     notice("server", "The server does not answer. If it has stopped, its keys are gone.");
   }
   setTimeout(followKeys, wait);

@@ -13,6 +13,7 @@ export class Timeline {
   #lanes = new Map();
   #lives = null;
   #readAt = 0;
+  #ticksOf = "";
 
   constructor(list) {
     this.#list = list;
@@ -29,24 +30,23 @@ export class Timeline {
 
   // Takes an answer of GET /keys.
   update(lives) {
-    const first = this.#lives === null;
     this.#lives = lives;
     this.#readAt = performance.now();
     this.#list.classList.remove("paused");
     const known = new Set();
     lives.keys.forEach((life, row) => {
-      known.add(life.number);
-      const lane = this.#lanes.get(life.number) ?? this.#addLane(life, row);
+      known.add(life.public_key);
+      const lane = this.#lanes.get(life.public_key) ?? this.#addLane(life, row);
       lane.life = life;
       lane.element.style.transform = `translateY(${row * 100}%)`;
       lane.element.style.opacity = row < ROWS ? "1" : "0";
     });
-    for (const [number, lane] of this.#lanes) {
-      if (known.has(number)) continue;
+    for (const [publicKey, lane] of this.#lanes) {
+      if (known.has(publicKey)) continue;
       lane.element.remove();
-      this.#lanes.delete(number);
+      this.#lanes.delete(publicKey);
     }
-    if (first) this.#drawTicks();
+    this.#drawTicks();
   }
 
   // Sets a mark at now on the lane of a key.
@@ -54,6 +54,7 @@ export class Timeline {
     for (const { element, life, marks } of this.#lanes.values()) {
       if (life.public_key !== publicKey) continue;
       const dot = child(element.querySelector(".lane-track"), "span", "mark");
+      dot.hidden = true; // until it is drawn where it belongs
       dot.title = "a message of yours was sealed to this key";
       marks.push({ dot, at: performance.now() });
     }
@@ -77,7 +78,7 @@ export class Timeline {
     const segments = ["current", "overlap", "current ahead", "overlap ahead"].map((kind) => child(track, "span", `segment ${kind}`));
     element.getBoundingClientRect(); // so that the transition starts from here
     const lane = { element, state, segments, life, marks: [], phase: null };
-    this.#lanes.set(life.number, lane);
+    this.#lanes.set(life.public_key, lane);
     return lane;
   }
 
@@ -89,6 +90,11 @@ export class Timeline {
 
   #drawTicks() {
     const { period, past, whole } = this.#window();
+    // A server that was started again may have other times.
+    const times = `${period} ${whole}`;
+    if (times === this.#ticksOf) return;
+    this.#ticksOf = times;
+    this.#axis.replaceChildren();
     for (let at = -Math.floor(PAST_PERIODS) * period; at < whole - past; at += period) {
       const tick = child(this.#axis, "span", at === 0 ? "now" : "tick");
       tick.style.left = `${((past + at) / whole) * 100}%`;
@@ -97,7 +103,7 @@ export class Timeline {
   }
 
   #draw() {
-    if (this.#lives === null) return;
+    if (this.#lives === null || this.#list.classList.contains("paused")) return;
     const { period, overlap, past, whole } = this.#window();
     const sinceRead = (performance.now() - this.#readAt) / 1000;
     for (const lane of this.#lanes.values()) {

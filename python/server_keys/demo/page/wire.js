@@ -12,6 +12,8 @@ export class Wire {
   #pane;
   #exchanges = [];
   #phases = new Map();
+  // When the list of the keys that exist was asked for: it does not tell of keys that came later.
+  #askedAt = -Infinity;
 
   constructor(pane) {
     this.#pane = pane;
@@ -20,19 +22,27 @@ export class Wire {
   // Opens an exchange; what the client tells of the wire goes into the one it returns.
   open() {
     this.#pane.querySelector(".empty")?.remove();
-    const exchange = new Exchange(this.#pane, (publicKey) => this.#phases.get(publicKey));
+    const exchange = new Exchange(this.#pane, (publicKey, sealedAt) => this.#phaseOf(publicKey, sealedAt));
     this.#exchanges.push(exchange);
     if (this.#exchanges.length > KEPT_EXCHANGES) this.#exchanges.shift().remove();
     return exchange;
   }
 
-  // Takes an answer of GET /keys: what has become of the keys that exchanges were sealed to.
-  update(lives) {
-    for (const life of lives.keys) {
-      const phase = life.erased_s_ago !== null ? "erased" : life.replaced_s_ago !== null ? "overlap" : "current";
-      this.#phases.set(life.public_key, phase);
-    }
+  // Takes an answer of GET /keys and when it was asked for: what has become of the keys that exchanges were sealed to.
+  update(lives, askedAt) {
+    this.#phases = new Map(lives.keys.map((life) => [life.public_key, phaseIn(life)]));
+    this.#askedAt = askedAt;
     for (const exchange of this.#exchanges) exchange.showPhases();
+  }
+
+  // Until the next update: nobody knows what the server's keys do.
+  pause() {
+    this.update({ keys: [] }, -Infinity);
+  }
+
+  #phaseOf(publicKey, sealedAt) {
+    // The server lists all keys that exist: one that it does not know any more is older, or went with an earlier run.
+    return this.#phases.get(publicKey) ?? (sealedAt < this.#askedAt ? "erased" : "unknown");
   }
 }
 
@@ -79,14 +89,17 @@ class Exchange {
   }
 
   showPhases() {
-    for (const { publicKey, chip } of this.#seals) {
-      const phase = this.#phaseOf(publicKey) ?? "current";
-      chip.className = `chip ${phase}`;
-      chip.textContent = {
+    for (const seal of this.#seals) {
+      // What is erased stays so, whether or not the server can be asked.
+      if (seal.phase === "erased") continue;
+      seal.phase = this.#phaseOf(seal.publicKey, seal.at);
+      seal.chip.className = `chip ${seal.phase}`;
+      seal.chip.textContent = {
         current: "key current",
         overlap: "key still accepted",
         erased: "key erased: this recording stays closed",
-      }[phase];
+        unknown: "key's state unknown",
+      }[seal.phase];
     }
   }
 
@@ -128,7 +141,7 @@ class Exchange {
     const head = child(this.#element, "p", "sealed-to");
     head.append("sealed to ");
     child(head, "code", "", `${publicKey.slice(0, 8)}…`).title = publicKey;
-    this.#seals.push({ publicKey, chip: child(head, "span", "chip") });
+    this.#seals.push({ publicKey, at: performance.now(), chip: child(head, "span", "chip"), phase: null });
     this.showPhases();
   }
 
@@ -160,6 +173,11 @@ class Exchange {
     row.addEventListener("pointerenter", () => this.onPoint(index, true));
     row.addEventListener("pointerleave", () => this.onPoint(index, false));
   }
+}
+
+function phaseIn(life) {
+  if (life.erased_s_ago !== null) return "erased";
+  return life.replaced_s_ago !== null ? "overlap" : "current";
 }
 
 // One character a byte, so that strings can be searched for bytes.
