@@ -1,6 +1,7 @@
 """The demo's page in a real browser: what is read, what travels, and the keys beside it."""
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -262,6 +263,22 @@ def test_a_server_that_stops_is_missed(browser: Browser) -> None:
         expect(visit.page.get_by_role("alert")).to_be_hidden()
     expect(visit.page.get_by_role("alert")).to_contain_text("does not answer")
     visit.page.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes can be halted on POSIX only")
+def test_a_server_that_hangs_is_missed_until_it_goes_on(browser: Browser) -> None:
+    with running_demo() as demo:
+        visit = Visit(browser, demo)
+        notice, paused = visit.page.get_by_role("alert"), visit.page.locator(".timeline.paused")
+        demo.process.send_signal(signal.SIGSTOP)
+        try:
+            expect(notice).to_contain_text("does not answer")
+            expect(paused).to_have_count(1)
+        finally:
+            demo.process.send_signal(signal.SIGCONT)
+        expect(notice).to_be_hidden()
+        expect(paused).to_have_count(0)
+        visit.page.close()
 
 
 def test_a_server_that_was_started_again_has_other_keys(browser: Browser) -> None:

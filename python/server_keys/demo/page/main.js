@@ -7,6 +7,8 @@ import { Timeline } from "./timeline.js";
 import { Wire } from "./wire.js";
 
 const LONGEST_POLL_MS = 1000;
+// A server that hangs is one that does not answer.
+const LONGEST_WAIT_MS = 2000;
 const SUGGESTIONS = ["Hello, who are you?", "Where do erased keys go?", "What does the river keep?"];
 
 const element = (id) => document.getElementById(id);
@@ -17,7 +19,7 @@ async function followKeys() {
   let wait = LONGEST_POLL_MS;
   const askedAt = performance.now();
   try {
-    const response = await fetch("/keys");
+    const response = await fetch("/keys", { signal: AbortSignal.timeout(LONGEST_WAIT_MS) });
     if (!response.ok) throw new Error(`GET /keys: ${response.status}`);
     const lives = await response.json();
     timeline.update(lives);
