@@ -1,26 +1,19 @@
-"""The demo's page in a real browser: what is read, what travels, and the keys beside it."""
+"""The demo's page in a real browser: what is read, and what travels."""
 
 import re
-import signal
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, expect
 
 from tests.chromium import chromium, needs_chromium
 from tests.demo_process import Demo, running_demo
+from tests.demo_visit import ANSWER_MS, CHAT, PROMPT, Visit
 
 pytestmark = needs_chromium
 
-CHAT = "/v1/chat/completions"
-PROMPT = "Is my secret safe from the proxy?"
-ANSWER_MS = 20_000
 SHORTEST_WORD = 4
-# WCAG 2.2, level AA, for text of normal size.
-LEAST_CONTRAST = 4.5
-CONTRASTS_OF_TEXT = Path(__file__).with_name("page_contrast.js").read_text()
 PARTS_OF_FRAMES = """
     (rows) => rows.map((row) => [".length", ".ciphertext", ".tag"].map((part) => row.querySelector(part).textContent))
 """
@@ -36,39 +29,6 @@ def browser() -> Iterator[Browser]:
 def demo() -> Iterator[Demo]:
     with running_demo("--refresh-time-s", "1.5", "--overlap-s", "1", "--word-delay-s", "0.005") as demo:
         yield demo
-
-
-class Visit:
-    """One visit of the page, with all that the browser sent, fetched and complained of."""
-
-    def __init__(self, browser: Browser, demo: Demo, **options: object) -> None:
-        self.page: Page = browser.new_page(**options)  # type: ignore[arg-type]
-        self.requests: list[Request] = []
-        self.complaints: list[str] = []
-        # A function: Playwright sets an attribute on it, which a built-in method does not take.
-        self.page.on("request", lambda request: self.requests.append(request))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        # A refusal that the page recovers from is logged by the browser, too.
-        self.page.on(
-            "console",
-            lambda message: self.complaints.append(message.text) if message.type in ("error", "warning") else None,
-        )
-        self.page.goto(demo.url)
-        self.page.wait_for_selector("html[data-ready]")
-
-    def say(self, text: str) -> str:
-        """Send a message and return the answer when it is complete."""
-        notes = self.page.locator(".note")
-        answered = notes.count()
-        self.page.get_by_label("Your message").fill(text)
-        self.page.keyboard.press("Enter")
-        expect(notes).to_have_count(answered + 1, timeout=ANSWER_MS)
-        return self.page.locator(".theirs").last.inner_text()
-
-    @property
-    def chats(self) -> list[Request]:
-        """The requests for chat completions."""
-        return [request for request in self.requests if urlsplit(request.url).path == CHAT]
 
 
 @pytest.fixture
@@ -238,103 +198,7 @@ def test_a_stream_cut_between_two_frames_is_no_complete_answer(visit: Visit) -> 
     expect(visit.page.locator(".note.bad")).to_contain_text("cut off", timeout=ANSWER_MS)
 
 
-def test_keys_come_and_go_before_ones_eyes(visit: Visit) -> None:
-    current = visit.page.locator(".lane.current code")
-    first = current.inner_text()
-    expect(visit.page.locator(".lane.overlap code", has_text=first)).to_have_count(1)
-    assert current.inner_text() != first
-    expect(visit.page.locator(".lane.wiped code", has_text=first)).to_have_count(1)
-
-
-def test_the_key_agreement_is_proved_until_the_key_is_erased(visit: Visit, demo: Demo) -> None:
-    visit.page.get_by_role("button", name="Agree on a secret").click()
-    verdict = visit.page.locator("#proof-verdict")
-    expect(verdict).to_have_text("Both sides hold the same secret.")
-    key = visit.page.locator("#proof-server").inner_text()
-    demo.wait_for_line(f"{key[:8]}… erased")
-    visit.page.get_by_role("button", name="Again").click()
-    expect(verdict).to_contain_text("Refused")
-    expect(verdict).to_contain_text(key[:16])
-
-
-def test_a_server_that_stops_is_missed(browser: Browser) -> None:
-    with running_demo() as demo:
-        visit = Visit(browser, demo)
-        expect(visit.page.get_by_role("alert")).to_be_hidden()
-    expect(visit.page.get_by_role("alert")).to_contain_text("does not answer")
-    visit.page.close()
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes can be halted on POSIX only")
-def test_a_server_that_hangs_is_missed_until_it_goes_on(browser: Browser) -> None:
-    with running_demo() as demo:
-        visit = Visit(browser, demo)
-        notice, paused = visit.page.get_by_role("alert"), visit.page.locator(".timeline.paused")
-        demo.process.send_signal(signal.SIGSTOP)
-        try:
-            expect(notice).to_contain_text("does not answer")
-            expect(paused).to_have_count(1)
-        finally:
-            demo.process.send_signal(signal.SIGCONT)
-        expect(notice).to_be_hidden()
-        expect(paused).to_have_count(0)
-        visit.page.close()
-
-
-def test_a_server_that_was_started_again_has_other_keys(browser: Browser) -> None:
-    with running_demo("--refresh-time-s", "600", "--word-delay-s", "0.005") as demo:
-        visit = Visit(browser, demo)
-        page, port = visit.page, str(demo.port)
-        visit.say("Hello")
-        chip, lanes, ticks = page.locator(".chip"), page.locator(".lane code"), page.locator(".tick")
-        expect(chip).to_have_text("key current")
-        first_key = lanes.inner_text()
-        expect(ticks.last).to_have_attribute("data-at", "+600 s")
-    expect(chip).to_have_text("key's state unknown")
-    with running_demo("--refresh-time-s", "500", "--port", port):
-        expect(chip).to_have_text("key erased: this recording stays closed")
-        expect(page.locator(".timeline.paused")).to_have_count(0)
-        expect(lanes).to_have_count(1)
-        assert lanes.inner_text() != first_key
-        expect(ticks.last).to_have_attribute("data-at", "+500 s")
-        expect(page.locator(".now")).to_have_count(1)
-    # Erased is erased, whether or not there is a server to ask.
-    expect(page.get_by_role("alert")).to_contain_text("does not answer")
-    expect(chip).to_have_text("key erased: this recording stays closed")
-    page.close()
-
-
 def test_everything_comes_from_the_demo_itself(visit: Visit, demo: Demo) -> None:
     visit.say(PROMPT)
     assert {"{0.scheme}://{0.netloc}".format(urlsplit(request.url)) for request in visit.requests} == {demo.url}
     assert visit.complaints == []
-
-
-@pytest.mark.parametrize("width", [320, 420, 800, 1440])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_can_be_read_at_every_width_in_light_and_dark(browser: Browser, demo: Demo, width: int, scheme: str) -> None:
-    visit = Visit(browser, demo, viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce")
-    visit.say("Hello")
-    page = visit.page
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    contrasts = page.evaluate(CONTRASTS_OF_TEXT)
-    assert len(contrasts) > 30
-    assert [text for text in contrasts if text["contrast"] < LEAST_CONTRAST] == []
-    page.close()
-
-
-def test_it_can_be_used_by_keyboard_and_has_names_for_everything(visit: Visit) -> None:
-    page = visit.page
-    nameless = page.locator("button, input").evaluate_all(
-        "all => all.filter((one) => !one.innerText?.trim() && !one.labels?.length).map((one) => one.outerHTML)"
-    )
-    assert nameless == []
-    reached = set()
-    for _ in range(12):
-        page.keyboard.press("Tab")
-        focused = page.evaluate("[document.activeElement.id, getComputedStyle(document.activeElement).outlineStyle]")
-        reached.add(focused[0])
-        assert focused[1] != "none", f"{focused[0]} does not show that it has the focus"
-        if focused[0] == "agree":
-            break
-    assert {"conversation", "prompt", "send", "hold", "wire", "agree"} <= reached

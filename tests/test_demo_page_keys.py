@@ -1,0 +1,98 @@
+"""The keys on the demo's page, as they come and go with and without their server."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.chromium import chromium, needs_chromium
+from tests.demo_process import Demo, running_demo
+from tests.demo_visit import Visit
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Demo]:
+    with running_demo("--refresh-time-s", "1.5", "--overlap-s", "1", "--word-delay-s", "0.005") as demo:
+        yield demo
+
+
+@pytest.fixture
+def visit(browser: Browser, demo: Demo) -> Iterator[Visit]:
+    visit = Visit(browser, demo)
+    yield visit
+    visit.page.close()
+
+
+def test_keys_come_and_go_before_ones_eyes(visit: Visit) -> None:
+    current = visit.page.locator(".lane.current code")
+    first = current.inner_text()
+    expect(visit.page.locator(".lane.overlap code", has_text=first)).to_have_count(1)
+    assert current.inner_text() != first
+    expect(visit.page.locator(".lane.wiped code", has_text=first)).to_have_count(1)
+
+
+def test_the_key_agreement_is_proved_until_the_key_is_erased(visit: Visit, demo: Demo) -> None:
+    visit.page.get_by_role("button", name="Agree on a secret").click()
+    verdict = visit.page.locator("#proof-verdict")
+    expect(verdict).to_have_text("Both sides hold the same secret.")
+    key = visit.page.locator("#proof-server").inner_text()
+    demo.wait_for_line(f"{key[:8]}… erased")
+    visit.page.get_by_role("button", name="Again").click()
+    expect(verdict).to_contain_text("Refused")
+    expect(verdict).to_contain_text(key[:16])
+
+
+def test_a_server_that_stops_is_missed(browser: Browser) -> None:
+    with running_demo() as demo:
+        visit = Visit(browser, demo)
+        expect(visit.page.get_by_role("alert")).to_be_hidden()
+    expect(visit.page.get_by_role("alert")).to_contain_text("does not answer")
+    visit.page.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes can be halted on POSIX only")
+def test_a_server_that_hangs_is_missed_until_it_goes_on(browser: Browser) -> None:
+    with running_demo() as demo:
+        visit = Visit(browser, demo)
+        notice, paused = visit.page.get_by_role("alert"), visit.page.locator(".timeline.paused")
+        demo.process.send_signal(signal.SIGSTOP)
+        try:
+            expect(notice).to_contain_text("does not answer")
+            expect(paused).to_have_count(1)
+        finally:
+            demo.process.send_signal(signal.SIGCONT)
+        expect(notice).to_be_hidden()
+        expect(paused).to_have_count(0)
+        visit.page.close()
+
+
+def test_a_server_that_was_started_again_has_other_keys(browser: Browser) -> None:
+    with running_demo("--refresh-time-s", "600", "--word-delay-s", "0.005") as demo:
+        visit = Visit(browser, demo)
+        page, port = visit.page, str(demo.port)
+        visit.say("Hello")
+        chip, lanes, ticks = page.locator(".chip"), page.locator(".lane code"), page.locator(".tick")
+        expect(chip).to_have_text("key current")
+        first_key = lanes.inner_text()
+        expect(ticks.last).to_have_attribute("data-at", "+600 s")
+    expect(chip).to_have_text("key's state unknown")
+    with running_demo("--refresh-time-s", "500", "--port", port):
+        expect(chip).to_have_text("key erased: this recording stays closed")
+        expect(page.locator(".timeline.paused")).to_have_count(0)
+        expect(lanes).to_have_count(1)
+        assert lanes.inner_text() != first_key
+        expect(ticks.last).to_have_attribute("data-at", "+500 s")
+        expect(page.locator(".now")).to_have_count(1)
+    # Erased is erased, whether or not there is a server to ask.
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    expect(chip).to_have_text("key erased: this recording stays closed")
+    page.close()
