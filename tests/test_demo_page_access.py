@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page, expect
 
 from tests.chromium import chromium, needs_chromium
 from tests.demo_process import Demo, running_demo
@@ -15,6 +15,7 @@ pytestmark = needs_chromium
 # WCAG 2.2, level AA, for text of normal size.
 LEAST_CONTRAST = 4.5
 CONTRASTS_OF_TEXT = Path(__file__).with_name("page_contrast.js").read_text()
+CHANGES_OF_TEXT = Path(__file__).with_name("page_changes.js").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +65,41 @@ def test_it_can_be_used_by_keyboard_and_has_names_for_everything(visit: Visit) -
         if focused[0] == "agree":
             break
     assert {"conversation", "prompt", "send", "hold", "wire", "agree"} <= reached
+
+
+def show_keys(page: Page, keys: int) -> None:
+    """Let the page think that `keys` pairs were made, one every ten minutes."""
+    lives = [
+        {
+            "number": number,
+            "public_key": f"{number:064x}",
+            "made_s_ago": (keys - number) * 600,
+            "replaced_s_ago": None if number == keys else (keys - number - 1) * 600,
+            "erased_s_ago": None if number >= keys - 1 else (keys - number - 2) * 600,
+            "agreements": 0,
+        }
+        for number in range(keys, 0, -1)
+    ]
+    answer = {"refresh_time_s": 600, "overlap_s": 600, "next_event_in_s": 0.1, "made": keys, "keys": lives}
+    page.route("**/keys", lambda route: route.fulfill(json=answer))
+
+
+def test_the_keys_that_are_seen_are_listed_newest_first(visit: Visit) -> None:
+    keys = visit.page.get_by_role("list", name="Key pairs, newest first")
+    for made in (7, 8):
+        show_keys(visit.page, made)
+        expect(keys.locator(".lane")).to_have_count(made)
+        newest_first = [f"{number:064x}" for number in range(made, 0, -1)]
+        titles = keys.locator(".lane-label")
+        assert titles.evaluate_all("(labels) => labels.map((label) => label.title)") == newest_first
+        # Five lanes are seen, and so is the newest.
+        expect(keys.get_by_role("listitem")).to_have_count(5)
+        expect(keys.get_by_role("listitem").first.locator(".lane-label")).to_have_attribute("title", newest_first[0])
+
+
+def test_a_text_that_stays_as_it_was_is_not_set_again(visit: Visit) -> None:
+    show_keys(visit.page, 4)
+    expect(visit.page.locator(".lane.erased")).to_have_count(2)
+    changed, unchanged = visit.page.evaluate(CHANGES_OF_TEXT, ".timeline")
+    assert changed > 0
+    assert unchanged == 0

@@ -34,13 +34,15 @@ export class Timeline {
     this.#readAt = performance.now();
     this.#list.classList.remove("paused");
     const known = new Set();
-    lives.keys.forEach((life, row) => {
+    // The oldest first: each new lane goes above those that are there, for eyes and for screen readers.
+    for (const [row, life] of [...lives.keys.entries()].reverse()) {
       known.add(life.public_key);
       const lane = this.#lanes.get(life.public_key) ?? this.#addLane(life, row);
       lane.life = life;
       lane.element.style.transform = `translateY(${row * 100}%)`;
       lane.element.style.opacity = row < ROWS ? "1" : "0";
-    });
+      lane.element.style.visibility = row < ROWS ? "visible" : "hidden";
+    }
     for (const [publicKey, lane] of this.#lanes) {
       if (known.has(publicKey)) continue;
       lane.element.remove();
@@ -67,6 +69,7 @@ export class Timeline {
 
   #addLane(life, row) {
     const element = child(this.#list, "li", "lane");
+    this.#axis.after(element);
     // New lanes slide in from above.
     element.style.transform = `translateY(${row * 100 - 60}%)`;
     element.style.opacity = "0";
@@ -77,7 +80,7 @@ export class Timeline {
     const track = child(element, "span", "lane-track");
     const segments = ["current", "overlap", "current ahead", "overlap ahead"].map((kind) => child(track, "span", `segment ${kind}`));
     element.getBoundingClientRect(); // so that the transition starts from here
-    const lane = { element, state, segments, life, marks: [], phase: null };
+    const lane = { element, state, segments, life, marks: [], phase: null, text: "" };
     this.#lanes.set(life.public_key, lane);
     return lane;
   }
@@ -118,11 +121,13 @@ export class Timeline {
       // Only an end that is seen to come is shown as one.
       if (phase !== lane.phase) element.className = `lane ${phase}${lane.phase && phase === "erased" ? " wiped" : ""}`;
       lane.phase = phase;
-      state.textContent = {
+      const text = {
         current: `replaced in ${seconds(replacedOrDue)}`,
         overlap: `erased in ${seconds(erasedOrDue)}`,
         erased: "erased",
       }[phase];
+      // Not in every frame: each time is a change to those who watch the page, such as a screen reader.
+      if (text !== lane.text) state.textContent = lane.text = text;
       const spans = [
         [made, Math.min(replacedOrDue, 0)],
         [replacedOrDue, Math.min(erasedOrDue, 0)],
