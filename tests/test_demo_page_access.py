@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.chromium import chromium, needs_chromium
 from tests.demo_process import Demo, running_demo
-from tests.demo_visit import Visit
+from tests.demo_visit import PROMPT, Visit
 
 pytestmark = needs_chromium
 
@@ -65,6 +65,29 @@ def test_it_can_be_used_by_keyboard_and_has_names_for_everything(visit: Visit) -
         if focused[0] == "agree":
             break
     assert {"conversation", "prompt", "send", "hold", "wire", "agree"} <= reached
+
+
+def test_the_focus_is_never_lost_and_never_taken_away(browser: Browser) -> None:
+    with running_demo("--word-delay-s", "0.2") as demo:
+        page = Visit(browser, demo).page
+        prompt, stop = page.get_by_label("Your message"), page.get_by_role("button", name="Stop")
+        send, conversation = page.get_by_role("button", name="Send"), page.get_by_role("log")
+        page.get_by_role("button", name="Where do erased keys go?").press("Enter")
+        expect(stop).to_be_focused()
+        stop.press("Enter")
+        expect(prompt).to_be_focused()
+        prompt.fill(PROMPT)
+        send.press("Enter")
+        expect(stop).to_be_focused()
+        conversation.focus()
+        stop.evaluate("(button) => button.click()")
+        expect(send).to_be_visible()
+        expect(conversation).to_be_focused()
+        prompt.fill(PROMPT)
+        prompt.press("Enter")
+        expect(stop).to_be_visible()
+        expect(prompt).to_be_focused()
+        page.close()
 
 
 def show_keys(page: Page, keys: int) -> None:

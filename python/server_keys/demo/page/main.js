@@ -61,31 +61,34 @@ async function checkCryptography() {
 
 function connectChat() {
   const chat = new Chat(new Conversation(element("conversation")), wire, (publicKey) => timeline.mark(publicKey));
-  const prompt = element("prompt");
+  const [prompt, send, stop, suggestions] = ["prompt", "send", "stop", "suggestions"].map(element);
   let stopping = null;
 
   async function say(text) {
     if (stopping || !text) return;
     stopping = new AbortController();
     prompt.value = "";
-    element("suggestions").replaceChildren();
-    element("send").hidden = true;
-    element("stop").hidden = false;
+    stop.hidden = false;
+    // The button that was pressed goes: without it the focus would fall to the start of the page.
+    if (document.activeElement === send || suggestions.contains(document.activeElement)) stop.focus({ preventScroll: true });
+    suggestions.replaceChildren();
+    send.hidden = true;
     await chat.say(text, stopping.signal);
     stopping = null;
-    element("send").hidden = false;
-    element("stop").hidden = true;
-    prompt.focus({ preventScroll: true });
+    send.hidden = false;
+    // Whoever has gone elsewhere meanwhile stays there.
+    if (document.activeElement === stop || document.activeElement === document.body) prompt.focus({ preventScroll: true });
+    stop.hidden = true;
   }
 
   element("composer").addEventListener("submit", (event) => {
     event.preventDefault();
     say(prompt.value.trim());
   });
-  element("stop").addEventListener("click", () => stopping?.abort());
+  stop.addEventListener("click", () => stopping?.abort());
   element("hold").addEventListener("change", (event) => { chat.holdsOnToKey = event.target.checked; });
   for (const text of SUGGESTIONS) {
-    const button = child(element("suggestions"), "button", "quiet", text);
+    const button = child(suggestions, "button", "quiet", text);
     button.type = "button";
     button.addEventListener("click", () => say(text));
   }
