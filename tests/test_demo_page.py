@@ -198,6 +198,25 @@ def test_a_stream_cut_between_two_frames_is_no_complete_answer(visit: Visit) -> 
     expect(visit.page.locator(".note.bad")).to_contain_text("cut off", timeout=ANSWER_MS)
 
 
+def test_a_server_that_fails_is_told_in_plain_words(browser: Browser) -> None:
+    with running_demo("--word-delay-s", "0.2") as demo:
+        page = Visit(browser, demo).page
+        note, verdict = page.locator(".note.bad").last, page.locator("#proof-verdict")
+        page.get_by_role("button", name="Where do erased keys go?").click()
+        page.locator(".piece").nth(3).wait_for()
+        page.route("**/exchange", lambda route: route.fulfill(status=502, body="<p>Bad gateway"))
+        page.get_by_role("button", name="Agree on a secret").click()
+        expect(verdict).to_have_text("POST /exchange was answered 502")
+        demo.process.kill()
+        expect(note).to_have_text("The connection broke while the server was answering.")
+        page.get_by_label("Your message").fill(PROMPT)
+        page.keyboard.press("Enter")
+        expect(note).to_have_text("The server does not answer.")
+        page.get_by_role("button", name="Agree on a secret").click()
+        expect(verdict).to_have_text("The server does not answer.")
+        page.close()
+
+
 def test_everything_comes_from_the_demo_itself(visit: Visit, demo: Demo) -> None:
     visit.say(PROMPT)
     assert {"{0.scheme}://{0.netloc}".format(urlsplit(request.url)) for request in visit.requests} == {demo.url}

@@ -2,7 +2,7 @@
 import { concat, fromHex, toHex, utf8 } from "./bytes.js";
 import { frame, framesOf } from "./frames.js";
 import { expand, extract, KEY_BYTES, NONCE_BYTES, NumberedCipher, setupSender } from "./hpke.js";
-import { request } from "./requests.js";
+import { received, request } from "./requests.js";
 
 const CONFIG_PATH = "/.well-known/hpke-keys";
 const CONFIG_MEDIA_TYPE = "application/ohttp-keys";
@@ -57,7 +57,7 @@ export class EhbpClient {
         await response.body?.cancel();
         throw new UnsealedResponseError(response.status, "a success without a seal is never read");
       }
-      const text = await response.text();
+      const text = await received(response.text());
       if (!mayRetry || response.status !== 422 || problemType(text) !== KEY_MISMATCH) {
         throw new UnsealedResponseError(response.status, text);
       }
@@ -108,7 +108,7 @@ export class EhbpClient {
     const response = await request(CONFIG_PATH, { cache: "no-store", signal });
     if (!response.ok) throw new Error(`GET ${CONFIG_PATH} was answered ${response.status}`);
     if (response.headers.get("Content-Type") !== CONFIG_MEDIA_TYPE) throw new Error(`${CONFIG_PATH} is not ${CONFIG_MEDIA_TYPE}`);
-    const publicKey = publicKeyOfConfig(new Uint8Array(await response.arrayBuffer()));
+    const publicKey = publicKeyOfConfig(new Uint8Array(await received(response.arrayBuffer())));
     const maxAge = Number(/max-age=(\d+)/.exec(response.headers.get("Cache-Control") ?? "")?.[1] ?? 0);
     this.#onWire({ kind: "key", publicKey: toHex(publicKey), maxAge });
     // An answer that was overtaken by a later fetch does not replace the newer key.

@@ -1,5 +1,6 @@
 // A key agreement with the server (X25519, RFC 7748), and the proof that both sides hold the same secret.
 import { concat, fromHex, toHex, utf8 } from "./bytes.js";
+import { received, request } from "./requests.js";
 
 const PROOF_LABEL = utf8("server-keys demo");
 
@@ -7,9 +8,9 @@ export class KeyAgreement {
   serverKey = null;
 
   async withCurrentKey() {
-    const response = await fetch("/key");
+    const response = await request("/key");
     if (!response.ok) throw new Error(`GET /key was answered ${response.status}`);
-    this.serverKey = (await response.json()).public_key;
+    this.serverKey = (await received(response.json())).public_key;
     return this.withSameKey();
   }
 
@@ -19,12 +20,14 @@ export class KeyAgreement {
     }
     const mine = await crypto.subtle.generateKey({ name: "X25519" }, false, ["deriveBits"]);
     const myKey = new Uint8Array(await crypto.subtle.exportKey("raw", mine.publicKey));
-    const response = await fetch("/exchange", {
+    const response = await request("/exchange", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ server_public_key: this.serverKey, public_key: toHex(myKey) }),
     });
-    const answer = await response.json();
+    // Of any other the server's app knows nothing, nor need it be JSON.
+    if (![200, 409, 422].includes(response.status)) throw new Error(`POST /exchange was answered ${response.status}`);
+    const answer = await received(response.json());
     const result = { serverKey: this.serverKey, myKey: toHex(myKey) };
     if (!response.ok) return { ...result, refusal: answer.detail };
     const computed = await proofOfAgreement(mine.privateKey, fromHex(this.serverKey), myKey);

@@ -1,5 +1,6 @@
 // EHBP's framing: a length of four bytes, big-endian, then a ciphertext of that length.
 import { concat } from "./bytes.js";
+import { received } from "./requests.js";
 
 const LENGTH_BYTES = 4;
 const MAX_FRAME_BYTES = 16 * 1024 * 1024;
@@ -16,7 +17,7 @@ export async function* framesOf(stream) {
   let buffered = new Uint8Array();
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await received(reader.read());
       if (done) break;
       buffered = buffered.length > 0 ? concat(buffered, value) : value;
       while (buffered.length >= LENGTH_BYTES) {
