@@ -14,6 +14,7 @@ from server_keys.demo.toy_model import ToyModel, toy_model, words_of
 from server_keys.ehbp import public_key_of
 
 PATH = "/v1/chat/completions"
+JSON = {"Content-Type": "application/json"}
 ASKED = {"model": "toy-rambler", "messages": [{"role": "user", "content": "What does the river keep?"}]}
 
 
@@ -70,6 +71,10 @@ def test_content_in_parts_and_unknown_parameters_are_taken(client: TestClient) -
         ({"model": "gpt-9"}, 404, "'gpt-9' does not exist"),
         ({"messages": []}, 400, "messages: "),
         ({"messages": [{"role": "user", "content": 5}]}, 400, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": "a \ud800"}]}, 400, r"'\ud800' alone is no text"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "\udfff"}]}]}, 400, "messages.0.content"),
+        ({"messages": [{"role": "\ud800", "content": "a"}]}, 400, "messages.0.role: "),
+        ({"model": "\ud800"}, 404, r"'\ud800' does not exist"),
         ({"temperature": 3}, 400, "temperature: "),
         ({"n": 2}, 400, "n: "),
     ],
@@ -77,9 +82,24 @@ def test_content_in_parts_and_unknown_parameters_are_taken(client: TestClient) -
 def test_errors_have_the_shape_that_the_sdk_reads(
     client: TestClient, change: dict[str, Any], status: int, complaint: str
 ) -> None:
-    answer = client.post(PATH, json=ASKED | change)
+    # Escaped, as httpx cannot encode half of a surrogate pair either.
+    answer = client.post(PATH, content=json.dumps(ASKED | change), headers=JSON)
     assert answer.status_code == status
     assert complaint in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ("", "the request has no body: send a JSON object"),
+        ("[]", "the request's body must be a JSON object, sent as application/json"),
+        ("{1}", "the request's body is not JSON: "),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_named_as_such(client: TestClient, body: str, complaint: str) -> None:
+    answer = client.post(PATH, content=body, headers=JSON)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(complaint)
 
 
 def test_each_word_travels_as_a_sealed_frame_of_its_own(client: TestClient) -> None:

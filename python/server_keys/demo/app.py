@@ -107,8 +107,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is registered for
     if _is_for_chat(request):
-        first = error.errors()[0]
-        return chat_api.error_response(400, f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}")
+        return chat_api.error_response(400, chat_api.complaint_of(error.errors()[0]))
     return await request_validation_exception_handler(request, error)
 
 

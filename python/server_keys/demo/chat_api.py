@@ -4,13 +4,13 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from itertools import islice
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import Response
 
 from server_keys.demo.toy_model import toy_model, words_of
@@ -28,16 +28,33 @@ class TextPart(BaseModel):
     text: str
 
 
+Content = str | list[TextPart]
+
+
+def text_of(content: Content) -> str:
+    """Return the text of a message's content."""
+    return content if isinstance(content, str) else " ".join(part.text for part in content)
+
+
+def _checked(content: Content) -> Content:
+    try:
+        text_of(content).encode()
+    except UnicodeEncodeError as error:
+        # JSON can escape half of a surrogate pair; no text holds one.
+        raise ValueError(f"half of a character: {error.object[error.start]!a} alone is no text") from error
+    return content
+
+
 class ChatMessage(BaseModel):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Annotated[Content, AfterValidator(_checked)]
 
     @property
     def text(self) -> str:
         """The message's text."""
-        return self.content if isinstance(self.content, str) else " ".join(part.text for part in self.content)
+        return text_of(self.content)
 
 
 class StreamOptions(BaseModel):
@@ -82,6 +99,18 @@ def error_response(status: int, message: str) -> JSONResponse:
     """Return an error in the shape that the OpenAI SDK reads."""
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
     return JSONResponse({"error": error}, status)
+
+
+def complaint_of(error: Mapping[str, Any]) -> str:
+    """Return in one line what an error of pydantic's says of a request."""
+    where = ".".join(map(str, error["loc"][1:]))
+    if error["type"] == "json_invalid":
+        return f"the request's body is not JSON: {error['ctx']['error']} at character {where}"
+    if where:
+        return f"{where}: {error['msg']}"
+    if error["type"] == "missing":
+        return "the request has no body: send a JSON object"
+    return "the request's body must be a JSON object, sent as application/json"
 
 
 class _Completion:
