@@ -73,7 +73,7 @@ def test_an_erased_key_is_refused_with_what_to_do(demo: Demo) -> None:
     assert "GET /key" in answer["detail"]
 
 
-@pytest.mark.parametrize("bad", ["", "ab", "zz" * 32, "ab" * 33, 5, None, SMALL_ORDER_POINT])
+@pytest.mark.parametrize("bad", ["", "ab", "zz" * 32, "ab" * 33, 5, None, "\ud800", float("nan"), SMALL_ORDER_POINT])
 @pytest.mark.parametrize("field", ["public_key", "server_public_key"])
 def test_a_bad_key_is_refused(demo: Demo, field: str, bad: object) -> None:
     good = X25519PrivateKey.generate().public_key().public_bytes_raw().hex()

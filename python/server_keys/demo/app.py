@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -104,11 +104,13 @@ async def _refused(request: Request, error: Exception) -> Response:
     return await http_exception_handler(request, error)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is registered for
     if _is_for_chat(request):
         return chat_api.error_response(400, chat_api.complaint_of(error.errors()[0]))
-    return await request_validation_exception_handler(request, error)
+    # As FastAPI does, but without what came: JSON can escape strings and write numbers that no answer can hold.
+    told = [{part: one[part] for part in ("type", "loc", "msg")} for one in error.errors()]
+    return JSONResponse({"detail": told}, 422)
 
 
 def _is_for_chat(request: Request) -> bool:
