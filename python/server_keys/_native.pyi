@@ -128,7 +128,7 @@ class RequestOpener:
         max_frame_bytes: the longest frame that is taken, tag included.
 
     Raises:
-        MalformedMessageError: the encapsulated key has another length, or is a point of small order.
+        MalformedMessageError: the encapsulated key has another length.
     """
 
     def __new__(
@@ -154,6 +154,13 @@ class RequestOpener:
 
         Raises:
             MalformedMessageError: it ended inside a frame, or before the first one.
+        """
+
+    def finish_without_body(self) -> None:
+        """Say that there is no body at all.
+
+        Raises:
+            MalformedMessageError: the encapsulated key is a point of small order (RFC 7748, section 6.1).
         """
 
     def response_sealer(self) -> ResponseSealer:

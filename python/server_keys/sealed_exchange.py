@@ -64,6 +64,7 @@ class SealedExchange:
             if message.get("more_body", False) or anything_arrived:
                 self._open(message)
             else:
+                self._opener.finish_without_body()
                 return False
         return True
 

@@ -126,6 +126,11 @@ impl RequestOpener {
         self.0.lock().and_then(|mut opener| opener.finish()).map_err(to_python)
     }
 
+    /// Say that there is no body at all.
+    fn finish_without_body(&self) -> PyResult<()> {
+        self.0.lock().and_then(|opener| opener.finish_without_body()).map_err(to_python)
+    }
+
     /// Make the sealer of the response to this request.
     fn response_sealer(&self) -> PyResult<ResponseSealer> {
         let sealer = self.0.lock().and_then(|opener| opener.response_sealer()).map_err(to_python)?;

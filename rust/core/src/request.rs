@@ -63,19 +63,15 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
     /// Prepares for a request whose header carried `encapsulated_key`, sealed to one of `accepted`, tried in this order.
     ///
     /// # Errors
-    /// [`Error::MalformedMessage`] unless the encapsulated key has 32 bytes and is no point of small order.
+    /// [`Error::MalformedMessage`] unless the encapsulated key has 32 bytes.
     pub fn new(
         encapsulated_key: &[u8],
         accepted: impl IntoIterator<Item = K>,
         max_frame_bytes: usize,
     ) -> Result<Self, Error> {
-        let encapsulated_key = encapsulated_key.try_into().map_err(|_| Error::MalformedMessage)?;
-        if is_of_small_order(&encapsulated_key) {
-            return Err(Error::MalformedMessage);
-        }
         Ok(Self {
             home: HomeProcess::current()?,
-            encapsulated_key,
+            encapsulated_key: encapsulated_key.try_into().map_err(|_| Error::MalformedMessage)?,
             accepted: accepted.into_iter().collect(),
             receiver: None,
             frames: FrameReader::new(max_frame_bytes),
@@ -106,6 +102,14 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
             }
             Ok(plaintext.len() - opened_before)
         })
+    }
+
+    /// Says whether there may be no body at all.
+    ///
+    /// # Errors
+    /// [`Error::MalformedMessage`] if the encapsulated key is a point of small order, as the first frame would show.
+    pub fn finish_without_body(&self) -> Result<(), Error> {
+        if is_of_small_order(&self.encapsulated_key) { Err(Error::MalformedMessage) } else { Ok(()) }
     }
 
     /// Says whether the body may end here.

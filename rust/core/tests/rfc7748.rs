@@ -116,7 +116,9 @@ fn no_point_of_small_order_gives_a_secret() {
         assert_eq!(refused, Err(Error::PublicKeySmallOrder), "{point}");
         assert_eq!(shared_secret, [0xa5; SHARED_SECRET_BYTES], "{point}");
         assert_eq!(RequestSealer::new(&bytes(&public_key)).err(), Some(Error::PublicKeySmallOrder), "{point}");
-        let opener = RequestOpener::new(&bytes(&public_key), [&key_pair], 1000);
-        assert_eq!(opener.err(), Some(Error::MalformedMessage), "{point}");
+        let mut opener = RequestOpener::new(&bytes(&public_key), [&key_pair], 1000).unwrap();
+        assert_eq!(opener.finish_without_body(), Err(Error::MalformedMessage), "{point}");
+        let frame = [20_u32.to_be_bytes().as_slice(), &[0; 20]].concat();
+        assert_eq!(opener.feed(&frame, &mut Vec::new()), Err(Error::MalformedMessage), "{point}");
     }
 }
