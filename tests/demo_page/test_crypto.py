@@ -12,12 +12,12 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from server_keys.demo.app import create_app
-from tests.chromium import chromium, needs_chromium
+from tests.demo_page.chromium import chromium, needs_chromium
 from tests.servers import running
 
-TESTS = Path(__file__).parent
-VECTOR = json.loads((TESTS / "vectors" / "hpke_x25519_sha256_aes256gcm.json").read_text())
-RUN = (TESTS / "page_crypto.js").read_text()
+VECTORS = Path(__file__).parents[1] / "vectors"
+VECTOR = json.loads((VECTORS / "hpke_x25519_sha256_aes256gcm.json").read_text())
+RUN = Path(__file__).with_name("crypto.js").read_text()
 
 # EHBP's check value.
 RESPONSE_KEY = bytes.fromhex("40ec528847cd4e928449f2ed1a70a7d1e8ee317d5e900424fc1dd5b0475b97f7")

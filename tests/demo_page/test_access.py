@@ -1,40 +1,20 @@
 """Whether the demo's page can be read and used: at every width, by keyboard, with a screen reader."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.chromium import chromium, needs_chromium
+from tests.demo_page.chromium import needs_chromium
+from tests.demo_page.visit import PROMPT, Visit
 from tests.demo_process import Demo, running_demo
-from tests.demo_visit import PROMPT, Visit
 
 pytestmark = needs_chromium
 
 # WCAG 2.2, level AA, for text of normal size.
 LEAST_CONTRAST = 4.5
-CONTRASTS_OF_TEXT = Path(__file__).with_name("page_contrast.js").read_text()
-CHANGES_OF_TEXT = Path(__file__).with_name("page_changes.js").read_text()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[Demo]:
-    with running_demo("--refresh-time-s", "1.5", "--overlap-s", "1", "--word-delay-s", "0.005") as demo:
-        yield demo
-
-
-@pytest.fixture
-def visit(browser: Browser, demo: Demo) -> Iterator[Visit]:
-    visit = Visit(browser, demo)
-    yield visit
-    visit.page.close()
+CONTRASTS_OF_TEXT = Path(__file__).with_name("contrast.js").read_text()
+CHANGES_OF_TEXT = Path(__file__).with_name("changes.js").read_text()
 
 
 @pytest.mark.parametrize("width", [320, 420, 800, 1440])

@@ -1,15 +1,14 @@
 """The demo's page in a real browser: what is read, and what travels."""
 
 import re
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.chromium import chromium, needs_chromium
+from tests.demo_page.chromium import needs_chromium
+from tests.demo_page.visit import ANSWER_MS, CHAT, PROMPT, Visit
 from tests.demo_process import Demo, running_demo
-from tests.demo_visit import ANSWER_MS, CHAT, PROMPT, Visit
 
 pytestmark = needs_chromium
 
@@ -17,25 +16,6 @@ SHORTEST_WORD = 4
 PARTS_OF_FRAMES = """
     (rows) => rows.map((row) => [".length", ".ciphertext", ".tag"].map((part) => row.querySelector(part).textContent))
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[Demo]:
-    with running_demo("--refresh-time-s", "1.5", "--overlap-s", "1", "--word-delay-s", "0.005") as demo:
-        yield demo
-
-
-@pytest.fixture
-def visit(browser: Browser, demo: Demo) -> Iterator[Visit]:
-    visit = Visit(browser, demo)
-    yield visit
-    visit.page.close()
 
 
 def words_in(*texts: str) -> set[bytes]:

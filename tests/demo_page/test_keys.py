@@ -1,35 +1,15 @@
 """The keys on the demo's page, as they come and go with and without their server."""
 
 import signal
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.chromium import chromium, needs_chromium
+from tests.demo_page.chromium import needs_chromium
+from tests.demo_page.visit import Visit
 from tests.demo_process import Demo, running_demo
-from tests.demo_visit import Visit
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[Demo]:
-    with running_demo("--refresh-time-s", "1.5", "--overlap-s", "1", "--word-delay-s", "0.005") as demo:
-        yield demo
-
-
-@pytest.fixture
-def visit(browser: Browser, demo: Demo) -> Iterator[Visit]:
-    visit = Visit(browser, demo)
-    yield visit
-    visit.page.close()
 
 
 def test_keys_come_and_go_before_ones_eyes(visit: Visit) -> None:
