@@ -13,7 +13,7 @@ OPENED = "server_keys.opened"
 """True in the scope of a request whose body arrived sealed."""
 
 _NONCE = RESPONSE_NONCE_HEADER.encode()
-# The body's last piece is the head of a frame that never comes. A body that ends with it is not taken for a whole one,
+# How a body goes on that is broken off: with the head of a frame that never comes. So nobody takes it for a whole one,
 # whatever became of the connection on its way: an HTTP/1.0 proxy shows an end where a connection broke.
 _UNFINISHED: Message = {"type": "http.response.body", "body": b"\0\0\0\x10", "more_body": True}
 # What an app may do to a response beside sending it in messages, as far as nothing of the body travels that way. Others

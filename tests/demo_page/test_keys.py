@@ -2,7 +2,6 @@
 
 import signal
 
-import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.demo_page.chromium import needs_chromium
@@ -39,7 +38,6 @@ def test_a_server_that_stops_is_missed(browser: Browser) -> None:
     visit.page.close()
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes can be halted on POSIX only")
 def test_a_server_that_hangs_is_missed_until_it_goes_on(browser: Browser) -> None:
     with running_demo() as demo:
         visit = Visit(browser, demo)

@@ -49,7 +49,8 @@ class SealedTransport(httpx.BaseTransport):
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
             KeyRejectedError: `verify_key` refused it.
-            UnsealedResponseError: the response is a success, but not sealed, or it is a redirect.
+            UnsealedResponseError: the response is a success, but not sealed, a redirect, or an unsealed 422 that is
+                too long to be read.
         """
         response: httpx.Response = self._driver.exchange(request, _OpeningStream)
         return response
@@ -90,7 +91,8 @@ class AsyncSealedTransport(httpx.AsyncBaseTransport):
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
             KeyRejectedError: `verify_key` refused it.
-            UnsealedResponseError: the response is a success, but not sealed, or it is a redirect.
+            UnsealedResponseError: the response is a success, but not sealed, a redirect, or an unsealed 422 that is
+                too long to be read.
         """
         response: httpx.Response = await self._driver.exchange(request, _AsyncOpeningStream)
         return response

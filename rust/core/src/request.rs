@@ -162,7 +162,7 @@ fn open_first_frame(
                     return Ok(receiver);
                 }
             }
-            // It fails with every key.
+            // A point of small order, which fails with every key.
             Ok(Err(_)) => return Err(Error::MalformedMessage),
             // Erased since the request began: no longer accepted.
             Err(_) => {}
