@@ -45,8 +45,13 @@ class WireTap:
                 thread.start()
 
     def _relay(self, client: socket.socket) -> None:
-        with client, socket.create_connection(("127.0.0.1", self._server_port)) as server:
-            selector = selectors.DefaultSelector()
+        with (
+            client,
+            socket.create_connection(("127.0.0.1", self._server_port)) as server,
+            selectors.DefaultSelector() as selector,
+            # Whoever closes with something unread resets the connection: the OpenAI SDK does after `[DONE]`.
+            contextlib.suppress(ConnectionResetError, BrokenPipeError),
+        ):
             for source, sink in ((client, server), (server, client)):
                 copy = bytearray()
                 self._copies.append(copy)
