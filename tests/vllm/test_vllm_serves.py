@@ -47,23 +47,27 @@ def complete(server: VllmServer, text: str, tap: WireTap | None = None) -> str:
     return str(completion.choices[0].text)
 
 
-def see_a_rotation(server: VllmServer, within_s: float) -> tuple[Keys, Keys]:
-    """Return the keys of one process before and just after its current pair was replaced."""
-    first = server.keys()
-    end = time.monotonic() + within_s
+def see_a_rotation(server: VllmServer) -> tuple[Keys, Keys, float]:
+    """Return the keys of one process before and after one rotation, and the seconds that lay between at most."""
+    asked_at = time.monotonic()
+    before = server.keys()
+    end = asked_at + 30
     while time.monotonic() < end:
-        later = server.keys()
-        if later["pid"] == first["pid"] and later["refreshes"] == first["refreshes"] + 1:
-            return first, later
-        assert later["pid"] != first["pid"] or later["refreshes"] == first["refreshes"]
+        asked_again_at = time.monotonic()
+        after = server.keys()
+        between_s = time.monotonic() - asked_at
+        if after["pid"] == before["pid"]:
+            if after["refreshes"] == before["refreshes"] + 1:
+                return before, after, between_s
+            before, asked_at = after, asked_again_at
         time.sleep(0.02)
-    raise AssertionError(f"no rotation within {within_s} s after {first}")
+    raise AssertionError(f"no rotation within 30 s after {before}")
 
 
-def assert_rotates(server: VllmServer, period_s: float) -> None:
-    before, after = see_a_rotation(server, within_s=4 * period_s)
+def assert_rotates(server: VllmServer) -> None:
+    before, after, between_s = see_a_rotation(server)
     assert after["previous_key_id"] == before["key_id"] != after["key_id"]
-    assert after["age_s"] < 0.5
+    assert after["age_s"] <= between_s
     assert after["failures"] == 0
 
 
@@ -109,7 +113,7 @@ class TestEntrypointWithTwoApiServers:
             assert (keys["period_s"], keys["overlap_s"], keys["refreshing_tasks"]) == (3.0, 3.0, 1)
 
     def test_keys_rotate(self, entrypoint_server: VllmServer) -> None:
-        assert_rotates(entrypoint_server, period_s=3.0)
+        assert_rotates(entrypoint_server)
 
     def test_it_talks(self, entrypoint_server: VllmServer) -> None:
         assert_talks(entrypoint_server)
@@ -142,7 +146,7 @@ class TestPluginWithOneProcess:
     def test_keys_rotate(self, plugin_server: VllmServer) -> None:
         keys = plugin_server.keys()
         assert (keys["period_s"], keys["overlap_s"], keys["refreshing_tasks"]) == (2.0, 2.0, 1)
-        assert_rotates(plugin_server, period_s=2.0)
+        assert_rotates(plugin_server)
 
     def test_it_talks_across_rotations(self, plugin_server: VllmServer) -> None:
         assert_talks(plugin_server)
@@ -197,7 +201,7 @@ class TestConsoleScriptAndPluginAtOnce:
             assert (keys["period_s"], keys["overlap_s"], keys["refreshing_tasks"]) == (4.0, 4.0, 1)
 
     def test_keys_rotate(self, doubled_server: VllmServer) -> None:
-        assert_rotates(doubled_server, period_s=4.0)
+        assert_rotates(doubled_server)
 
     def test_it_takes_sealed_bodies_alone(self, doubled_server: VllmServer) -> None:
         with pytest.raises(BadRequestError, match="this server takes bodies sealed with EHBP only"):
