@@ -2,7 +2,7 @@
 
 import signal
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.demo_page.chromium import needs_chromium
 from tests.demo_page.visit import Visit
@@ -11,12 +11,20 @@ from tests.demo_process import Demo, running_demo
 pytestmark = needs_chromium
 
 
+def see_lane(page: Page, state: str, key: str) -> None:
+    # Asked at each frame that the browser draws: `expect` asks once a second, and a state may last no longer.
+    page.wait_for_function(
+        "([state, key]) => [...document.querySelectorAll(`.lane.${state} code`)].some(code => code.innerText === key)",
+        arg=[state, key],
+    )
+
+
 def test_keys_come_and_go_before_ones_eyes(visit: Visit) -> None:
     current = visit.page.locator(".lane.current code")
     first = current.inner_text()
-    expect(visit.page.locator(".lane.overlap code", has_text=first)).to_have_count(1)
+    see_lane(visit.page, "overlap", first)
     assert current.inner_text() != first
-    expect(visit.page.locator(".lane.wiped code", has_text=first)).to_have_count(1)
+    see_lane(visit.page, "wiped", first)
 
 
 def test_the_key_agreement_is_proved_until_the_key_is_erased(visit: Visit, demo: Demo) -> None:

@@ -5,7 +5,8 @@ import { frame } from "./frames.js";
 
 const TAG_BYTES = 16;
 const SHOWN_BYTES = 64;
-const SHORTEST_WORD = 4;
+// Words of four letters turn up in ciphertext by chance: in one answer of some thousands.
+const SHORTEST_WORD = 5;
 const KEPT_EXCHANGES = 12;
 
 export class Wire {
@@ -110,7 +111,7 @@ class Exchange {
     const found = words.filter((word) => carried.includes(latin1(utf8(word.toLowerCase()))));
     const outcome = found.length === 0 ? "none of them is in it" : `found in it: ${found.join(", ")}`;
     followEnd(this.#pane, () => {
-      const text = `Searched these ${carried.length.toLocaleString("en")} bytes for ${words.length} words of yours and of the answer: ${outcome}.`;
+      const text = `Searched these ${carried.length.toLocaleString("en")} bytes for ${words.length} longer words of yours and of the answer: ${outcome}.`;
       child(this.#element, "p", `searched${found.length ? " bad" : ""}`, text);
     });
   }
