@@ -204,6 +204,18 @@ def test_the_app_is_not_asked_to_compress(ring: KeyRing) -> None:
     assert {name for name, _ in seen} == {b"ehbp-encapsulated-key", b"transfer-encoding"}
 
 
+def test_the_nonce_of_another_sealed_response_is_not_relayed(ring: KeyRing) -> None:
+    async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"Ehbp-Response-Nonce", b"ab" * 32)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"relayed"})
+
+    client = Client(ring.current)
+    response = sealed_call(gateway, ring, client, "/", client.seal(b"x"))
+    assert [name.lower() for name, _ in response.messages[0]["headers"]].count(b"ehbp-response-nonce") == 1
+    assert client.open(response) == [b"relayed"]
+
+
 def test_the_app_gets_no_way_around_the_sealing(app: FastAPI, ring: KeyRing) -> None:
     client = Client(ring.current)
     extensions: dict[str, dict[str, str]] = {"http.response.pathsend": {}, "http.response.trailers": {}}

@@ -164,3 +164,55 @@ def test_what_the_app_raises_is_not_hidden_by_a_server_that_takes_no_answer(ring
 
     with pytest.raises(LookupError, match="the app's own"):
         asyncio.run(exchange(ring, Client(ring.current), app, server))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "complaint"),
+    [
+        ([b"12345"], "shorter than its Content-Length, by 5 bytes"),
+        ([b"12345", b"6789"], "shorter than its Content-Length, by 1 bytes"),
+        ([], "shorter than its Content-Length, by 10 bytes"),
+        ([b"12345", b"678901"], "longer than its Content-Length, by 1 bytes"),
+    ],
+)
+def test_a_body_of_another_length_than_was_declared_is_never_whole(
+    ring: KeyRing, pieces: list[bytes], complaint: str
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "headers": [(b"Content-Length", b"10")]})
+        for piece in pieces:
+            await send(body(piece))
+        await send(body(b"", ends=True))
+
+    client = Client(ring.current)
+    response = sealed_call(app, ring, client, "/", client.seal(b"x"))
+    assert isinstance(response.error, RuntimeError)
+    assert complaint in str(response.error)
+    assert_never_whole(client, response)
+
+
+@pytest.mark.parametrize("pieces", [[b"1234567890"], [b"12345", b"", b"67890"]])
+def test_a_body_of_the_declared_length_is_whole(ring: KeyRing, pieces: list[bytes]) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "headers": [(b"content-length", b"10")]})
+        *first, last = pieces
+        for piece in first:
+            await send(body(piece))
+        await send(body(last, ends=True))
+
+    client = Client(ring.current)
+    response = sealed_call(app, ring, client, "/", client.seal(b"x"))
+    assert response.error is None
+    assert b"".join(client.open(response)) == b"1234567890"
+    assert "content-length" not in response.headers
+
+
+def test_a_length_of_what_is_not_sent_is_none_of_the_body(ring: KeyRing) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "status": 304, "headers": [(b"content-length", b"10")]})
+        await send(body(b"", ends=True))
+
+    client = Client(ring.current)
+    response = sealed_call(app, ring, client, "/", client.seal(b"x"))
+    assert response.error is None
+    assert client.open(response) == [b""]

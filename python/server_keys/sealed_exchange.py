@@ -1,7 +1,11 @@
 """One sealed request and its response, seen from the app between them: plain ASGI messages."""
 
+import asyncio
 import contextlib
+import inspect
+import weakref
 from collections.abc import Awaitable
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,9 +23,13 @@ _UNFINISHED: Message = {"type": "http.response.body", "body": b"\0\0\0\x10", "mo
 # What an app may do to a response beside sending it in messages, as far as nothing of the body travels that way. Others
 # (`http.response.pathsend` hands the server a file to send) would go around the sealing.
 _HARMLESS_EXTENSIONS = frozenset({"http.response.trailers", "http.response.early_hint", "tls"})
+# How long a message that another task sends meanwhile waits before it looks whether it is its turn.
+_TURN_S = 0.01
 # Replaced by what is true of the plaintext. An answer that the app compressed would be undone by browsers before it is
 # opened, and its length would tell of its content.
 _HEADERS_OF_THE_SEALED = frozenset({b"content-length", b"transfer-encoding", b"accept-encoding"})
+# A length of the plaintext; and the nonce of another sealed response, which a gateway relays.
+_HEADERS_NOT_SENT = frozenset({b"content-length", _NONCE.lower()})
 
 
 class SealedExchange:
@@ -110,10 +118,16 @@ class SealedExchange:
             self._body_ended = True
 
     def _sealing(self, sealer: ResponseSealer) -> Send:
-        send, seal = self._send, sealer.seal
+        send, seal = _coroutine_function(self._send), sealer.seal
+        last: Any = _Sent
+        missing: int | None = None
 
         # Every token passes here: no attribute is looked up, and no coroutine made but the server's, without need.
         def send_sealed(message: Message) -> Awaitable[None]:
+            nonlocal last, missing
+            if last.cr_frame is not None:  # It has not ended.
+                last = send_in_turn(message, last)
+                return last  # type: ignore[no-any-return]
             if self._broken is not None:
                 # Half a body has reached the app: what it made of that is not sent, the response never ends validly.
                 return _nothing()
@@ -124,16 +138,39 @@ class SealedExchange:
                     body, more_body = message["body"], message["more_body"]
                 except KeyError:
                     body, more_body = message.get("body", b""), message.get("more_body", False)
+                if missing is not None:
+                    missing = _missing_after(missing, len(body), more_body)
                 # A copy: the app's message stays the app's. Nothing seals to nothing, also where there may be no body.
                 message = {**message}
                 message["body"] = seal(body)
-                return send(message) if more_body else self._end(message)
-            if kind == "http.response.start":
-                return self._start(_sealed_start(message, sealer.response_nonce))
-            if kind not in ("http.response.trailers", "http.response.early_hint"):
+                last = send(message) if more_body else self._end(message)
+            elif kind == "http.response.start":
+                missing = _declared_length(message)
+                last = self._start(_sealed_start(message, sealer.response_nonce))
+            elif kind in ("http.response.trailers", "http.response.early_hint"):
+                last = send(message)
+            else:
                 raise RuntimeError(f"an app behind EncryptedBodyMiddleware sent {kind!r}, which cannot be sealed")
-            return send(message)
+            return last  # type: ignore[no-any-return]
 
+        # Tasks may send at once, as sse-starlette's pings do: while a slow client lets both wait, the server might take
+        # their frames in another order than they were sealed in. Nobody tells when a coroutine ends that somebody else
+        # awaits, and one around each would burden every token: so this one looks again and again.
+        async def send_in_turn(message: Message, previous: Any) -> None:
+            nonlocal last
+            while previous.cr_frame is not None:
+                await asyncio.sleep(_TURN_S)
+                if inspect.getcoroutinestate(previous) == inspect.CORO_CREATED:
+                    raise RuntimeError("the app sent a message without awaiting it: what comes after it cannot be sent")
+            newest, last = last, _Sent
+            try:
+                sending = itself()(message)  # type: ignore[misc]  # The app holds it.
+            finally:
+                last = newest
+            await sending
+
+        # With a reference of its own, what the request holds would outlive it until the garbage collector comes.
+        itself = weakref.ref(send_sealed)
         return send_sealed
 
     # What the server has not taken has not happened: an app may be cancelled, or refused, while it sends.
@@ -179,12 +216,45 @@ class SealedExchange:
 
 
 def _sealed_start(message: Message, response_nonce: bytes) -> Message:
-    headers = [(name, value) for name, value in message.get("headers", ()) if name.lower() != b"content-length"]
+    headers = [(name, value) for name, value in message.get("headers", ()) if name.lower() not in _HEADERS_NOT_SENT]
     headers += [
-        (b"ehbp-response-nonce", response_nonce.hex().encode()),
+        (_NONCE.lower(), response_nonce.hex().encode()),
         (b"access-control-expose-headers", _NONCE),
     ]
     return {**message, "headers": headers}
+
+
+def _declared_length(start: Message) -> int | None:
+    """Return the Content-Length that the app promises: no server holds it to that, where it is not sent."""
+    if start["status"] < 200 or start["status"] in (204, 304):
+        return None
+    lengths = [value for name, value in start.get("headers", ()) if name.lower() == b"content-length"]
+    return int(lengths[0]) if lengths else None
+
+
+def _missing_after(missing: int, sent: int, more_body: bool) -> int:
+    if sent > missing:
+        raise RuntimeError(f"the response is longer than its Content-Length, by {sent - missing} bytes or more")
+    if sent < missing and not more_body:
+        raise RuntimeError(f"the response is shorter than its Content-Length, by {missing - sent} bytes")
+    return missing - sent
+
+
+def _coroutine_function(send: Send) -> Send:
+    """Return `send` if its calls yield coroutines, as those of all known servers in Python do, else one around it."""
+    if inspect.iscoroutinefunction(send):
+        return send
+
+    async def send_by_coroutine(message: Message) -> None:
+        await send(message)
+
+    return send_by_coroutine
+
+
+class _Sent:
+    """Stands for the coroutine of a message that was sent."""
+
+    cr_frame = None
 
 
 async def _nothing() -> None:

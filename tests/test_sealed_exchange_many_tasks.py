@@ -1,0 +1,177 @@
+"""Sealed responses whose messages are sent by several tasks at once, as sse-starlette sends its pings."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from server_keys import EncryptedBodyMiddleware, KeyRing
+from tests import asgi
+from tests.sealed_requests import Client, assert_never_whole
+
+START: Message = {"type": "http.response.start", "status": 200, "headers": []}
+END: Message = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def piece(text: bytes) -> Message:
+    return {"type": "http.response.body", "body": text, "more_body": True}
+
+
+@pytest.fixture
+def ring() -> Iterator[KeyRing]:
+    """A key ring that nobody refreshes by itself."""
+    with KeyRing(300) as ring:
+        yield ring
+
+
+class SlowServer:
+    """Takes body messages while its client does, in the order in which it comes to them, as uvicorn does."""
+
+    def __init__(self) -> None:
+        self.response = asgi.Response()
+        self.client_reads = asyncio.Event()
+        self.client_reads.set()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await self.client_reads.wait()
+        self.response.messages.append(message)
+
+
+def answer(ring: KeyRing, client: Client, app: Callable[[Send, SlowServer], Coroutine[Any, Any, None]]) -> SlowServer:
+    """Let `app` answer a sealed request, and return its server."""
+
+    async def serve() -> SlowServer:
+        server = SlowServer()
+
+        async def asgi_app(scope: Scope, receive: Receive, send: Send) -> None:
+            await app(send, server)
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": client.seal(b"x")[0]}
+
+        scope = asgi.http_scope("POST", "/", client.headers)
+        await EncryptedBodyMiddleware(asgi_app, key_ring=ring)(scope, receive, server.send)
+        return server
+
+    return asyncio.run(serve())
+
+
+def test_frames_arrive_in_the_order_they_were_sealed_in(ring: KeyRing) -> None:
+    async def app(send: Send, server: SlowServer) -> None:
+        async def data() -> None:
+            for text in (b"one", b"two", b"three"):
+                await send(piece(text))
+
+        async def ping() -> None:
+            await send(piece(b"ping"))
+
+        await send(START)
+        server.client_reads.clear()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(data())
+            tasks.create_task(ping())
+            await asyncio.sleep(0)  # Both wait for the client now.
+            server.client_reads.set()
+        await send(END)
+
+    client = Client(ring.current)
+    opened = client.open(answer(ring, client, app).response)
+    assert sorted(opened) == [b"", b"one", b"ping", b"three", b"two"]
+    assert [text for text in opened if text not in (b"", b"ping")] == [b"one", b"two", b"three"]
+
+
+def test_many_tasks_lose_nothing(ring: KeyRing) -> None:
+    texts = {f"{task} {number}".encode() for task in range(8) for number in range(20)}
+
+    async def app(send: Send, server: SlowServer) -> None:
+        async def work(task: int) -> None:
+            for number in range(20):
+                await send(piece(f"{task} {number}".encode()))
+                if number % 5 == task % 5:
+                    await asyncio.sleep(0)
+
+        async def block_now_and_then() -> None:
+            for _ in range(10):
+                server.client_reads.clear()
+                await asyncio.sleep(0)
+                server.client_reads.set()
+                await asyncio.sleep(0)
+
+        await send(START)
+        async with asyncio.TaskGroup() as tasks:
+            for task in range(8):
+                tasks.create_task(work(task))
+            tasks.create_task(block_now_and_then())
+        await send(END)
+
+    client = Client(ring.current)
+    opened = client.open(answer(ring, client, app).response)
+    assert {text for text in opened if text} == texts
+    assert len(opened) == len(texts) + 1
+
+
+def test_a_message_waits_for_one_that_a_task_was_given_before(ring: KeyRing) -> None:
+    async def app(send: Send, server: SlowServer) -> None:
+        await send(START)
+        first = asyncio.ensure_future(send(piece(b"first")))
+        await send(piece(b"second"))
+        await first
+        await send(END)
+
+    client = Client(ring.current)
+    assert client.open(answer(ring, client, app).response) == [b"first", b"second", b""]
+
+
+def test_a_message_whose_turn_never_comes_goes_with_its_task(ring: KeyRing) -> None:
+    async def app(send: Send, server: SlowServer) -> None:
+        await send(START)
+        server.client_reads.clear()
+        data, ping = (asyncio.ensure_future(send(piece(text))) for text in (b"data", b"ping"))
+        await asyncio.sleep(0)
+        ping.cancel()
+        await asyncio.wait([ping])
+        server.client_reads.set()
+        await data
+        await send(END)
+
+    client = Client(ring.current)
+    assert client.open(answer(ring, client, app).response) == [b"data", b""]
+
+
+def test_a_message_that_nobody_awaits_ends_the_answer_with_an_error(ring: KeyRing) -> None:
+    forgotten = []
+
+    async def app(send: Send, server: SlowServer) -> None:
+        await send(START)
+        forgotten.append(send(piece(b"forgotten")))
+        with pytest.raises(RuntimeError, match="sent a message without awaiting it"):
+            await send(END)
+
+    client = Client(ring.current)
+    assert_never_whole(client, answer(ring, client, app).response)
+    forgotten[0].close()  # type: ignore[attr-defined]
+
+
+def test_a_server_whose_send_makes_no_coroutine_is_served_too(ring: KeyRing) -> None:
+    response = asgi.Response()
+    client = Client(ring.current)
+
+    def send_to_server(message: Message) -> asyncio.Future[None]:
+        response.messages.append(message)
+        sent = asyncio.get_running_loop().create_future()
+        sent.set_result(None)
+        return sent
+
+    async def asgi_app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in (START, piece(b"one"), piece(b"two"), END):
+            await send(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": client.seal(b"x")[0]}
+
+    scope = asgi.http_scope("POST", "/", client.headers)
+    asyncio.run(EncryptedBodyMiddleware(asgi_app, key_ring=ring)(scope, receive, send_to_server))
+    assert client.open(response) == [b"one", b"two", b""]
