@@ -5,9 +5,11 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from server_keys import EncryptedBodyMiddleware, EntropyError, KeyPair, KeyRing
+from server_keys import EncryptedBodyMiddleware, EntropyError, KeyPair, KeyRing, ephemeral_key_lifespan_factory
 from server_keys._native import RequestSealer
 from tests import asgi
 
@@ -138,3 +140,36 @@ def test_the_key_answers_head_and_refuses_other_methods(ring: KeyRing) -> None:
 def test_a_limit_that_cannot_be_is_refused_with_its_value(limit: object, error: type[Exception]) -> None:
     with pytest.raises(error, match=str(limit)):
         EncryptedBodyMiddleware(echo, max_frame_bytes=limit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "pieces", "status"),
+    [
+        ("GET", "/.well-known/hpke-keys", [], [], 200),
+        ("POST", "/", [], [b"in clear"], 400),
+        ("POST", "/", [("Ehbp-Encapsulated-Key", "bad")], [b"sealed"], 400),
+        ("POST", "/", [("Ehbp-Encapsulated-Key", "ab" * 32)], [b"\0\0\0\x10" + bytes(16)], 422),
+        ("POST", "/", [("Ehbp-Encapsulated-Key", "ab" * 32)], [b"\xff" * 4], 413),
+    ],
+)
+def test_a_page_of_another_origin_can_read_what_it_needs_to_recover(
+    ring: KeyRing, method: str, path: str, headers: list[tuple[str, str]], pieces: list[bytes], status: int
+) -> None:
+    app = EncryptedBodyMiddleware(echo, key_ring=ring, required=True)
+    for_all = asyncio.run(asgi.call(app, method, path, headers=headers, pieces=pieces))
+    assert for_all.status == status
+    assert for_all.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in for_all.headers
+    # Browsers that have sent cookies want the origin by its name.
+    origin = ("Origin", "https://chat.example")
+    for_page = asyncio.run(asgi.call(app, method, path, headers=[*headers, origin], pieces=pieces))
+    assert (for_page.status, for_page.body) == (status, for_all.body)
+    assert for_page.headers["access-control-allow-origin"] == "https://chat.example"
+    assert for_page.headers["access-control-allow-credentials"] == "true"
+    assert for_all.headers["vary"] == for_page.headers["vary"] == "Origin"
+
+
+def test_around_an_app_the_ring_of_its_state_is_found() -> None:
+    app = FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(None))
+    with TestClient(EncryptedBodyMiddleware(app)) as client:
+        assert client.get("/.well-known/hpke-keys").status_code == 200

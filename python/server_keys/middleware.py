@@ -80,6 +80,7 @@ class EncryptedBodyMiddleware:
         return await self.app(scope, receive, send)
 
     async def _publish_key(self, scope: Scope, send: Send) -> None:
+        send = respond.to_any_page(scope, send)
         if scope["method"] not in ("GET", "HEAD"):
             return await respond.method_not_allowed(send, allowed="GET, HEAD")
         try:
@@ -90,6 +91,7 @@ class EncryptedBodyMiddleware:
         await respond.key_configuration(send, public_key, accepted_for_s, body=scope["method"] == "GET")
 
     async def _serve_sealed(self, keys: list[bytes], scope: Scope, receive: Receive, send: Send) -> None:
+        refuse = respond.to_any_page(scope, send)
         try:
             (encapsulated_key,) = keys
             opener = RequestOpener(
@@ -100,13 +102,13 @@ class EncryptedBodyMiddleware:
             exchange = SealedExchange(opener, receive, send)
             has_body = await exchange.open_first_frame()
         except KeysUnavailableError as error:
-            return await respond.keys_unavailable(send, error)
+            return await respond.keys_unavailable(refuse, error)
         except KeyMismatchError:
-            return await respond.key_mismatch(send)
+            return await respond.key_mismatch(refuse)
         except FrameTooLargeError as error:
-            return await respond.frame_too_large(send, error)
+            return await respond.frame_too_large(refuse, error)
         except (MalformedMessageError, ValueError):
-            return await respond.malformed(send)
+            return await respond.malformed(refuse)
         if has_body is None:  # the client is gone
             return None
         if not has_body:
@@ -116,13 +118,13 @@ class EncryptedBodyMiddleware:
     async def _serve_without_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         while (message := await receive())["type"] == "http.request":
             if message.get("body"):
-                return await respond.sealing_required(send)
+                return await respond.sealing_required(respond.to_any_page(scope, send))
             if not message.get("more_body", False):
                 return await self.app(scope, respond.empty_body(receive), send)
         return None  # the client is gone
 
     def _ring(self, scope: Scope) -> KeyRing:
-        return self._key_ring or required_ring(scope.get("app"))
+        return self._key_ring or required_ring(scope.get("app", self.app))
 
 
 def _path_in_app(scope: Scope) -> str:

@@ -3,7 +3,7 @@
 import json
 import logging
 
-from starlette.types import Message, Receive, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from server_keys._native import FrameTooLargeError
 from server_keys.ehbp import (
@@ -19,7 +19,7 @@ _logger = logging.getLogger("server_keys")
 
 # These responses contain nothing that a page of another origin may not read, and a browser client must be able to read
 # the 422 to recover from a rotation; they leave outside of the app's own CORS middleware.
-_FOR_ANY_ORIGIN = (b"access-control-allow-origin", b"*")
+_FOR_ANY_ORIGIN = ((b"access-control-allow-origin", b"*"), (b"vary", b"Origin"))
 
 # A config that is fetched now may be replaced at once, and is accepted for the overlap from then on. What a client
 # caches must expire before that, with time left for a request that is under way.
@@ -89,6 +89,25 @@ def empty_body(receive: Receive) -> Receive:
     return receive_empty_body
 
 
+def to_any_page(scope: Scope, send: Send) -> Send:
+    """Return a `send` whose responses a page of another origin may read although it sent its cookies, too.
+
+    For responses that no app has had a part in: browsers then want the origin by its name.
+    """
+    origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
+    if origin is None:
+        return send
+
+    async def send_to_page(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [header for header in message["headers"] if header[0] != b"access-control-allow-origin"]
+            headers += [(b"access-control-allow-origin", origin), (b"access-control-allow-credentials", b"true")]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return send_to_page
+
+
 async def _problem(send: Send, status: int, problem_type: str, title: str) -> None:
     # RFC 9457, with one more member: the OpenAI SDK shows a `message`, and nothing else.
     body = json.dumps({"type": problem_type, "title": title, "message": title}).encode()
@@ -109,7 +128,7 @@ async def _send(
         (b"content-type", media_type.encode()),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", cache_control.encode()),
-        _FOR_ANY_ORIGIN,
+        *_FOR_ANY_ORIGIN,
         *(more_headers or ()),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
