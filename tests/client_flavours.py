@@ -48,10 +48,14 @@ class Flavour:
 
         return AsyncStream() if self.is_async else SyncStream()
 
+    def transport(self, inner: Any = None, **options: Any) -> Any:
+        """Return a transport that seals."""
+        return self._transport_type(inner, **options)
+
     @contextlib.contextmanager
     def client(self, inner: Any = None, **options: Any) -> Iterator["Client"]:
         """Yield a client whose transport seals."""
-        client = self._client_type(transport=self._transport_type(inner, **options))
+        client = self._client_type(transport=self.transport(inner, **options))
         with asyncio.Runner() as runner:
             try:
                 yield Client(client, runner, is_async=self.is_async)

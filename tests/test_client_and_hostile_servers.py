@@ -1,5 +1,6 @@
 """The sealing transports against servers and proxies that misbehave, each scripted message by message."""
 
+import asyncio
 import gzip
 import json
 import logging
@@ -7,11 +8,20 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
+import httpx2
 import pytest
 
 from server_keys import KeyPair
-from server_keys._native import FrameTooLargeError, MalformedMessageError, RequestOpener
-from server_keys.client import KeyConfigurationError, KeyRejectedError, UnsealedResponseError
+from server_keys._native import RequestOpener
+from server_keys.client import (
+    FrameTooLargeError,
+    KeyConfigurationError,
+    KeyRejectedError,
+    MalformedMessageError,
+    SealedTransportError,
+    UnsealedResponseError,
+)
 from server_keys.ehbp import key_config
 from tests.client_flavours import FLAVOURS, Flavour
 
@@ -201,7 +211,8 @@ def test_a_success_that_nobody_sealed_is_refused(flavour: Flavour, server: Serve
 )
 def test_a_nonce_that_cannot_be_used_is_refused(flavour: Flavour, server: Server, headers: Any) -> None:
     server.answer = lambda _: server.response(500, [b""], headers)
-    with flavour.client(server.inner) as client, pytest.raises(UnsealedResponseError, match="Ehbp-Response-Nonce"):
+    what = "there 2 times" if len(headers) == 2 else "64 hex digits"
+    with flavour.client(server.inner) as client, pytest.raises(UnsealedResponseError, match=f"Nonce .*{what}"):
         client.post(URL, "x")
 
 
@@ -316,6 +327,55 @@ def test_a_coroutine_function_cannot_verify_for_a_sync_transport(flavour: Flavou
     with flavour.client(server.inner, verify_key=verify_key) as client, pytest.raises(error, match="verify_key"):
         client.post(URL, "x")
     assert [request.method for request in server.requests] == ["GET"]
+
+
+def test_what_is_no_function_cannot_verify(flavour: Flavour, server: Server) -> None:
+    with pytest.raises(TypeError, match="verify_key must be a function"), flavour.client(server.inner, verify_key=b"k"):
+        pass
+
+
+def test_a_websocket_is_refused_before_anything_is_sent(flavour: Flavour, server: Server) -> None:
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    with flavour.client(server.inner) as client, pytest.raises(SealedTransportError, match="'websocket'"):
+        client.request("GET", URL, headers=headers)
+    assert server.requests == []
+
+
+def test_a_request_of_the_other_library_is_told_its_transport(flavour: Flavour, server: Server) -> None:
+    other = httpx if flavour.http is httpx2 else httpx2
+    request, transport = other.Request("POST", URL, content=b"x"), flavour.transport(server.inner)
+    with pytest.raises(TypeError, match=rf"take the transport of server_keys\.client\.{other.__name__}$"):
+        asyncio.run(transport.handle_async_request(request)) if flavour.is_async else transport.handle_request(request)
+    assert server.requests == []
+
+
+def test_the_inner_transport_is_entered_and_left_with_the_client(flavour: Flavour) -> None:
+    life = []
+
+    class Inner(flavour.http.MockTransport):  # type: ignore[misc, name-defined]
+        def __enter__(self) -> None:
+            life.append("entered")
+
+        def __exit__(self, *_: object) -> None:
+            life.append("left")
+
+        async def __aenter__(self) -> None:
+            life.append("entered")
+
+        async def __aexit__(self, *_: object) -> None:
+            life.append("left")
+
+    async def enter_and_leave() -> None:
+        async with flavour.http.AsyncClient(transport=transport):
+            life.append("inside")
+
+    transport = flavour.transport(Inner(lambda _: None))
+    if flavour.is_async:
+        asyncio.run(enter_and_leave())
+    else:
+        with flavour.http.Client(transport=transport):
+            life.append("inside")
+    assert life == ["entered", "inside", "left"]
 
 
 def test_each_origin_has_a_key_of_its_own(flavour: Flavour, server: Server) -> None:

@@ -26,6 +26,17 @@ def test_a_key_that_was_replaced_meanwhile_is_not_forgotten() -> None:
     assert cache.get("origin") is None
 
 
+def test_a_refused_key_does_not_make_way_for_an_older_one() -> None:
+    cache = KeyCache(lambda: 0.0)
+    slow, quick = cache.draw_ticket(), cache.draw_ticket()
+    cache.put("origin", NEW, 60, quick)
+    cache.discard("origin", NEW)
+    cache.put("origin", OLD, 60, slow)
+    assert cache.get("origin") is None
+    cache.put("origin", NEW, 60, cache.draw_ticket())
+    assert cache.get("origin") == NEW
+
+
 def test_time_counts_from_when_the_fetch_began() -> None:
     now = 0.0
     cache = KeyCache(lambda: now)
@@ -47,7 +58,9 @@ def test_time_counts_from_when_the_fetch_began() -> None:
         ("max-age=300", "400", 0),
         ("no-store", None, 0),
         ("no-cache, max-age=300", None, 0),
-        ("max-age=forever", None, math.inf),
+        ("max-age=300 , public", None, 300),
+        ("max-age=forever", None, 0),
+        ("max-age", None, 0),
         ("max-age=" + "9" * 5000, "5", 2**31 - 5),
         ("s-maxage=300", None, math.inf),
         (None, None, math.inf),

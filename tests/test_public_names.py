@@ -1,7 +1,9 @@
 """What `server_keys` promises to those who import it."""
 
+import importlib
 import importlib.metadata
 import inspect
+import pickle
 import subprocess
 import sys
 import sysconfig
@@ -60,12 +62,14 @@ def test_build_app_func_is_importable_from_the_middleware() -> None:
     assert middleware.BuildAppFunc is server_keys.BuildAppFunc
 
 
-def test_native_names_are_public_ones_of_its_stub() -> None:
-    assert {"KeyPair", "generate_key_pairs", "EntropyError", "InvalidPublicKeyError", "KeyErasedError"} <= set(
-        _native.__all__
-    )
-    for name in ("KeyPair", "EntropyError", "InvalidPublicKeyError", "KeyErasedError"):
-        assert getattr(server_keys, name) is getattr(_native, name)
+def test_native_names_are_found_where_they_say() -> None:
+    native = [getattr(_native, name) for name in _native.__all__]
+    errors = [value for value in native if inspect.isclass(value) and issubclass(value, Exception)]
+    assert len(errors) == 6
+    for value in (*errors, _native.KeyPair):
+        assert getattr(importlib.import_module(value.__module__), value.__name__) is value
+    for error in errors:
+        assert type(pickle.loads(pickle.dumps(error("why")))) is error
 
 
 def test_importing_brings_neither_vllm_nor_an_http_client() -> None:
@@ -80,6 +84,18 @@ def test_importing_brings_neither_vllm_nor_an_http_client() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["[]", "False False"]
+
+
+@pytest.mark.parametrize("name", ["SealedTransport", "AsyncSealedTransport"])
+def test_the_client_says_what_it_lacks(name: str) -> None:
+    code = f"import sys\nsys.modules['httpx2'] = None\nfrom server_keys.client import {name}\n"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-I", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ModuleNotFoundError: {name} is for httpx2, which is not installed")
+    assert 'pip install "server-keys[client]"' in last
+    assert f"server_keys.client.httpx.{name}" in last
 
 
 def test_importing_makes_no_key_starts_no_thread_and_opens_nothing() -> None:

@@ -3,7 +3,15 @@
 Generated in Rust off the GIL, rotated while the app runs, wiped when their time is over.
 """
 
-from server_keys._native import EntropyError, InvalidPublicKeyError, KeyErasedError, KeyPair, generate_key_pairs
+from server_keys._native import (
+    EntropyError,
+    FrameTooLargeError,
+    InvalidPublicKeyError,
+    KeyErasedError,
+    KeyPair,
+    MalformedMessageError,
+    generate_key_pairs,
+)
 from server_keys.dependency import EphemeralKeys, get_ephemeral_keys
 from server_keys.key_ring import KeyRing, KeyRingStatus, KeysUnavailableError
 from server_keys.lifespan import Lifespan, ephemeral_key_lifespan_factory, inject_key_lifespan, periodic_refresh
@@ -15,6 +23,7 @@ __all__ = [
     "EncryptedBodyMiddleware",
     "EntropyError",
     "EphemeralKeys",
+    "FrameTooLargeError",
     "InvalidPublicKeyError",
     "KeyErasedError",
     "KeyPair",
@@ -22,6 +31,7 @@ __all__ = [
     "KeyRingStatus",
     "KeysUnavailableError",
     "Lifespan",
+    "MalformedMessageError",
     "ephemeral_key_lifespan_factory",
     "generate_key_pairs",
     "get_ephemeral_keys",

@@ -6,6 +6,7 @@ here are those of httpx2; neither library is imported before its transports are 
 
 from typing import TYPE_CHECKING, Any
 
+from server_keys._native import FrameTooLargeError, MalformedMessageError
 from server_keys.client.errors import (
     KeyConfigurationError,
     KeyRejectedError,
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncSealedTransport",
+    "FrameTooLargeError",
     "KeyConfigurationError",
     "KeyRejectedError",
+    "MalformedMessageError",
     "SealedTransport",
     "SealedTransportError",
     "UnsealedResponseError",
@@ -28,7 +31,15 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in ("AsyncSealedTransport", "SealedTransport"):
-        from server_keys.client import httpx2
-
+        try:
+            from server_keys.client import httpx2
+        except ModuleNotFoundError as error:
+            if error.name != "httpx2":
+                raise
+            raise ModuleNotFoundError(
+                f'{name} is for httpx2, which is not installed: pip install "server-keys[client]"; '
+                f"for httpx there is server_keys.client.httpx.{name}",
+                name=error.name,
+            ) from error
         return getattr(httpx2, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,11 +19,21 @@ class Driver:
     def __init__(
         self, http: Any, inner: Any, verify_key: AsyncVerifyKey | None, max_frame_bytes: int, clock: Callable[[], float]
     ) -> None:
+        if verify_key is not None and not callable(verify_key):
+            raise TypeError(f"verify_key must be a function that takes a public key, not {verify_key!r}")
         self._http = http
         self._inner = inner
         self._verify_key = verify_key
         self._max_frame_bytes = checked_max_frame_bytes(max_frame_bytes)
         self._cache = KeyCache(clock)
+
+    def _require_own(self, request: Any) -> None:
+        if not isinstance(request, self._http.Request):
+            theirs = type(request).__module__.partition(".")[0]
+            raise TypeError(
+                f"this transport is for {self._http.__name__}, but the request is of {theirs}: "
+                f"take the transport of server_keys.client.{theirs}"
+            )
 
     def _steps(self, request: Any, body: bytes) -> Steps:
         return exchange(self._http, self._cache, request, body, self._max_frame_bytes)
@@ -48,6 +58,7 @@ class SyncDriver(Driver):
 
     def exchange(self, request: Any, stream_type: Callable[[Any, ResponseOpener], Any]) -> Any:
         """Return the response to `request`, its body opened while it is read."""
+        self._require_own(request)
         steps = self._steps(request, request.read())
         result: Any = None
         while True:
@@ -56,6 +67,14 @@ class SyncDriver(Driver):
             except StopIteration as end:
                 return self._opened(end.value, stream_type)
             result = self._carry_out(step)
+
+    def enter(self) -> None:
+        """Enter the inner transport's context."""
+        self._inner.__enter__()
+
+    def exit(self, *exception: Any) -> None:
+        """Leave the inner transport's context."""
+        self._inner.__exit__(*exception)
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -94,6 +113,7 @@ class AsyncDriver(Driver):
 
     async def exchange(self, request: Any, stream_type: Callable[[Any, ResponseOpener], Any]) -> Any:
         """Return the response to `request`, its body opened while it is read."""
+        self._require_own(request)
         steps = self._steps(request, await request.aread())
         result: Any = None
         while True:
@@ -102,6 +122,14 @@ class AsyncDriver(Driver):
             except StopIteration as end:
                 return self._opened(end.value, stream_type)
             result = await self._carry_out(step)
+
+    async def enter(self) -> None:
+        """Enter the inner transport's context."""
+        await self._inner.__aenter__()
+
+    async def exit(self, *exception: Any) -> None:
+        """Leave the inner transport's context."""
+        await self._inner.__aexit__(*exception)
 
     async def aclose(self) -> None:
         """Close the inner transport."""

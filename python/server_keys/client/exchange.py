@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from server_keys._native import FrameTooLargeError, InvalidPublicKeyError, RequestSealer, ResponseOpener
-from server_keys.client.errors import KeyConfigurationError, KeyRejectedError, UnsealedResponseError
+from server_keys.client.errors import (
+    KeyConfigurationError,
+    KeyRejectedError,
+    SealedTransportError,
+    UnsealedResponseError,
+)
 from server_keys.client.key_cache import KeyCache, key_in_response, lifetime_s
 from server_keys.ehbp import (
     ENCAPSULATED_KEY_HEADER,
@@ -82,7 +87,13 @@ def exchange(http: Any, cache: KeyCache, request: Any, body: bytes, max_frame_by
         KeyConfigurationError: the server publishes no key that can be used.
         KeyRejectedError: the user refused its key.
         UnsealedResponseError: a success is not sealed, the response is a redirect, or an unsealed 422 is too long.
+        SealedTransportError: the request asks for another protocol, such as WebSocket, which has no sealed form.
     """
+    if "Upgrade" in request.headers:
+        raise SealedTransportError(
+            f"{request.method} {_shown(request.url)} asks for {request.headers['Upgrade']!r}, which has no sealed "
+            "form: nothing was sent; use a client without this transport if it may be read on its way"
+        )
     if not body:
         return OpenedResponse((yield Send(request)), None)
     server = _server_of(request)
@@ -190,8 +201,10 @@ def _sealed_request(http: Any, request: Any, sealer: RequestSealer, body: bytes)
 
 
 def _opener(sealer: RequestSealer, response: Any, max_frame_bytes: int) -> Generator[Any, Any, ResponseOpener]:
+    nonce, *others = response.headers.get_list(RESPONSE_NONCE_HEADER)
     try:
-        (nonce,) = response.headers.get_list(RESPONSE_NONCE_HEADER)
+        if others:
+            raise ValueError(f"it is there {len(others) + 1} times")
         return sealer.response_opener(bytes_of_header(nonce), max_frame_bytes=max_frame_bytes)
     except (ValueError, FrameTooLargeError) as error:
         yield Close(response)

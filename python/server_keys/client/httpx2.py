@@ -1,6 +1,8 @@
 """Sealing transports for httpx2."""
 
 from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
 import httpx2
 
@@ -28,7 +30,7 @@ class SealedTransport(httpx2.BaseTransport):
         clock: tells the time in seconds.
 
     Raises:
-        TypeError: `max_frame_bytes` is not an int.
+        TypeError: `max_frame_bytes` is not an int, or `verify_key` no function.
         ValueError: `max_frame_bytes` is out of its range.
     """
 
@@ -51,9 +53,23 @@ class SealedTransport(httpx2.BaseTransport):
             KeyRejectedError: `verify_key` refused it.
             UnsealedResponseError: the response is a success, but not sealed, a redirect, or an unsealed 422 that is
                 too long to be read.
+            SealedTransportError: the request asks for another protocol, such as WebSocket: nothing was sent.
+            TypeError: it is a request of another library than httpx2.
         """
         response: httpx2.Response = self._driver.exchange(request, _OpeningStream)
         return response
+
+    def __enter__(self) -> Self:
+        self._driver.enter()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self._driver.exit(exc_type, exc_value, traceback)
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -70,7 +86,7 @@ class AsyncSealedTransport(httpx2.AsyncBaseTransport):
         clock: as for `SealedTransport`.
 
     Raises:
-        TypeError: `max_frame_bytes` is not an int.
+        TypeError: `max_frame_bytes` is not an int, or `verify_key` no function.
         ValueError: `max_frame_bytes` is out of its range.
     """
 
@@ -93,9 +109,23 @@ class AsyncSealedTransport(httpx2.AsyncBaseTransport):
             KeyRejectedError: `verify_key` refused it.
             UnsealedResponseError: the response is a success, but not sealed, a redirect, or an unsealed 422 that is
                 too long to be read.
+            SealedTransportError: the request asks for another protocol, such as WebSocket: nothing was sent.
+            TypeError: it is a request of another library than httpx2.
         """
         response: httpx2.Response = await self._driver.exchange(request, _AsyncOpeningStream)
         return response
+
+    async def __aenter__(self) -> Self:
+        await self._driver.enter()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._driver.exit(exc_type, exc_value, traceback)
 
     async def aclose(self) -> None:
         """Close the inner transport."""

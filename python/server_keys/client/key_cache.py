@@ -4,7 +4,7 @@ import math
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from server_keys.client.errors import KeyConfigurationError
 from server_keys.ehbp import KEY_CONFIG_MEDIA_TYPE, public_key_of
@@ -23,7 +23,7 @@ class KeyCache:
     """Public keys by origin. Safe under threads.
 
     Each fetch draws a ticket before it begins. What it brings is kept only if no fetch that began later was kept
-    before: so a slow answer from before a rotation does not replace the one from after it.
+    before, used or refused: so a slow answer from before a rotation does not replace the one from after it.
 
     Args:
         clock: tells the time in seconds.
@@ -56,11 +56,11 @@ class KeyCache:
                 self._entries[origin] = _Entry(public_key, began_at + lifetime_s, number)
 
     def discard(self, origin: str, public_key: bytes) -> None:
-        """Forget the key of `origin` if it is still this one."""
+        """Use the key of `origin` no longer, if it is still this one."""
         with self._lock:
             entry = self._entries.get(origin)
             if entry is not None and entry.public_key == public_key:
-                del self._entries[origin]
+                self._entries[origin] = replace(entry, fresh_until=-math.inf)
 
 
 def key_in_response(url: str, status: int, content_type: str | None, body: bytes) -> bytes:
@@ -92,9 +92,12 @@ def lifetime_s(cache_control: str | None, age: str | None) -> float:
     directives = dict(_DIRECTIVE.findall((cache_control or "").lower()))
     if "no-store" in directives or "no-cache" in directives:
         return 0.0
-    max_age = directives.get("max-age", "")
-    if not max_age.isdecimal():
+    if "max-age" not in directives:
         return math.inf
+    max_age = directives["max-age"].strip()
+    if not max_age.isdecimal():
+        # RFC 9111, section 4.2.1: not fresh.
+        return 0.0
     held_s = _delta_seconds(age) if age is not None and age.isdecimal() else 0
     return float(max(_delta_seconds(max_age) - held_s, 0))
 

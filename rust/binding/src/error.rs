@@ -25,7 +25,7 @@ pyo3::create_exception!(
 );
 pyo3::create_exception!(server_keys, FrameTooLargeError, PyValueError, "A frame announces more bytes than the limit.");
 pyo3::create_exception!(
-    server_keys,
+    server_keys._native,
     KeyMismatchError,
     PyValueError,
     "A sealed request opens under none of the accepted keys."
