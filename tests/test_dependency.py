@@ -99,7 +99,7 @@ def test_a_mounted_app_has_no_ring_of_its_own_and_may_be_given_the_outer_ones(ap
     inner.include_router(routes())
     app.mount("/inner", inner)
     with TestClient(app) as client:
-        with pytest.raises(RuntimeError, match="use the outer app's ring"):
+        with pytest.raises(RuntimeError, match="let the inner one use its ring"):
             client.get("/inner/annotated")
         inner.dependency_overrides[get_ephemeral_keys] = lambda: app.state.ephemeral_keys
         assert client.get("/inner/annotated").json() == client.get("/annotated").json()

@@ -119,7 +119,7 @@ def test_a_coroutine_function_is_named_as_such_and_never_left_unawaited() -> Non
         inject_key_lifespan(build_later, 300)()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("no_function", [None, "build_app", 300, {}], ids=repr)
+@pytest.mark.parametrize("no_function", [None, "build_app", 300, {}, FastAPI()], ids=repr)
 def test_what_is_no_function_is_refused_at_the_call(no_function: Any) -> None:
     with pytest.raises(TypeError, match="build_app_func must be a function that returns a FastAPI app, not ") as raised:
         inject_key_lifespan(no_function, 300)

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -173,6 +173,15 @@ def test_what_cannot_be_called_is_no_lifespan(no_lifespan: Any) -> None:
     with pytest.raises(TypeError, match="the lifespan must be a function that takes the app, or None, not ") as raised:
         ephemeral_key_lifespan_factory(300)(no_lifespan)
     assert repr(no_lifespan) in str(raised.value)
+
+
+def test_an_app_is_no_lifespan() -> None:
+    with pytest.raises(TypeError, match=r"not the app itself: write FastAPI\(lifespan=ephemeral_key_lifespan_factory"):
+        ephemeral_key_lifespan_factory(300)(FastAPI())  # type: ignore[arg-type]
+    # The second call forgotten.
+    app = FastAPI(lifespan=ephemeral_key_lifespan_factory(300))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not the app itself"), TestClient(app):
+        pass
 
 
 def test_the_wrapped_lifespan_keeps_its_name_and_docstring() -> None:
@@ -360,7 +369,7 @@ def test_a_lifespan_around_a_wrapped_one_is_wrapped_itself(held: HeldTime) -> No
     async def main() -> None:
         async with app.router.lifespan_context(app):
             assert ring_of(app).period_s == 60.0
-            assert tasks_besides_this() == ["server_keys refresh"]
+            assert set(tasks_besides_this()) == {"server_keys refresh"}
 
     run_in_held_time(held, main)
 
@@ -376,13 +385,52 @@ def test_lifespans_of_routers_run_with_the_apps_keys(held: HeldTime) -> None:
             assert state == {"name": "of the wrapped lifespan"}
             assert of_app.rings == of_plain_router.rings == of_wrapped_router.rings == [ring_of(app)]
             assert ring_of(app).period_s == 300.0
-            assert tasks_besides_this() == ["server_keys refresh"]
+            assert set(tasks_besides_this()) == {"server_keys refresh"}
 
     run_in_held_time(held, main)
     assert of_app.shut_down
     assert of_plain_router.shut_down
     assert of_wrapped_router.shut_down
     assert of_app.rings[0].status.closed
+
+
+@pytest.mark.parametrize("first_to_end", [0, 1])
+def test_of_two_servers_of_one_app_the_one_that_is_left_has_keys(held: HeldTime, first_to_end: int) -> None:
+    app = FastAPI(lifespan=ephemeral_key_lifespan_factory(10)(None))
+
+    async def main() -> None:
+        servers = AsyncExitStack(), AsyncExitStack()
+        for server in servers:
+            await server.enter_async_context(app.router.lifespan_context(app))
+        ring = ring_of(app)
+        await servers[first_to_end].aclose()
+        first = ring_of(app).current
+        await asyncio.sleep(25)
+        assert ring_of(app) is ring
+        assert ring.status.refreshes == 2
+        assert first.erased
+        await servers[1 - first_to_end].aclose()
+        assert ring.status.closed
+        assert not hasattr(app.state, "ephemeral_keys")
+        assert tasks_besides_this() == []
+
+    run_in_held_time(held, main)
+
+
+def test_a_ring_that_somebody_put_there_is_refreshed_and_left_to_them(held: HeldTime) -> None:
+    app = FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(None))
+
+    async def main() -> None:
+        with KeyRing(10) as ring:
+            app.state.ephemeral_keys = ring
+            async with app.router.lifespan_context(app):
+                first = ring.current
+                await asyncio.sleep(25)
+                assert first.erased
+            assert ring_of(app) is ring
+            assert not ring.status.closed
+
+    run_in_held_time(held, main)
 
 
 def test_an_app_can_be_started_again_with_new_keys(held: HeldTime) -> None:

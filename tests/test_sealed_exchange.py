@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -435,3 +435,20 @@ def test_an_app_that_serves_already_is_refused(app: FastAPI) -> None:
     asyncio.run(asgi.call(app, "GET", "/"))
     with pytest.raises(RuntimeError, match="before its first request"):
         protect(app)
+
+
+@pytest.mark.parametrize("no_app", [300, FastAPI, APIRouter()])
+def test_only_a_fastapi_app_can_be_protected(no_app: Any) -> None:
+    with pytest.raises(TypeError, match="app must be a FastAPI app, not"):
+        protect(no_app)
+
+
+@pytest.mark.parametrize("required", ["yes", 1, None])
+def test_whether_sealing_is_required_is_never_guessed(required: Any) -> None:
+    for require in (
+        lambda: protect(FastAPI(), required=required),
+        lambda: inject_middleware(FastAPI, required=required),
+        lambda: EncryptedBodyMiddleware(FastAPI(), required=required),
+    ):
+        with pytest.raises(TypeError, match=f"required must be True or False, not {required!r}"):
+            require()

@@ -2,8 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -12,7 +12,8 @@ from server_keys import middleware
 from server_keys.durations import overlap_seconds, positive_seconds
 from server_keys.key_ring import KeyRing
 from server_keys.middleware import BuildAppFunc
-from server_keys.state import held_ring, put_ring, remove_ring
+from server_keys.shared_ring import shared_ring
+from server_keys.state import held_ring
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 """A FastAPI lifespan, which yields None or a mapping of state: what `FastAPI(lifespan=...)` takes."""
@@ -33,7 +34,8 @@ def ephemeral_key_lifespan_factory(
     its start-up until after its shutdown, `app.state.ephemeral_keys` is a `KeyRing`; then its keys are erased. What the
     wrapped lifespan yields and raises passes through unchanged. None stands for an app that has no lifespan. Wrapping
     twice has no effect: the first refresh time counts. Where several wrapped lifespans run for one app, such as its
-    routers', the one that starts first brings the keys for all.
+    routers' or those of two servers, the one that starts first brings the keys for all, and the one that ends last
+    takes them away. For servers on asyncio.
 
     Args:
         refresh_time: seconds between refreshes.
@@ -55,13 +57,7 @@ def ephemeral_key_lifespan_factory(
         @functools.wraps(inner, updated=())
         @asynccontextmanager
         async def lifespan_with_keys(app: FastAPI) -> AsyncIterator[Mapping[str, Any] | None]:
-            held = held_ring(app)
-            if held is not None and not held.status.closed:
-                # A lifespan around this one, on the same app, has put keys there and refreshes them.
-                async with inner(app) as state:
-                    yield state
-                return
-            with _new_ring(app, refresh_time, overlap) as ring:
+            with shared_ring(app, refresh_time, overlap) as ring:
                 async with _refreshed(ring), inner(app) as state:
                     yield state
 
@@ -87,7 +83,7 @@ def inject_key_lifespan(
             default.
 
     Raises:
-        TypeError: `build_app_func` is not callable, a duration is not a number; from the new function: `build_app_func`
+        TypeError: `build_app_func` is no function, a duration is not a number; from the new function: `build_app_func`
             returned something else than a FastAPI app.
         ValueError: a duration is not finite or out of its range.
     """
@@ -126,7 +122,7 @@ async def periodic_refresh(app: FastAPI, period: float) -> None:
     if ring is not None:
         await _keep_fresh(ring, period)
     else:
-        with _new_ring(app, period, period) as ring:
+        with shared_ring(app, period, period) as ring:
             await _keep_fresh(ring, period)
 
 
@@ -134,18 +130,6 @@ async def _keep_fresh(ring: KeyRing, period_s: float) -> None:
     while (wait_s := ring.next_event_in_s(period_s)) is not None:
         await asyncio.sleep(min(wait_s, _LONGEST_SLEEP_S))
         ring.refresh_if_due(period_s)
-
-
-@contextmanager
-def _new_ring(app: FastAPI, period_s: float, overlap_s: float) -> Iterator[KeyRing]:
-    # A reference of its own: vLLM's lifespan deletes `app.state` on its way out.
-    state = app.state
-    with KeyRing(period_s, overlap_s=overlap_s) as ring:
-        put_ring(state, ring)
-        try:
-            yield ring
-        finally:
-            remove_ring(state, ring)
 
 
 @asynccontextmanager
@@ -165,6 +149,11 @@ def _has_keys(lifespan: Lifespan) -> bool:
 
 def _context_manager_of(lifespan: Lifespan | None) -> Lifespan:
     """Return `lifespan` in the one form that FastAPI's router itself uses; it takes bare generator functions, too."""
+    if isinstance(lifespan, FastAPI):
+        raise TypeError(
+            "the lifespan must be a function that takes the app, not the app itself: write "
+            "FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan)), with None for no lifespan of yours"
+        )
     if lifespan is not None and not callable(lifespan):
         raise TypeError(f"the lifespan must be a function that takes the app, or None, not {lifespan!r}")
     context: Lifespan = APIRouter(lifespan=lifespan).lifespan_context

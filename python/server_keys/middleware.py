@@ -46,7 +46,7 @@ class EncryptedBodyMiddleware:
         max_frame_bytes: the longest frame that is taken, from 1 byte to 64 MiB.
 
     Raises:
-        TypeError: `max_frame_bytes` is not an int.
+        TypeError: `required` is not a bool, `max_frame_bytes` is not an int.
         ValueError: `max_frame_bytes` is out of its range.
     """
 
@@ -60,7 +60,7 @@ class EncryptedBodyMiddleware:
     ) -> None:
         self.app = app
         self._key_ring = key_ring
-        self._required = required
+        self._required = _checked_required(required)
         self._max_frame_bytes = checked_max_frame_bytes(max_frame_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,12 +147,13 @@ def inject_middleware(
         max_frame_bytes: the longest frame that is taken, from 1 byte to 64 MiB.
 
     Raises:
-        TypeError: `build_app_func` is not callable; from the new function: it returned something else than a FastAPI
-            app.
+        TypeError: `build_app_func` is no function, `required` is not a bool, the limit is not an int; from the new
+            function: it returned something else than a FastAPI app.
         ValueError: `max_frame_bytes` is out of its range.
         RuntimeError: from the new function: the app is protected already, but without `required`.
     """
     require_build_app_func(build_app_func)
+    _checked_required(required)
     checked_max_frame_bytes(max_frame_bytes)
 
     @functools.wraps(build_app_func)
@@ -171,7 +172,9 @@ def put_middleware_outside(app: FastAPI, *, required: bool, max_frame_bytes: int
 
     Raises:
         RuntimeError: the second call requires what the first did not.
+        TypeError: `required` is not a bool.
     """
+    _checked_required(required)
     if is_outside(app):
         if required and not getattr(app.build_middleware_stack, _APPLIED):
             raise RuntimeError(
@@ -199,13 +202,19 @@ def is_outside(app: FastAPI) -> bool:
     return hasattr(app.build_middleware_stack, _APPLIED)
 
 
+def _checked_required(value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"required must be True or False, not {value!r}")
+    return value
+
+
 def require_build_app_func(build_app_func: object) -> None:
-    """Check that `build_app_func` can be called.
+    """Check that `build_app_func` is a function, and not an app that was built already.
 
     Raises:
-        TypeError: it cannot.
+        TypeError: it is not.
     """
-    if not callable(build_app_func):
+    if not callable(build_app_func) or isinstance(build_app_func, FastAPI):
         raise TypeError(f"build_app_func must be a function that returns a FastAPI app, not {build_app_func!r}")
 
 

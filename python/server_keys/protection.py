@@ -32,9 +32,12 @@ def protect(
 
     Raises:
         RuntimeError: the app has begun to serve, or is protected already, but without `required`.
-        TypeError: a duration is not a number, the limit is not an int.
+        TypeError: `app` is no FastAPI app, a duration is not a number, `required` is not a bool, the limit is not an
+            int.
         ValueError: a duration or the limit is out of its range.
     """
+    if not isinstance(app, FastAPI):
+        raise TypeError(f"app must be a FastAPI app, not {app!r}")
     if app.middleware_stack is not None and not is_outside(app):
         raise RuntimeError("the app has begun to serve: protect it before its first request")
     with_keys = ephemeral_key_lifespan_factory(refresh_time, overlap=overlap)

@@ -22,10 +22,12 @@ def required_ring(app: Any) -> KeyRing:
     ring = held_ring(app)
     if ring is None:
         raise RuntimeError(
-            "app.state.ephemeral_keys holds no key ring: no key lifespan is running for this app. Create it with "
-            "FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan)), or wrap the function that builds it "
-            "with inject_key_lifespan. In a test, enter the client (`with TestClient(app) as client:`): only then do "
-            "lifespans run. An app mounted under another one has no lifespan of its own: use the outer app's ring."
+            "app.state.ephemeral_keys holds no key ring: no key lifespan is running for this app. Call protect(app), "
+            "or create it with FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan)), or wrap the "
+            "function that builds it with inject_key_lifespan. If you did, nobody runs its lifespan: in a test, enter "
+            "the client (`with TestClient(app) as client:`); start uvicorn without `--lifespan off`. An app mounted "
+            "under another has no lifespan of its own: do it for the outer app, and let the inner one use its ring: "
+            "`inner.dependency_overrides[get_ephemeral_keys] = lambda: outer.state.ephemeral_keys`."
         )
     return ring
 
