@@ -1,8 +1,10 @@
 """What `server_keys` promises to those who import it."""
 
+import ast
 import importlib
 import importlib.metadata
 import inspect
+import operator
 import pickle
 import subprocess
 import sys
@@ -37,6 +39,23 @@ def test_every_public_function_and_class_explains_itself() -> None:
         value = getattr(server_keys, name)
         if inspect.isclass(value) or inspect.isroutine(value):
             assert value.__doc__, name
+
+
+def test_native_names_say_the_same_to_editors_and_to_help() -> None:
+    stub = Path(_native.__file__).with_name("_native.pyi")
+    said = {}
+    for node in ast.parse(stub.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name in server_keys.__all__:
+            said[node.name] = ast.get_docstring(node)
+            members = node.body if isinstance(node, ast.ClassDef) else []
+            said |= {
+                f"{node.name}.{member.name}": ast.get_docstring(member)
+                for member in members
+                if isinstance(member, ast.FunctionDef) and not member.name.startswith("__")
+            }
+    assert {"KeyPair", "KeyPair.exchange", "generate_key_pairs", "EntropyError"} <= set(said)
+    for name, docstring in said.items():
+        assert inspect.getdoc(operator.attrgetter(name)(server_keys)) == docstring, name
 
 
 @pytest.mark.parametrize(

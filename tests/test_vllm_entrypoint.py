@@ -165,7 +165,7 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
 def test_without_vllm(folder: Path) -> None:
     line = refused(run(folder, "model"))
     assert line.startswith("server-keys: `vllm serve` cannot be run: ModuleNotFoundError: No module named 'vllm'")
-    assert line.endswith("(no vLLM is installed)")
+    assert line.endswith('(no vLLM is installed: pip install "server-keys[vllm]")')
 
 
 @pytest.mark.parametrize(

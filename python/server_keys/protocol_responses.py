@@ -36,7 +36,10 @@ async def key_configuration(send: Send, public_key: bytes, accepted_for_s: float
 async def key_mismatch(send: Send) -> None:
     """Send the answer after which a client fetches the key anew and tries again (422)."""
     await _problem(
-        send, 422, KEY_MISMATCH_PROBLEM, f"sealed to a key that is not accepted: fetch {KEY_CONFIG_PATH} anew"
+        send,
+        422,
+        KEY_MISMATCH_PROBLEM,
+        f"sealed to a key that this server process does not accept: fetch {KEY_CONFIG_PATH} anew",
     )
 
 

@@ -23,7 +23,9 @@ def vllm_met() -> str:
             except metadata.PackageNotFoundError:
                 continue
     if version is None:
-        return "no vLLM is installed" if importlib.util.find_spec("vllm") is None else "a vLLM of unknown version"
+        if importlib.util.find_spec("vllm") is None:
+            return 'no vLLM is installed: pip install "server-keys[vllm]"'
+        return "a vLLM of unknown version"
     return f"vLLM {version}"
 
 

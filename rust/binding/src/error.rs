@@ -21,7 +21,7 @@ pyo3::create_exception!(
     server_keys,
     MalformedMessageError,
     PyValueError,
-    "A sealed message is malformed, incomplete or not authentic."
+    "A sealed message is malformed, incomplete or not authentic. On purpose it does not say which."
 );
 pyo3::create_exception!(server_keys, FrameTooLargeError, PyValueError, "A frame announces more bytes than the limit.");
 pyo3::create_exception!(

@@ -8,13 +8,20 @@ use server_keys_core as core;
 
 use crate::error::to_python;
 
-/// An X25519 key pair whose private key stays in native memory. See `_native.pyi`.
+/// An X25519 key pair (RFC 7748) whose private key stays in native memory.
+///
+/// The private key is locked in memory, left out of core dumps, wiped in a forked child, by `erase()` and when the last
+/// reference goes. Nothing in Python can read, copy or pickle it. Two pairs are equal when their public keys are.
 #[pyclass(frozen, module = "server_keys")]
 pub(crate) struct KeyPair(pub(crate) core::KeyPair);
 
 #[pymethods]
 impl KeyPair {
     /// Make a key pair from the system's random source, off the GIL.
+    ///
+    /// Raises:
+    ///     EntropyError: the random source failed.
+    ///     MemoryError: the system has no memory for the private key.
     #[staticmethod]
     fn generate(py: Python<'_>) -> PyResult<Self> {
         let key_pair = py.detach(core::KeyPair::generate).map_err(to_python)?;
@@ -22,7 +29,14 @@ impl KeyPair {
         Ok(Self(key_pair))
     }
 
-    /// Make the key pair of a private key (32 bytes) that exists already.
+    /// Make the key pair of a private key that exists already, such as a test vector's.
+    ///
+    /// Args:
+    ///     private_key: 32 bytes, as in RFC 7748. The caller's own copy stays the caller's to wipe.
+    ///
+    /// Raises:
+    ///     TypeError: `private_key` is not bytes-like.
+    ///     ValueError: it has another length than 32 bytes.
     #[staticmethod]
     fn from_private_key(py: Python<'_>, private_key: &Bound<'_, PyAny>) -> PyResult<Self> {
         let key_pair = with_32_bytes_of(private_key, "private_key", core::Error::PrivateKeyLength, |bytes| {
@@ -33,19 +47,30 @@ impl KeyPair {
         Ok(Self(key_pair))
     }
 
-    /// The public key: 32 bytes.
+    /// The public key: 32 bytes, as RFC 7748 encodes it. Readable after `erase()`, too.
     #[getter]
     fn public_key(&self) -> &[u8; core::PUBLIC_KEY_BYTES] {
         self.0.public_key()
     }
 
-    /// Whether the private key is gone.
+    /// Whether the private key is gone: by `erase()`, or because this process was forked from the key's own.
     #[getter]
     fn erased(&self) -> bool {
         self.0.is_erased()
     }
 
-    /// Agree on a secret (32 bytes) with the owner of a public key (32 bytes), off the GIL.
+    /// Agree on a secret with the owner of a public key (X25519, RFC 7748 section 6.1), off the GIL.
+    ///
+    /// Args:
+    ///     peer_public_key: the peer's raw public key, 32 bytes.
+    ///
+    /// Returns:
+    ///     The shared secret, 32 bytes. Derive keys from it (HKDF); do not use it as a key itself.
+    ///
+    /// Raises:
+    ///     InvalidPublicKeyError: the key has another length than 32 bytes, or is a point of small order.
+    ///     KeyErasedError: the private key is gone.
+    ///     TypeError: `peer_public_key` is not bytes-like.
     fn exchange<'py>(&self, py: Python<'py>, peer_public_key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         with_32_bytes_of(peer_public_key, "peer_public_key", core::Error::PublicKeyLength, |peer| {
             // Straight into the object that Python gets: no other copy of the shared secret is made.
@@ -56,7 +81,7 @@ impl KeyPair {
         })?
     }
 
-    /// Wipe the private key, after the exchanges that have begun.
+    /// Wipe the private key, after the exchanges that have begun. Erasing twice is fine.
     fn erase(&self, py: Python<'_>) {
         // Off the GIL: it waits for the exchanges that other threads have begun.
         py.detach(|| self.0.erase());
@@ -100,7 +125,16 @@ fn stays_here(done: &str) -> PyErr {
 /// about 0.2 ms at a time.
 const PAIRS_PER_GIL_HOLD: usize = 2_048;
 
-/// Makes many X25519 key pairs at once, on all processors where that is faster. See `_native.pyi`.
+/// Make many key pairs at once, off the GIL, on all processors where that is faster.
+///
+/// Args:
+///     count: how many, from 0 to 1,048,576.
+///
+/// Raises:
+///     EntropyError: the random source failed.
+///     MemoryError: the system has no memory for so many.
+///     TypeError: `count` is not an int, or is a bool.
+///     ValueError: `count` is negative or above 1,048,576.
 #[pyfunction]
 pub(crate) fn generate_key_pairs<'py>(py: Python<'py>, count: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
     // A bool is an int to Python, but no count that anybody means.
