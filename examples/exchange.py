@@ -16,3 +16,4 @@ proof = json.load(urlopen(Request(f"{url}/exchange", body, {"Content-Type": "app
 server = bytes.fromhex(key["public_key"])
 secret = me.exchange(X25519PublicKey.from_public_bytes(server))
 assert bytes.fromhex(proof) == HKDF(SHA256(), 32, None, b"server-keys demo" + server + mine).derive(secret)
+print("Both sides hold the same secret, by a key that is replaced already.")

@@ -24,6 +24,7 @@ from tests.demo_process import COMMAND, Demo, running_demo
 
 README = Path(__file__).parent.parent / "README.md"
 CLIENT_OF_THE_README = Path(__file__).parent.parent / "examples" / "exchange.py"
+CLIENTS_PAGE = Path(__file__).parent.parent / "docs" / "client.md"
 SMALL_ORDER_POINT = "00" * 32
 
 
@@ -39,6 +40,14 @@ def test_the_client_of_the_readme_agrees_across_a_rotation(demo: Demo) -> None:
     before = demo.ask("GET", "/keys")[1]["made"]
     subprocess.run([sys.executable, "-c", client], check=True, timeout=30)
     assert demo.ask("GET", "/keys")[1]["made"] > before
+
+
+def test_the_first_example_of_the_clients_page_chats(demo: Demo) -> None:
+    example = CLIENTS_PAGE.read_text().partition("```python\n")[2].partition("```")[0]
+    example = example.replace("http://127.0.0.1:8000", demo.url)
+    assert demo.url in example
+    done = subprocess.run([sys.executable, "-c", example], check=True, timeout=30, capture_output=True, text=True)
+    assert len(done.stdout.split()) > 5
 
 
 def test_the_readme_shows_that_very_client() -> None:
