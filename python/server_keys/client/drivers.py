@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from server_keys._native import ResponseOpener
 from server_keys.client.exchange import Close, OpenedResponse, Read, Send, Steps, Verify, exchange
@@ -22,7 +23,7 @@ class Driver:
         if verify_key is not None and not callable(verify_key):
             raise TypeError(f"verify_key must be a function that takes a public key, not {verify_key!r}")
         self._http = http
-        self._inner = inner
+        self.inner = inner
         self._verify_key = verify_key
         self._max_frame_bytes = checked_max_frame_bytes(max_frame_bytes)
         self._cache = KeyCache(clock)
@@ -68,22 +69,10 @@ class SyncDriver(Driver):
                 return self._opened(end.value, stream_type)
             result = self._carry_out(step)
 
-    def enter(self) -> None:
-        """Enter the inner transport's context."""
-        self._inner.__enter__()
-
-    def exit(self, *exception: Any) -> None:
-        """Leave the inner transport's context."""
-        self._inner.__exit__(*exception)
-
-    def close(self) -> None:
-        """Close the inner transport."""
-        self._inner.close()
-
     def _carry_out(self, step: Send | Read | Close | Verify) -> Any:
         match step:
             case Send(request):
-                return self._inner.handle_request(request)
+                return self.inner.handle_request(request)
             case Read(response, most_bytes):
                 body = b""
                 try:
@@ -123,22 +112,10 @@ class AsyncDriver(Driver):
                 return self._opened(end.value, stream_type)
             result = await self._carry_out(step)
 
-    async def enter(self) -> None:
-        """Enter the inner transport's context."""
-        await self._inner.__aenter__()
-
-    async def exit(self, *exception: Any) -> None:
-        """Leave the inner transport's context."""
-        await self._inner.__aexit__(*exception)
-
-    async def aclose(self) -> None:
-        """Close the inner transport."""
-        await self._inner.aclose()
-
     async def _carry_out(self, step: Send | Read | Close | Verify) -> Any:
         match step:
             case Send(request):
-                return await self._inner.handle_async_request(request)
+                return await self.inner.handle_async_request(request)
             case Read(response, most_bytes):
                 body = b""
                 try:
@@ -154,6 +131,50 @@ class AsyncDriver(Driver):
             case Verify(public_key):
                 verdict = None if self._verify_key is None else self._verify_key(public_key)
                 return await verdict if inspect.isawaitable(verdict) else verdict
+
+
+class SyncLifetime:
+    """A transport that lives, and is closed, with the inner one of its driver."""
+
+    _driver: SyncDriver
+
+    def __enter__(self) -> Self:
+        self._driver.inner.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self._driver.inner.__exit__(exc_type, exc_value, traceback)
+
+    def close(self) -> None:
+        """Close the inner transport."""
+        self._driver.inner.close()
+
+
+class AsyncLifetime:
+    """A transport that lives, and is closed, with the inner one of its driver."""
+
+    _driver: AsyncDriver
+
+    async def __aenter__(self) -> Self:
+        await self._driver.inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._driver.inner.__aexit__(exc_type, exc_value, traceback)
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self._driver.inner.aclose()
 
 
 class SyncOpening:

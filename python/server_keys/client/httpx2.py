@@ -1,17 +1,24 @@
 """Sealing transports for httpx2."""
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 import httpx2
 
-from server_keys.client.drivers import AsyncDriver, AsyncOpening, AsyncVerifyKey, SyncDriver, SyncOpening, VerifyKey
+from server_keys.client.drivers import (
+    AsyncDriver,
+    AsyncLifetime,
+    AsyncOpening,
+    AsyncVerifyKey,
+    SyncDriver,
+    SyncLifetime,
+    SyncOpening,
+    VerifyKey,
+)
 from server_keys.ehbp import DEFAULT_MAX_FRAME_BYTES
 from server_keys.key_ring import boot_time
 
 
-class SealedTransport(httpx2.BaseTransport):
+class SealedTransport(SyncLifetime, httpx2.BaseTransport):
     """Seals requests to the server's key and opens the responses: `httpx2.Client(transport=SealedTransport())`.
 
     Finds the key under `/.well-known/hpke-keys` of each request's origin and keeps it for as long as the server allows.
@@ -59,24 +66,8 @@ class SealedTransport(httpx2.BaseTransport):
         response: httpx2.Response = self._driver.exchange(request, _OpeningStream)
         return response
 
-    def __enter__(self) -> Self:
-        self._driver.enter()
-        return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        self._driver.exit(exc_type, exc_value, traceback)
-
-    def close(self) -> None:
-        """Close the inner transport."""
-        self._driver.close()
-
-
-class AsyncSealedTransport(httpx2.AsyncBaseTransport):
+class AsyncSealedTransport(AsyncLifetime, httpx2.AsyncBaseTransport):
     """The same as `SealedTransport` for `httpx2.AsyncClient`. `verify_key` may be a coroutine function.
 
     Args:
@@ -114,22 +105,6 @@ class AsyncSealedTransport(httpx2.AsyncBaseTransport):
         """
         response: httpx2.Response = await self._driver.exchange(request, _AsyncOpeningStream)
         return response
-
-    async def __aenter__(self) -> Self:
-        await self._driver.enter()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await self._driver.exit(exc_type, exc_value, traceback)
-
-    async def aclose(self) -> None:
-        """Close the inner transport."""
-        await self._driver.aclose()
 
 
 class _OpeningStream(SyncOpening, httpx2.SyncByteStream):
