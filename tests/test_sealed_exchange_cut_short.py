@@ -207,6 +207,27 @@ def test_a_body_of_the_declared_length_is_whole(ring: KeyRing, pieces: list[byte
     assert "content-length" not in response.headers
 
 
+@pytest.mark.parametrize("lengths", [[b"4, 4"], [b"four"], [b""], [b"1_0"], [b"-1"], [b"4", b"9"]])
+def test_a_length_that_says_nothing_promises_nothing(ring: KeyRing, lengths: list[bytes]) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "headers": [(b"content-length", length) for length in lengths]})
+        await send(body(b"1234567890", ends=True))
+
+    client = Client(ring.current)
+    response = sealed_call(app, ring, client, "/", client.seal(b"x"))
+    assert response.error is None
+    assert client.open(response) == [b"1234567890"]
+
+
+def test_a_length_counts_bytes(ring: KeyRing) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "headers": [(b"content-length", b"8")] * 2})
+        await send(body(memoryview(b"12345678").cast("I"), ends=True))  # type: ignore[arg-type]
+
+    client = Client(ring.current)
+    assert client.open(sealed_call(app, ring, client, "/", client.seal(b"x"))) == [b"12345678"]
+
+
 def test_a_length_of_what_is_not_sent_is_none_of_the_body(ring: KeyRing) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({**START, "status": 304, "headers": [(b"content-length", b"10")]})

@@ -1,13 +1,13 @@
 """Sealed responses whose messages are sent by several tasks at once, as sse-starlette sends its pings."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from server_keys import EncryptedBodyMiddleware, KeyRing
+from server_keys import EncryptedBodyMiddleware, KeyRing, MalformedMessageError
 from tests import asgi
 from tests.sealed_requests import Client, assert_never_whole
 
@@ -40,8 +40,13 @@ class SlowServer:
         self.response.messages.append(message)
 
 
-def answer(ring: KeyRing, client: Client, app: Callable[[Send, SlowServer], Coroutine[Any, Any, None]]) -> SlowServer:
-    """Let `app` answer a sealed request, and return its server."""
+def answer(
+    ring: KeyRing,
+    client: Client,
+    app: Callable[[Send, SlowServer], Coroutine[Any, Any, None]],
+    late: Iterable[asyncio.Future[None]] = (),
+) -> SlowServer:
+    """Let `app` answer a sealed request, wait for what is `late`, and return its server."""
 
     async def serve() -> SlowServer:
         server = SlowServer()
@@ -54,6 +59,7 @@ def answer(ring: KeyRing, client: Client, app: Callable[[Send, SlowServer], Coro
 
         scope = asgi.http_scope("POST", "/", client.headers)
         await EncryptedBodyMiddleware(asgi_app, key_ring=ring)(scope, receive, server.send)
+        await asyncio.gather(*late, return_exceptions=True)
         return server
 
     return asyncio.run(serve())
@@ -125,20 +131,63 @@ def test_a_message_waits_for_one_that_a_task_was_given_before(ring: KeyRing) -> 
     assert client.open(answer(ring, client, app).response) == [b"first", b"second", b""]
 
 
-def test_a_message_whose_turn_never_comes_goes_with_its_task(ring: KeyRing) -> None:
+async def send_in_vain(send: Send, text: bytes) -> None:
+    """Send a message and give up while it waits."""
+    sending = asyncio.ensure_future(send(piece(text)))
+    await asyncio.sleep(0)
+    sending.cancel()
+    await asyncio.wait([sending])
+    assert sending.cancelled()
+
+
+def test_messages_whose_turn_never_comes_go_with_their_tasks(ring: KeyRing) -> None:
     async def app(send: Send, server: SlowServer) -> None:
         await send(START)
         server.client_reads.clear()
-        data, ping = (asyncio.ensure_future(send(piece(text))) for text in (b"data", b"ping"))
+        data = asyncio.ensure_future(send(piece(b"data")))
         await asyncio.sleep(0)
-        ping.cancel()
-        await asyncio.wait([ping])
+        for _ in range(2):
+            await send_in_vain(send, b"ping")
         server.client_reads.set()
+        await data
+        await send(piece(b"more"))
+        await send(END)
+
+    client = Client(ring.current)
+    assert client.open(answer(ring, client, app).response) == [b"data", b"more", b""]
+
+
+def test_who_gives_up_lets_nobody_overtake_the_first(ring: KeyRing) -> None:
+    async def app(send: Send, server: SlowServer) -> None:
+        await send(START)
+        server.client_reads.clear()
+        data = asyncio.ensure_future(send(piece(b"data")))
+        await asyncio.sleep(0)
+        await send_in_vain(send, b"ping")
+        server.client_reads.set()
+        await send(piece(b"next"))
         await data
         await send(END)
 
     client = Client(ring.current)
-    assert client.open(answer(ring, client, app).response) == [b"data", b""]
+    assert client.open(answer(ring, client, app).response) == [b"data", b"next", b""]
+
+
+def test_a_message_that_comes_after_the_app_has_returned_is_refused(ring: KeyRing) -> None:
+    late: list[asyncio.Future[None]] = []
+
+    async def app(send: Send, server: SlowServer) -> None:
+        await send(START)
+        server.client_reads.clear()
+        late.extend(asyncio.ensure_future(send(piece(text))) for text in (b"in the server", b"waits"))
+        asyncio.get_running_loop().call_later(0.01, server.client_reads.set)
+
+    client = Client(ring.current)
+    with pytest.raises(MalformedMessageError):
+        client.open(answer(ring, client, app, late).response)
+    assert late[0].exception() is None
+    with pytest.raises(RuntimeError, match="the app has returned"):
+        late[1].result()
 
 
 def test_a_message_that_nobody_awaits_ends_the_answer_with_an_error(ring: KeyRing) -> None:

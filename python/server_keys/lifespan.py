@@ -106,7 +106,7 @@ async def periodic_refresh(app: FastAPI, period: float) -> None:
 
     A lifespan of `ephemeral_key_lifespan_factory` does this by itself. Started alone, as a task of your own lifespan,
     it also puts the `KeyRing` into `app.state.ephemeral_keys`, and takes it away and erases its keys when it is
-    cancelled.
+    cancelled. Another one for the same app shares that ring, and ends with it.
 
     Args:
         app: the app.

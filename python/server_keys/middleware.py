@@ -36,8 +36,9 @@ class EncryptedBodyMiddleware:
     Requests without the header `Ehbp-Encapsulated-Key`, websockets and lifespans pass through. Serves the public key
     under `/.well-known/hpke-keys`. A request is decided on by its first frame before the app is called: 400 when
     malformed, 413 when a frame is too large, 422 when it is sealed to a key that is not accepted. HEAD and OPTIONS have
-    no sealed form. Frames are numbered, so the app sends one message at a time, as Starlette's responses do. It finds
-    `server_keys.opened` true in the scope of a request that arrived sealed.
+    no sealed form. The app finds `server_keys.opened` true in the scope of a request that arrived sealed. What several
+    of its tasks send at once leaves one after the other. Frames are numbered: one whose sending is cancelled while the
+    server holds it back is missed by the client, who refuses the rest.
 
     Args:
         app: the ASGI app.

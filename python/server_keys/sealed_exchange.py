@@ -23,8 +23,8 @@ _UNFINISHED: Message = {"type": "http.response.body", "body": b"\0\0\0\x10", "mo
 # What an app may do to a response beside sending it in messages, as far as nothing of the body travels that way. Others
 # (`http.response.pathsend` hands the server a file to send) would go around the sealing.
 _HARMLESS_EXTENSIONS = frozenset({"http.response.trailers", "http.response.early_hint", "tls"})
-# How long a message that another task sends meanwhile waits before it looks whether it is its turn.
-_TURN_S = 0.01
+# How often the next message looks whether the one in front of it is sent, where two tasks send at once.
+_LOOK_AGAIN_S = 0.01
 # Replaced by what is true of the plaintext. An answer that the app compressed would be undone by browsers before it is
 # opened, and its length would tell of its content.
 _HEADERS_OF_THE_SEALED = frozenset({b"content-length", b"transfer-encoding", b"accept-encoding"})
@@ -119,15 +119,14 @@ class SealedExchange:
 
     def _sealing(self, sealer: ResponseSealer) -> Send:
         send, seal = _coroutine_function(self._send), sealer.seal
-        last: Any = _Sent
+        in_flight: Any = _Sent
         missing: int | None = None
 
         # Every token passes here: no attribute is looked up, and no coroutine made but the server's, without need.
         def send_sealed(message: Message) -> Awaitable[None]:
-            nonlocal last, missing
-            if last.cr_frame is not None:  # It has not ended.
-                last = send_in_turn(message, last)
-                return last  # type: ignore[no-any-return]
+            nonlocal in_flight, missing
+            if in_flight.cr_frame is not None:  # It has not ended.
+                return send_in_turn(message)
             if self._broken is not None:
                 # Half a body has reached the app: what it made of that is not sent, the response never ends validly.
                 return _nothing()
@@ -139,35 +138,54 @@ class SealedExchange:
                 except KeyError:
                     body, more_body = message.get("body", b""), message.get("more_body", False)
                 if missing is not None:
-                    missing = _missing_after(missing, len(body), more_body)
+                    missing = _missing_after(missing, body, more_body)
                 # A copy: the app's message stays the app's. Nothing seals to nothing, also where there may be no body.
                 message = {**message}
                 message["body"] = seal(body)
-                last = send(message) if more_body else self._end(message)
+                in_flight = send(message) if more_body else self._end(message)
             elif kind == "http.response.start":
                 missing = _declared_length(message)
-                last = self._start(_sealed_start(message, sealer.response_nonce))
+                in_flight = self._start(_sealed_start(message, sealer.response_nonce))
             elif kind in ("http.response.trailers", "http.response.early_hint"):
-                last = send(message)
+                in_flight = send(message)
             else:
                 raise RuntimeError(f"an app behind EncryptedBodyMiddleware sent {kind!r}, which cannot be sealed")
-            return last  # type: ignore[no-any-return]
+            return in_flight  # type: ignore[no-any-return]
+
+        turns, waiting = asyncio.Lock(), 0
+        first: Any = _Sent
 
         # Tasks may send at once, as sse-starlette's pings do: while a slow client lets both wait, the server might take
-        # their frames in another order than they were sealed in. Nobody tells when a coroutine ends that somebody else
-        # awaits, and one around each would burden every token: so this one looks again and again.
-        async def send_in_turn(message: Message, previous: Any) -> None:
-            nonlocal last
-            while previous.cr_frame is not None:
-                await asyncio.sleep(_TURN_S)
-                if inspect.getcoroutinestate(previous) == inspect.CORO_CREATED:
-                    raise RuntimeError("the app sent a message without awaiting it: what comes after it cannot be sent")
-            newest, last = last, _Sent
+        # their frames in another order than they were sealed in. So all but the first wait here, not yet sealed, and
+        # `_Waiting` takes its place in flight: whoever comes then waits, too.
+        async def send_in_turn(message: Message) -> None:
+            nonlocal in_flight, first, waiting
+            if not waiting:
+                in_flight, first = _Waiting, in_flight
+            waiting += 1
             try:
-                sending = itself()(message)  # type: ignore[misc]  # The app holds it.
+                async with turns:
+                    # Nobody tells when a coroutine ends that somebody else awaits, and one around each would burden
+                    # every token: so whoever is the next looks again and again.
+                    while first.cr_frame is not None:
+                        await asyncio.sleep(_LOOK_AGAIN_S)
+                        if inspect.getcoroutinestate(first) == inspect.CORO_CREATED:
+                            raise RuntimeError("the app sent a message without awaiting it: nothing can follow it")
+                    in_flight = _Sent
+                    try:
+                        first = seal_and_send(message)
+                    finally:
+                        in_flight = _Waiting
+                    await first
             finally:
-                last = newest
-            await sending
+                waiting -= 1
+                if not waiting:
+                    in_flight = first
+
+        def seal_and_send(message: Message) -> Awaitable[None]:
+            if (sending := itself()) is None:
+                raise RuntimeError("the app has returned: its response has ended without this message")
+            return sending(message)
 
         # With a reference of its own, what the request holds would outlive it until the garbage collector comes.
         itself = weakref.ref(send_sealed)
@@ -228,16 +246,17 @@ def _declared_length(start: Message) -> int | None:
     """Return the Content-Length that the app promises: no server holds it to that, where it is not sent."""
     if start["status"] < 200 or start["status"] in (204, 304):
         return None
-    lengths = [value for name, value in start.get("headers", ()) if name.lower() == b"content-length"]
-    return int(lengths[0]) if lengths else None
+    lengths = {value for name, value in start.get("headers", ()) if name.lower() == b"content-length"}
+    return int(*lengths) if len(lengths) == 1 and all(length.isdigit() for length in lengths) else None
 
 
-def _missing_after(missing: int, sent: int, more_body: bool) -> int:
-    if sent > missing:
-        raise RuntimeError(f"the response is longer than its Content-Length, by {sent - missing} bytes or more")
-    if sent < missing and not more_body:
-        raise RuntimeError(f"the response is shorter than its Content-Length, by {missing - sent} bytes")
-    return missing - sent
+def _missing_after(missing: int, body: bytes, more_body: bool) -> int:
+    missing -= memoryview(body).nbytes
+    if missing < 0:
+        raise RuntimeError(f"the response is longer than its Content-Length, by {-missing} bytes or more")
+    if missing > 0 and not more_body:
+        raise RuntimeError(f"the response is shorter than its Content-Length, by {missing} bytes")
+    return missing
 
 
 def _coroutine_function(send: Send) -> Send:
@@ -255,6 +274,12 @@ class _Sent:
     """Stands for the coroutine of a message that was sent."""
 
     cr_frame = None
+
+
+class _Waiting:
+    """Stands for the coroutines of messages that wait for their turn."""
+
+    cr_frame = ...
 
 
 async def _nothing() -> None:

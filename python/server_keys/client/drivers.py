@@ -30,10 +30,9 @@ class Driver:
 
     def _require_own(self, request: Any) -> None:
         if not isinstance(request, self._http.Request):
-            theirs = type(request).__module__.partition(".")[0]
             raise TypeError(
-                f"this transport is for {self._http.__name__}, but the request is of {theirs}: "
-                f"take the transport of server_keys.client.{theirs}"
+                f"this transport takes requests of {self._http.__name__}, not {type(request)!r}: "
+                "server_keys.client.httpx and server_keys.client.httpx2 have one for each library"
             )
 
     def _steps(self, request: Any, body: bytes) -> Steps:
