@@ -2,6 +2,7 @@
 
 import signal
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.demo_page.chromium import needs_chromium
@@ -25,6 +26,16 @@ def test_keys_come_and_go_before_ones_eyes(visit: Visit) -> None:
     see_lane(visit.page, "overlap", first)
     assert current.inner_text() != first
     see_lane(visit.page, "wiped", first)
+
+
+@pytest.mark.parametrize("refresh_time_s", ["0.1", "0.2", "0.3", "0.7331", "8"])
+def test_now_is_on_the_axis_for_every_refresh_time(browser: Browser, refresh_time_s: str) -> None:
+    with running_demo("--refresh-time-s", refresh_time_s) as demo:
+        visit = Visit(browser, demo)
+        expect(visit.page.locator(".now")).to_have_count(1)
+        # Three refreshes ago, two, one, and the next.
+        expect(visit.page.locator(".tick")).to_have_count(4)
+        visit.page.close()
 
 
 def test_the_key_agreement_is_proved_until_the_key_is_erased(visit: Visit, demo: Demo) -> None:

@@ -2,8 +2,9 @@
 
 import { child } from "./dom.js";
 
-// The window, in refresh times: what is over, to the left of "now".
+// The window, in refresh times, to both sides of "now": a key lives for two at most, the overlap included.
 const PAST_PERIODS = 3.5;
+const AHEAD_PERIODS = 2;
 const ROWS = 5;
 const STILL_FRAME_MS = 500;
 
@@ -13,7 +14,7 @@ export class Timeline {
   #lanes = new Map();
   #lives = null;
   #readAt = 0;
-  #ticksOf = "";
+  #ticksOf = null;
 
   constructor(list) {
     this.#list = list;
@@ -88,20 +89,19 @@ export class Timeline {
   #window() {
     const { refresh_time_s: period, overlap_s: overlap } = this.#lives;
     const past = PAST_PERIODS * period;
-    return { period, overlap, past, whole: past + period + overlap };
+    return { period, overlap, past, whole: past + AHEAD_PERIODS * period };
   }
 
   #drawTicks() {
-    const { period, past, whole } = this.#window();
-    // A server that was started again may have other times.
-    const times = `${period} ${whole}`;
-    if (times === this.#ticksOf) return;
-    this.#ticksOf = times;
+    const { period } = this.#window();
+    // A server that was started again may have another refresh time.
+    if (period === this.#ticksOf) return;
+    this.#ticksOf = period;
     this.#axis.replaceChildren();
-    for (let at = -Math.floor(PAST_PERIODS) * period; at < whole - past; at += period) {
-      const tick = child(this.#axis, "span", at === 0 ? "now" : "tick");
-      tick.style.left = `${((past + at) / whole) * 100}%`;
-      tick.dataset.at = `${at > 0 ? "+" : "−"}${round(Math.abs(at))} s`;
+    for (let number = -Math.floor(PAST_PERIODS); number < AHEAD_PERIODS; number++) {
+      const tick = child(this.#axis, "span", number === 0 ? "now" : "tick");
+      tick.style.left = `${((PAST_PERIODS + number) / (PAST_PERIODS + AHEAD_PERIODS)) * 100}%`;
+      tick.dataset.at = `${number > 0 ? "+" : "−"}${round(Math.abs(number) * period)} s`;
     }
   }
 
