@@ -18,6 +18,17 @@ PARTS_OF_FRAMES = """
     (rows) => rows.map((row) => [".length", ".ciphertext", ".tag"].map((part) => row.querySelector(part).textContent))
 """
 
+# What an exchange that carried `frame`, in the clear, is told to have carried.
+SEARCH_OF_THE_WIRE = """
+    async ({ message, answer, frame }) => {
+        const { Wire } = await import("/wire.js");
+        const exchange = new Wire(document.getElementById("wire")).open();
+        const ciphertext = new TextEncoder().encode(frame + "0".repeat(16));
+        exchange.take({ kind: "frame", sent: true, index: 0, ciphertext });
+        exchange.search(message, answer);
+    }
+"""
+
 
 def words_in(*texts: str) -> set[bytes]:
     words = {word.lower() for text in texts for word in re.findall(r"\w+", text)}
@@ -69,9 +80,30 @@ def test_the_wire_is_shown_as_it_was(visit: Visit) -> None:
         assert frame[4:-16].hex().startswith(ciphertext)
     headers = visit.page.locator(".line.header .value").all_inner_texts()
     assert headers == [request.headers["ehbp-encapsulated-key"], response.headers["ehbp-response-nonce"]]
-    searched = visit.page.locator(".searched").inner_text()
-    assert f"{sum(map(len, frames)):,} bytes" in searched
-    assert "none of them is in it" in searched
+    searched = f"Searched {sum(map(len, frames)):,} bytes of bodies"
+    expect(visit.page.locator(".closing")).to_have_text(re.compile(f"{searched} .*: none is there.$"))
+
+
+@pytest.mark.parametrize(
+    ("message", "answer", "frame", "told"),
+    [
+        (
+            "Hello",
+            "None at all.",
+            "",
+            "Searched 20 bytes of bodies for longer words, 1 of yours and 0 of the answer's: none",
+        ),
+        ("Is it me?", "Perhaps it is.", "", "for longer words, 0 of yours and 1 of the answer's: none is there."),
+        ("Is it me?", "It is.", "", "The bodies were not searched: no word of yours or of the answer's is long enough"),
+        ("Say hello", "Hello hello", "well, HELLO", "1 of yours and 2 of the answer's: there are hello, Hello."),
+        ("Привет", "Да", "Привет", "1 of yours and 0 of the answer's: there are Привет."),
+    ],
+)
+def test_the_search_of_the_wire_tells_what_it_looked_for_and_found(
+    visit: Visit, message: str, answer: str, frame: str, told: str
+) -> None:
+    visit.page.evaluate(SEARCH_OF_THE_WIRE, {"message": message, "answer": answer, "frame": frame})
+    expect(visit.page.locator(".closing")).to_contain_text(told)
 
 
 def test_pointing_at_a_word_shows_the_frame_that_brought_it(visit: Visit) -> None:
@@ -88,19 +120,19 @@ def test_an_answer_outlives_the_key_that_it_was_asked_under(browser: Browser) ->
     with running_demo("--refresh-time-s", "0.5", "--overlap-s", "0.3") as demo:
         visit = Visit(browser, demo)
         visit.say(PROMPT)
-        expect(visit.page.locator(".searched")).to_contain_text("none of them is in it")
+        expect(visit.page.locator(".closing")).to_contain_text("none is there")
         expect(visit.page.locator(".chip")).to_have_text("key erased: this recording stays closed")
         assert visit.complaints == []
         visit.page.close()
 
 
 def test_a_stale_key_is_refused_and_the_message_sent_again_under_the_new_one(visit: Visit, demo: Demo) -> None:
-    visit.page.get_by_label(re.compile("Hold on to my first key")).check()
+    visit.page.get_by_label(re.compile("Keep using the same key")).check()
     visit.say("Hello")
     first_key = visit.page.locator(".sealed-to code").first.get_attribute("title")
     assert first_key is not None
     demo.wait_for_line(f"{first_key[:8]}… erased")
-    visit.say("Hello again")
+    answer = visit.say("Hello again")
     statuses = [response.status for request in visit.chats if (response := request.response())]
     assert statuses == [200, 422, 200]
     expect(visit.page.locator(".line.refused")).to_have_count(1)
@@ -108,6 +140,12 @@ def test_a_stale_key_is_refused_and_the_message_sent_again_under_the_new_one(vis
     assert keys[:2] == [first_key, first_key]
     assert keys[2] not in (None, first_key)
     assert len(visit.page.locator(".theirs").all()) == 2
+    refusal = visit.page.locator(".refusal")
+    expect(refusal).to_have_text(
+        f"The server refused key {first_key[:8]}…, which is erased: the message went again, sealed to {keys[2][:8]}…"
+    )
+    # It stays, above the answer that it tells of.
+    expect(visit.page.locator(".refusal + .theirs")).to_have_text(answer)
 
 
 def test_an_answer_can_be_stopped_and_the_chat_goes_on(browser: Browser) -> None:
@@ -117,6 +155,7 @@ def test_an_answer_can_be_stopped_and_the_chat_goes_on(browser: Browser) -> None
         visit.page.locator(".piece").nth(3).wait_for()
         visit.page.get_by_role("button", name="Stop").click()
         expect(visit.page.locator(".note")).to_have_text("Stopped.")
+        expect(visit.page.locator(".closing")).to_have_text("Stopped here: nothing more was read.")
         visit.page.get_by_label("Your message").fill(PROMPT)
         visit.page.keyboard.press("Enter")
         visit.page.locator(".theirs").nth(1).locator(".piece").nth(3).wait_for()

@@ -12,7 +12,11 @@ export class Chat {
   #onSealed;
   #client;
   #messages = [];
+  #answer = null;
   #exchange = null;
+  // The key that the current message was last sealed to, and whether the server has refused it.
+  #sealedTo = null;
+  #refused = false;
 
   // onSealed is told the public key that a message was sealed to.
   constructor(conversation, wire, onSealed) {
@@ -30,7 +34,7 @@ export class Chat {
     this.#conversation.ask(text);
     const answer = this.#conversation.answer();
     const exchange = this.#wire.open();
-    this.#exchange = exchange;
+    [this.#answer, this.#exchange, this.#refused] = [answer, exchange, false];
     answer.onPoint = (index, on) => exchange.highlight(index, on);
     exchange.onPoint = (index, on) => answer.highlight(index, on);
     this.#messages.push({ role: "user", content: text });
@@ -39,13 +43,13 @@ export class Chat {
       this.#messages.push({ role: "assistant", content: answer.text });
       const { sentBytes, receivedBytes, receivedFrames } = exchange;
       answer.end(`${sentBytes.toLocaleString("en")} bytes out, ${receivedBytes.toLocaleString("en")} back in ${receivedFrames} sealed frames`);
-      exchange.search([text, answer.text]);
+      exchange.search(text, answer.text);
     } catch (error) {
-      const message = error.name === "AbortError" ? "Stopped." : error.message;
       // The server sees whole turns only.
       this.#messages.pop();
-      answer.end(message, error.name !== "AbortError");
-      if (error.name !== "AbortError") exchange.fail(message);
+      const stopped = error.name === "AbortError";
+      answer.end(stopped ? "Stopped." : error.message, !stopped);
+      exchange.end(stopped ? "Stopped here: nothing more was read." : error.message, !stopped);
     }
   }
 
@@ -68,7 +72,11 @@ export class Chat {
 
   #tell(event) {
     this.#exchange.take(event);
-    if (event.kind === "request") this.#onSealed(event.publicKey);
+    if (event.kind === "mismatch") this.#refused = true;
+    if (event.kind !== "request") return;
+    if (this.#refused) this.#answer.tellRefusal(this.#sealedTo, event.publicKey);
+    this.#sealedTo = event.publicKey;
+    this.#onSealed(event.publicKey);
   }
 }
 

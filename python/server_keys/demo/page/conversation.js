@@ -1,5 +1,5 @@
 // The pane that the person reads: messages, and answers that grow word by word.
-import { child, followEnd } from "./dom.js";
+import { child, followEnd, shortened } from "./dom.js";
 
 export class Conversation {
   #pane;
@@ -47,6 +47,14 @@ class Answer {
       this.#pieces.set(frameIndex, [...(this.#pieces.get(frameIndex) ?? []), piece]);
       piece.addEventListener("pointerenter", () => this.onPoint(frameIndex, true));
       piece.addEventListener("pointerleave", () => this.onPoint(frameIndex, false));
+    });
+  }
+
+  // Says, above the answer, that the message was sent twice, and why: on the wire that is soon out of view.
+  tellRefusal(refusedKey, newKey) {
+    followEnd(this.#pane, () => {
+      const text = `The server refused key ${shortened(refusedKey)}, which is erased: the message went again, sealed to ${shortened(newKey)}`;
+      this.#message.before(child(this.#pane, "p", "refusal", text));
     });
   }
 

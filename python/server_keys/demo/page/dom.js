@@ -8,6 +8,9 @@ export function child(parent, tag, className = "", text = "") {
   return element;
 }
 
+// What people tell public keys by.
+export const shortened = (publicKey) => `${publicKey.slice(0, 8)}…`;
+
 // Scrolls to the end unless the reader has scrolled back.
 export function followEnd(scroller, change) {
   const atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48;

@@ -1,6 +1,6 @@
 // The lives of the server's keys on a moving time axis: one lane a key, the newest on top.
 
-import { child } from "./dom.js";
+import { child, shortened } from "./dom.js";
 
 // The window, in refresh times, to both sides of "now": a key lives for two at most, the overlap included.
 const PAST_PERIODS = 3.5;
@@ -75,7 +75,7 @@ export class Timeline {
     element.style.transform = `translateY(${row * 100 - 60}%)`;
     element.style.opacity = "0";
     const label = child(element, "span", "lane-label");
-    child(label, "code").textContent = `${life.public_key.slice(0, 8)}…`;
+    child(label, "code").textContent = shortened(life.public_key);
     label.title = life.public_key;
     const state = child(label, "span");
     const track = child(element, "span", "lane-track");

@@ -1,6 +1,6 @@
 // The pane that shows what the wire carried: each exchange's headers and frames, as they travel.
 import { concat, toHex, utf8 } from "./bytes.js";
-import { child, followEnd } from "./dom.js";
+import { child, followEnd, shortened } from "./dom.js";
 import { frame } from "./frames.js";
 
 const TAG_BYTES = 16;
@@ -51,6 +51,8 @@ class Exchange {
   #pane;
   #phaseOf;
   #element;
+  // What belongs to one key: a message that is refused is sealed to another.
+  #attempt;
   #list = null;
   #carried = [];
   #seals = [];
@@ -61,6 +63,7 @@ class Exchange {
     this.#phaseOf = phaseOf;
     followEnd(pane, () => {
       this.#element = child(pane, "article", "exchange");
+      this.#attempt = child(this.#element, "div", "attempt");
     });
   }
 
@@ -82,7 +85,7 @@ class Exchange {
         this.#line("received header", "Ehbp-Response-Nonce", event.nonce);
       } else if (event.kind === "mismatch") {
         this.#line("received refused", `${event.status}`, "that key is erased: fetching the new one, sending once more");
-        this.#list = null;
+        this.#attempt = child(this.#element, "div", "attempt");
       } else {
         this.#frame(event);
       }
@@ -104,20 +107,25 @@ class Exchange {
     }
   }
 
-  // Looks for every longer word of `texts` in all that the wire carried, and tells the result.
-  search(texts) {
-    const words = [...new Set(texts.join(" ").match(/[\p{L}\p{N}]+/gu) ?? [])].filter((word) => utf8(word).length >= SHORTEST_WORD);
+  // Looks for every longer word of a message and its answer in all bodies that the wire carried, and tells the result.
+  search(message, answer) {
+    const [mine, theirs] = [longerWords(message), longerWords(answer)];
+    if (mine.length + theirs.length === 0) {
+      this.end("The bodies were not searched: no word of yours or of the answer's is long enough to tell it from chance.");
+      return;
+    }
     const carried = latin1(concat(...this.#carried)).toLowerCase();
-    const found = words.filter((word) => carried.includes(latin1(utf8(word.toLowerCase()))));
-    const outcome = found.length === 0 ? "none of them is in it" : `found in it: ${found.join(", ")}`;
-    followEnd(this.#pane, () => {
-      const text = `Searched these ${carried.length.toLocaleString("en")} bytes for ${words.length} longer words of yours and of the answer: ${outcome}.`;
-      child(this.#element, "p", `searched${found.length ? " bad" : ""}`, text);
-    });
+    const found = new Set([...mine, ...theirs].filter((word) => carried.includes(latin1(utf8(word)).toLowerCase())));
+    const outcome = found.size === 0 ? "none is there" : `there are ${[...found].join(", ")}`;
+    this.end(
+      `Searched ${carried.length.toLocaleString("en")} bytes of bodies for longer words, ${mine.length} of yours and ${theirs.length} of the answer's: ${outcome}.`,
+      found.size > 0,
+    );
   }
 
-  fail(message) {
-    followEnd(this.#pane, () => child(this.#element, "p", "searched bad", message));
+  // Tells how the exchange ended.
+  end(text, bad = false) {
+    followEnd(this.#pane, () => child(this.#element, "p", `closing${bad ? " bad" : ""}`, text));
   }
 
   // Marks the frame that brought a piece of the answer, and brings it into view.
@@ -139,15 +147,14 @@ class Exchange {
   }
 
   #seal({ publicKey }) {
-    const head = child(this.#element, "p", "sealed-to");
-    head.append("sealed to ");
-    child(head, "code", "", `${publicKey.slice(0, 8)}…`).title = publicKey;
+    const head = child(this.#attempt, "p", "sealed-to");
+    child(child(head, "span", "", "sealed to "), "code", "", shortened(publicKey)).title = publicKey;
     this.#seals.push({ publicKey, at: performance.now(), chip: child(head, "span", "chip"), phase: null });
     this.showPhases();
   }
 
   #line(kind, what, value = "") {
-    const line = child(this.#element, "p", `line ${kind}`);
+    const line = child(this.#attempt, "p", `line ${kind}`);
     child(line, "span", "what", what);
     if (value) child(line, "code", "value", value);
     this.#list = null;
@@ -162,7 +169,7 @@ class Exchange {
       this.receivedBytes += bytes.length;
       this.receivedFrames += 1;
     }
-    this.#list ??= child(this.#element, "ol", `frames ${sent ? "sent" : "received"}`);
+    this.#list ??= child(this.#attempt, "ol", `frames ${sent ? "sent" : "received"}`);
     const row = child(this.#list, "li", "frame");
     child(row, "span", "number", String(index));
     child(row, "span", "size", `${bytes.length} B`);
@@ -174,6 +181,10 @@ class Exchange {
     row.addEventListener("pointerenter", () => this.onPoint(index, true));
     row.addEventListener("pointerleave", () => this.onPoint(index, false));
   }
+}
+
+function longerWords(text) {
+  return [...new Set(text.match(/[\p{L}\p{N}]+/gu) ?? [])].filter((word) => utf8(word).length >= SHORTEST_WORD);
 }
 
 function phaseIn(life) {
