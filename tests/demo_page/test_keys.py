@@ -1,5 +1,6 @@
 """The keys on the demo's page, as they come and go with and without their server."""
 
+import re
 import signal
 
 import pytest
@@ -10,6 +11,15 @@ from tests.demo_page.visit import Visit
 from tests.demo_process import Demo, running_demo
 
 pytestmark = needs_chromium
+
+# How far a lane's text reaches into its track.
+OVERHANG_PX = """
+    (state) => {
+        const text = document.createRange();
+        text.selectNodeContents(state);
+        return text.getBoundingClientRect().right - state.closest(".lane").lastChild.getBoundingClientRect().left;
+    }
+"""
 
 
 def see_lane(page: Page, state: str, key: str) -> None:
@@ -35,6 +45,40 @@ def test_now_is_on_the_axis_for_every_refresh_time(browser: Browser, refresh_tim
         expect(visit.page.locator(".now")).to_have_count(1)
         # Three refreshes ago, two, one, and the next.
         expect(visit.page.locator(".tick")).to_have_count(4)
+        visit.page.close()
+
+
+@pytest.mark.parametrize(
+    ("refresh_time_s", "in_words", "first_tick", "left"),
+    [
+        ("0.7331", "0.733 seconds", "−2.2 s", r"0\.\d s"),
+        ("1", "1 second", "−3 s", r"\d\.\d s"),
+        ("90", "90 seconds", "−270 s", r"\d\d\.\d s"),
+        ("600", "10 minutes", "−30 min", r"(10\.0|9\.\d) min"),
+        ("7000", "117 minutes", "−350 min", r"11\d min"),
+        ("86400", "24 hours", "−72 h", r"2[34]\.\d h"),
+        ("1000000", "11.6 days", "−34.7 d", r"11\.\d d"),
+    ],
+)
+def test_durations_are_told_in_units_that_people_read(
+    browser: Browser, refresh_time_s: str, in_words: str, first_tick: str, left: str
+) -> None:
+    with running_demo("--refresh-time-s", refresh_time_s, "--word-delay-s", "0.001") as demo:
+        visit = Visit(browser, demo, viewport={"width": 390, "height": 844})
+        expect(visit.page.locator("[data-refresh]")).to_have_text(in_words)
+        expect(visit.page.locator("[data-overlap]")).to_have_text(in_words)
+        expect(visit.page.locator(".tick").first).to_have_attribute("data-at", first_tick)
+        state = visit.page.locator(".lane.current .lane-label span")
+        expect(state).to_have_text(re.compile(f"^replaced in {left}$"))
+        assert state.evaluate(OVERHANG_PX) <= 0
+        visit.page.close()
+
+
+def test_the_wire_tells_for_how_long_a_key_is_good(browser: Browser) -> None:
+    with running_demo("--refresh-time-s", "86400", "--word-delay-s", "0.001") as demo:
+        visit = Visit(browser, demo)
+        visit.say("Hello")
+        expect(visit.page.locator(".line.fetched .value")).to_have_text(re.compile("… for 24 h$"))
         visit.page.close()
 
 
@@ -80,14 +124,14 @@ def test_a_server_that_was_started_again_has_other_keys(browser: Browser) -> Non
         chip, lanes, ticks = page.locator(".chip"), page.locator(".lane code"), page.locator(".tick")
         expect(chip).to_have_text("key current")
         first_key = lanes.inner_text()
-        expect(ticks.last).to_have_attribute("data-at", "+600 s")
+        expect(ticks.last).to_have_attribute("data-at", "+10 min")
     expect(chip).to_have_text("key's state unknown")
     with running_demo("--refresh-time-s", "500", "--port", port):
         expect(chip).to_have_text("key erased: this recording stays closed")
         expect(page.locator(".timeline.paused")).to_have_count(0)
         expect(lanes).to_have_count(1)
         assert lanes.inner_text() != first_key
-        expect(ticks.last).to_have_attribute("data-at", "+500 s")
+        expect(ticks.last).to_have_attribute("data-at", "+8.33 min")
         expect(page.locator(".now")).to_have_count(1)
     # Erased is erased, whether or not there is a server to ask.
     expect(page.get_by_role("alert")).to_contain_text("does not answer")

@@ -2,6 +2,7 @@
 import { Chat } from "./chat.js";
 import { Conversation } from "./conversation.js";
 import { child } from "./dom.js";
+import { durationInWords } from "./durations.js";
 import { KeyAgreement } from "./exchange.js";
 import { Timeline } from "./timeline.js";
 import { Wire } from "./wire.js";
@@ -24,8 +25,8 @@ async function followKeys() {
     const lives = await response.json();
     timeline.update(lives);
     wire.update(lives, askedAt);
-    document.querySelector("[data-refresh]").textContent = `${lives.refresh_time_s} seconds`;
-    document.querySelector("[data-overlap]").textContent = `${lives.overlap_s} seconds`;
+    document.querySelector("[data-refresh]").textContent = durationInWords(lives.refresh_time_s);
+    document.querySelector("[data-overlap]").textContent = durationInWords(lives.overlap_s);
     notice("server", null);
     // Soon after the server's next event, so that it is seen when it happens.
     wait = Math.min(LONGEST_POLL_MS, (lives.next_event_in_s ?? 1) * 1000 + 30);

@@ -1,6 +1,7 @@
 // The lives of the server's keys on a moving time axis: one lane a key, the newest on top.
 
 import { child, shortened } from "./dom.js";
+import { duration, timeLeft, unitOf } from "./durations.js";
 
 // The window, in refresh times, to both sides of "now": a key lives for two at most, the overlap included.
 const PAST_PERIODS = 3.5;
@@ -101,7 +102,7 @@ export class Timeline {
     for (let number = -Math.floor(PAST_PERIODS); number < AHEAD_PERIODS; number++) {
       const tick = child(this.#axis, "span", number === 0 ? "now" : "tick");
       tick.style.left = `${((PAST_PERIODS + number) / (PAST_PERIODS + AHEAD_PERIODS)) * 100}%`;
-      tick.dataset.at = `${number > 0 ? "+" : "−"}${round(Math.abs(number) * period)} s`;
+      tick.dataset.at = `${number > 0 ? "+" : "−"}${duration(Math.abs(number) * period, unitOf(period))}`;
     }
   }
 
@@ -122,8 +123,8 @@ export class Timeline {
       if (phase !== lane.phase) element.className = `lane ${phase}${lane.phase && phase === "erased" ? " wiped" : ""}`;
       lane.phase = phase;
       const text = {
-        current: `replaced in ${seconds(replacedOrDue)}`,
-        overlap: `erased in ${seconds(erasedOrDue)}`,
+        current: `replaced in ${timeLeft(replacedOrDue)}`,
+        overlap: `erased in ${timeLeft(erasedOrDue)}`,
         erased: "erased",
       }[phase];
       // Not in every frame: each time is a change to those who watch the page, such as a screen reader.
@@ -150,5 +151,3 @@ export class Timeline {
     }
   }
 }
-const round = (value) => Number(value.toFixed(1));
-const seconds = (value) => `${Math.max(value, 0).toFixed(1)} s`;

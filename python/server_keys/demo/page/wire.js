@@ -1,6 +1,7 @@
 // The pane that shows what the wire carried: each exchange's headers and frames, as they travel.
 import { concat, toHex, utf8 } from "./bytes.js";
 import { child, followEnd, shortened } from "./dom.js";
+import { duration } from "./durations.js";
 import { frame } from "./frames.js";
 
 const TAG_BYTES = 16;
@@ -75,7 +76,7 @@ class Exchange {
   take(event) {
     followEnd(this.#pane, () => {
       if (event.kind === "key") {
-        this.#line("fetched", `GET /.well-known/hpke-keys`, `${event.publicKey.slice(0, 16)}… for ${event.maxAge} s`);
+        this.#line("fetched", `GET /.well-known/hpke-keys`, `${event.publicKey.slice(0, 16)}… for ${duration(event.maxAge)}`);
       } else if (event.kind === "request") {
         this.#seal(event);
         this.#line("sent", `POST ${event.path}`);

@@ -1,0 +1,31 @@
+// Durations in the unit that people read them in.
+
+const SECOND = { inSeconds: 1, symbol: "s", name: "second" };
+const UNITS = [
+  { inSeconds: 86400, symbol: "d", name: "day" },
+  { inSeconds: 3600, symbol: "h", name: "hour" },
+  { inSeconds: 60, symbol: "min", name: "minute" },
+];
+
+// The largest unit that is in a duration twice: 90 s, 2 min, 24 h.
+export const unitOf = (seconds) => UNITS.find(({ inSeconds }) => seconds >= 2 * inSeconds) ?? SECOND;
+
+// "24 h"; in another unit where several durations are to be compared.
+export const duration = (seconds, unit = unitOf(seconds)) => `${rounded(seconds / unit.inSeconds)} ${unit.symbol}`;
+
+// "24 hours"
+export function durationInWords(seconds) {
+  const unit = unitOf(seconds);
+  const number = rounded(seconds / unit.inSeconds);
+  return `${number} ${unit.name}${number === 1 ? "" : "s"}`;
+}
+
+// "3.0 s": of the same width while it runs down.
+export function timeLeft(seconds) {
+  const left = Math.max(seconds, 0);
+  const unit = unitOf(left);
+  const number = left / unit.inSeconds;
+  return `${number.toFixed(number < 100 ? 1 : 0)} ${unit.symbol}`;
+}
+
+const rounded = (number) => (number < 100 ? Number(number.toPrecision(3)) : Math.round(number));
