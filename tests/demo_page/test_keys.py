@@ -48,6 +48,17 @@ def test_now_is_on_the_axis_for_every_refresh_time(browser: Browser, refresh_tim
         visit.page.close()
 
 
+def test_keys_that_live_for_moments_are_seen(browser: Browser) -> None:
+    with running_demo("--refresh-time-s", "0.2") as demo:
+        visit = Visit(browser, demo)
+        expect(visit.page.locator(".lane")).to_have_count(24)
+        # Before the next one comes, each lane is where it belongs and as it shall look.
+        visit.page.wait_for_function(
+            "() => getComputedStyle(document.querySelector('.lane.current')).opacity === '1'", timeout=10_000
+        )
+        visit.page.close()
+
+
 @pytest.mark.parametrize(
     ("refresh_time_s", "in_words", "first_tick", "left"),
     [
@@ -95,9 +106,16 @@ def test_the_key_agreement_is_proved_until_the_key_is_erased(visit: Visit, demo:
 
 def test_a_server_that_stops_is_missed(browser: Browser) -> None:
     with running_demo() as demo:
-        visit = Visit(browser, demo)
+        visit = Visit(browser, demo, viewport={"width": 1280, "height": 800})
+        states = visit.page.locator(".lane-label span")
+        expect(states).to_contain_text(["replaced in"])
         expect(visit.page.get_by_role("alert")).to_be_hidden()
     expect(visit.page.get_by_role("alert")).to_contain_text("does not answer")
+    # What nobody knows is not shown: neither which key is current nor what is ahead of it.
+    expect(states).to_have_text(["state unknown"])
+    expect(visit.page.locator(".lane.current")).to_have_count(0)
+    expect(visit.page.locator(".ahead").locator("visible=true")).to_have_count(0)
+    expect(visit.page.get_by_label("Your message")).to_be_in_viewport(ratio=1)
     visit.page.close()
 
 
@@ -113,6 +131,7 @@ def test_a_server_that_hangs_is_missed_until_it_goes_on(browser: Browser) -> Non
             demo.process.send_signal(signal.SIGCONT)
         expect(notice).to_be_hidden()
         expect(paused).to_have_count(0)
+        expect(visit.page.locator(".lane.current")).to_have_count(1)
         visit.page.close()
 
 

@@ -15,6 +15,7 @@ export class Timeline {
   #lanes = new Map();
   #lives = null;
   #readAt = 0;
+  #paused = false;
   #ticksOf = null;
 
   constructor(list) {
@@ -23,7 +24,7 @@ export class Timeline {
     this.#axis.setAttribute("aria-hidden", "true");
     const still = matchMedia("(prefers-reduced-motion: reduce)");
     const frame = () => {
-      this.#draw();
+      if (!this.#paused) this.#draw();
       if (still.matches) setTimeout(frame, STILL_FRAME_MS);
       else requestAnimationFrame(frame);
     };
@@ -34,7 +35,9 @@ export class Timeline {
   update(lives) {
     this.#lives = lives;
     this.#readAt = performance.now();
-    this.#list.classList.remove("paused");
+    this.#pause(false);
+    // Lanes are in place, and ends are over, before the next ones come.
+    this.#list.style.setProperty("--refresh-time", `${lives.refresh_time_s}s`);
     const known = new Set();
     // The oldest first: each new lane goes above those that are there, for eyes and for screen readers.
     for (const [row, life] of [...lives.keys.entries()].reverse()) {
@@ -64,9 +67,15 @@ export class Timeline {
     }
   }
 
-  // Until the next update: nobody knows what the server's keys do.
+  // Until the next update, nobody knows what the server's keys do: the keys are shown as they were last heard of.
   pause() {
-    this.#list.classList.add("paused");
+    this.#pause(true);
+    this.#draw();
+  }
+
+  #pause(paused) {
+    this.#paused = paused;
+    this.#list.classList.toggle("paused", paused);
   }
 
   #addLane(life, row) {
@@ -100,16 +109,17 @@ export class Timeline {
     this.#ticksOf = period;
     this.#axis.replaceChildren();
     for (let number = -Math.floor(PAST_PERIODS); number < AHEAD_PERIODS; number++) {
-      const tick = child(this.#axis, "span", number === 0 ? "now" : "tick");
+      const tick = child(this.#axis, "span", number === 0 ? "now" : number > 0 ? "tick ahead" : "tick");
       tick.style.left = `${((PAST_PERIODS + number) / (PAST_PERIODS + AHEAD_PERIODS)) * 100}%`;
       tick.dataset.at = `${number > 0 ? "+" : "−"}${duration(Math.abs(number) * period, unitOf(period))}`;
     }
   }
 
   #draw() {
-    if (this.#lives === null || this.#list.classList.contains("paused")) return;
+    if (this.#lives === null) return;
     const { period, overlap, past, whole } = this.#window();
-    const sinceRead = (performance.now() - this.#readAt) / 1000;
+    const now = this.#paused ? this.#readAt : performance.now();
+    const sinceRead = (now - this.#readAt) / 1000;
     for (const lane of this.#lanes.values()) {
       const { element, state, segments, life, marks } = lane;
       // Seconds relative to now, on the axis.
@@ -118,14 +128,17 @@ export class Timeline {
       const erased = life.erased_s_ago === null ? null : -life.erased_s_ago - sinceRead;
       const replacedOrDue = replaced ?? Math.max(made + period, 0);
       const erasedOrDue = erased ?? Math.max(replacedOrDue + overlap, 0);
-      const phase = erased !== null ? "erased" : replaced !== null ? "overlap" : "current";
+      const alive = this.#paused ? "unknown" : replaced !== null ? "overlap" : "current";
+      const phase = erased !== null ? "erased" : alive;
       // Only an end that is seen to come is shown as one.
-      if (phase !== lane.phase) element.className = `lane ${phase}${lane.phase && phase === "erased" ? " wiped" : ""}`;
+      const seen = lane.phase === "current" || lane.phase === "overlap";
+      if (phase !== lane.phase) element.className = `lane ${phase}${seen && phase === "erased" ? " wiped" : ""}`;
       lane.phase = phase;
       const text = {
         current: `replaced in ${timeLeft(replacedOrDue)}`,
         overlap: `erased in ${timeLeft(erasedOrDue)}`,
         erased: "erased",
+        unknown: "state unknown",
       }[phase];
       // Not in every frame: each time is a change to those who watch the page, such as a screen reader.
       if (text !== lane.text) state.textContent = lane.text = text;
@@ -144,7 +157,7 @@ export class Timeline {
         segment.style.width = `${(right - left) * 100}%`;
       });
       for (const { dot, at } of marks) {
-        const left = (past - (performance.now() - at) / 1000) / whole;
+        const left = (past - (now - at) / 1000) / whole;
         dot.hidden = left < 0;
         dot.style.left = `${left * 100}%`;
       }
