@@ -1,5 +1,6 @@
 """Whether the demo's page can be read and used: at every width, by keyboard, with a screen reader."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,27 @@ def test_it_can_be_read_at_every_width_in_light_and_dark(browser: Browser, demo:
     contrasts = page.evaluate(CONTRASTS_OF_TEXT)
     assert len(contrasts) > 30
     assert [text for text in contrasts if text["contrast"] < LEAST_CONTRAST] == []
+    page.close()
+
+
+def test_on_a_phone_nothing_is_out_of_view_or_cut_off(browser: Browser, demo: Demo) -> None:
+    visit = Visit(browser, demo, viewport={"width": 390, "height": 844})
+    page, prompt = visit.page, visit.page.get_by_label("Your message")
+    expect(prompt).to_be_in_viewport(ratio=1)
+    expect(page.get_by_text("current", exact=True)).to_be_in_viewport(ratio=1)
+    page.get_by_label(re.compile("Keep using the same key")).check()
+    visit.say("Hello")
+    expect(prompt).to_be_in_viewport(ratio=1)
+    # The column that it tells of is not there.
+    expect(page.get_by_text("tag", exact=True)).to_be_hidden()
+    chip = page.locator(".chip")
+    expect(chip).to_have_text("key erased: this recording stays closed")
+    left_of = "(element) => element.getBoundingClientRect().left"
+    assert chip.evaluate(left_of) == page.locator(".sealed-to").evaluate(left_of)
+    visit.say("Hello again")
+    refusal = page.locator(".line.refused .value")
+    assert refusal.evaluate("(value) => value.scrollWidth - value.clientWidth") == 0
+    expect(page.locator(".refusal")).to_be_in_viewport(ratio=1)
     page.close()
 
 
@@ -71,19 +93,19 @@ def test_the_focus_is_never_lost_and_never_taken_away(browser: Browser) -> None:
 
 
 def show_keys(page: Page, keys: int) -> None:
-    """Let the page think that `keys` pairs were made, one every ten minutes."""
+    """Let the page think that `keys` pairs were made, one a minute."""
     lives = [
         {
             "number": number,
             "public_key": f"{number:064x}",
-            "made_s_ago": (keys - number) * 600,
-            "replaced_s_ago": None if number == keys else (keys - number - 1) * 600,
-            "erased_s_ago": None if number >= keys - 1 else (keys - number - 2) * 600,
+            "made_s_ago": (keys - number) * 60,
+            "replaced_s_ago": None if number == keys else (keys - number - 1) * 60,
+            "erased_s_ago": None if number >= keys - 1 else (keys - number - 2) * 60,
             "agreements": 0,
         }
         for number in range(keys, 0, -1)
     ]
-    answer = {"refresh_time_s": 600, "overlap_s": 600, "next_event_in_s": 0.1, "made": keys, "keys": lives}
+    answer = {"refresh_time_s": 60, "overlap_s": 60, "next_event_in_s": 0.1, "made": keys, "keys": lives}
     page.route("**/keys", lambda route: route.fulfill(json=answer))
 
 

@@ -81,7 +81,7 @@ def test_the_wire_is_shown_as_it_was(visit: Visit) -> None:
     headers = visit.page.locator(".line.header .value").all_inner_texts()
     assert headers == [request.headers["ehbp-encapsulated-key"], response.headers["ehbp-response-nonce"]]
     searched = f"Searched {sum(map(len, frames)):,} bytes of bodies"
-    expect(visit.page.locator(".closing")).to_have_text(re.compile(f"{searched} .*: none is there.$"))
+    expect(visit.page.locator(".closing")).to_have_text(re.compile(f"{searched} .*: none found.$"))
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,10 @@ def test_the_wire_is_shown_as_it_was(visit: Visit) -> None:
             "",
             "Searched 20 bytes of bodies for longer words, 1 of yours and 0 of the answer's: none",
         ),
-        ("Is it me?", "Perhaps it is.", "", "for longer words, 0 of yours and 1 of the answer's: none is there."),
+        ("Is it me?", "Perhaps it is.", "", "for longer words, 0 of yours and 1 of the answer's: none found."),
         ("Is it me?", "It is.", "", "The bodies were not searched: no word of yours or of the answer's is long enough"),
-        ("Say hello", "Hello hello", "well, HELLO", "1 of yours and 2 of the answer's: there are hello, Hello."),
-        ("Привет", "Да", "Привет", "1 of yours and 0 of the answer's: there are Привет."),
+        ("Say hello", "Hello hello", "well, HELLO", "1 of yours and 2 of the answer's: found hello, Hello."),
+        ("Привет", "Да", "Привет", "1 of yours and 0 of the answer's: found Привет."),
     ],
 )
 def test_the_search_of_the_wire_tells_what_it_looked_for_and_found(
@@ -120,7 +120,7 @@ def test_an_answer_outlives_the_key_that_it_was_asked_under(browser: Browser) ->
     with running_demo("--refresh-time-s", "0.5", "--overlap-s", "0.3") as demo:
         visit = Visit(browser, demo)
         visit.say(PROMPT)
-        expect(visit.page.locator(".closing")).to_contain_text("none is there")
+        expect(visit.page.locator(".closing")).to_contain_text("none found")
         expect(visit.page.locator(".chip")).to_have_text("key erased: this recording stays closed")
         assert visit.complaints == []
         visit.page.close()
@@ -144,8 +144,8 @@ def test_a_stale_key_is_refused_and_the_message_sent_again_under_the_new_one(vis
     expect(refusal).to_have_text(
         f"The server refused key {first_key[:8]}…, which is erased: the message went again, sealed to {keys[2][:8]}…"
     )
-    # It stays, above the answer that it tells of.
-    expect(visit.page.locator(".refusal + .theirs")).to_have_text(answer)
+    # It stays, below the answer that it tells of.
+    expect(visit.page.locator(".theirs:has(+ .refusal)")).to_have_text(answer)
 
 
 def test_an_answer_can_be_stopped_and_the_chat_goes_on(browser: Browser) -> None:

@@ -50,11 +50,11 @@ class Answer {
     });
   }
 
-  // Says, above the answer, that the message was sent twice, and why: on the wire that is soon out of view.
+  // Says, below the answer, that the message was sent twice, and why: on the wire that is soon out of view.
   tellRefusal(refusedKey, newKey) {
     followEnd(this.#pane, () => {
       const text = `The server refused key ${shortened(refusedKey)}, which is erased: the message went again, sealed to ${shortened(newKey)}`;
-      this.#message.before(child(this.#pane, "p", "refusal", text));
+      child(this.#pane, "p", "refusal", text);
     });
   }
 

@@ -117,7 +117,7 @@ class Exchange {
     }
     const carried = latin1(concat(...this.#carried)).toLowerCase();
     const found = new Set([...mine, ...theirs].filter((word) => carried.includes(latin1(utf8(word)).toLowerCase())));
-    const outcome = found.size === 0 ? "none is there" : `there are ${[...found].join(", ")}`;
+    const outcome = found.size === 0 ? "none found" : `found ${[...found].join(", ")}`;
     this.end(
       `Searched ${carried.length.toLocaleString("en")} bytes of bodies for longer words, ${mine.length} of yours and ${theirs.length} of the answer's: ${outcome}.`,
       found.size > 0,
