@@ -1,5 +1,6 @@
 # Everything this project does, by name. `make` lists it.
 PYTHON ?= python3
+PORT := 8000
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files -co --exclude-standard -- Cargo.toml Cargo.lock pyproject.toml README.md LICENSE rust python 2>/dev/null)
@@ -14,9 +15,9 @@ export PYTHONDONTWRITEBYTECODE := 1
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(VENV)/.installed ## set everything up and run the demo
-	$(call say,"Starting the demo")
-	@$(BIN)/python -m server_keys.demo
+demo: $(VENV)/.installed ## set everything up and run the demo (PORT=8001 takes another port than 8000)
+	$(call say,"Starting the demo: make demo PORT=8001 takes another port")
+	@$(BIN)/python -m server_keys.demo --port $(PORT)
 
 test: test-rust test-python ## set everything up and run the tests
 
