@@ -154,6 +154,44 @@ def test_a_busy_port_is_a_clear_error() -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("host", "complaint"),
+    [
+        ("nonsense.invalid", "no address has that name"),
+        # TEST-NET-1, RFC 5737: no machine has it.
+        ("192.0.2.1", "no address of this machine"),
+    ],
+)
+def test_a_host_that_cannot_be_is_told_from_a_busy_port(host: str, complaint: str) -> None:
+    command = [*COMMAND, "--host", host, "--port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert f"Cannot listen on {host}" in ended.stderr
+    assert complaint in ended.stderr
+    assert "--host" in ended.stderr
+    assert "--port" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+# Before the server has started, and long after: what is read by then.
+@pytest.mark.parametrize("lines", [0, 1, 6])
+def test_it_ends_quietly_when_nobody_reads_on(lines: int) -> None:
+    command = [*COMMAND, "--port", "0", "--refresh-time-s", "0.3"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        for _ in range(lines):
+            assert process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
 def test_help_names_every_option() -> None:
     shown = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
     for option in ("--host", "--port", "--refresh-time-s", "--overlap-s", "--word-delay-s"):

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -12,7 +13,7 @@ from contextlib import suppress
 
 from server_keys.demo.app import create_app
 from server_keys.demo.key_history import KeyHistory
-from server_keys.demo.terminal import LiveView, LogAboveTable, PlainView, is_live
+from server_keys.demo.terminal import LiveView, LogAboveTable, PlainView, is_live, say
 from server_keys.durations import overlap_seconds, positive_seconds
 
 try:
@@ -34,10 +35,7 @@ def main() -> None:
     try:
         listener = _listener(options.host, options.port)
     except OSError as error:
-        sys.exit(
-            f"Cannot listen on {options.host} port {options.port}: {error.strerror or error}. "
-            "Choose another port with --port; --port 0 takes a free one."
-        )
+        sys.exit(f"Cannot listen on {options.host} port {options.port}: {_what_to_do(error)}")
     # uvicorn raises the signal that stopped it once more, when it has shut down: the keys' end is shown after that. Not
     # default_int_handler, which asyncio would replace with its own.
     for stopping in (signal.SIGINT, signal.SIGTERM):
@@ -63,9 +61,11 @@ async def _serve(
         timeout_graceful_shutdown=_SHUTDOWN_S,
     )
     server = uvicorn.Server(config)
-    print(f"server-keys demo on {_url(host, listener)} - Ctrl-C stops it")
-    print(f"A new X25519 key pair every {refresh_time_s:g} s, each still accepted for {overlap_s:g} s, then erased.\n")
-    sys.stdout.flush()
+    say(f"server-keys demo on {_url(host, listener)} - Ctrl-C stops it", sys.stdout)
+    say(
+        f"A new X25519 key pair every {refresh_time_s:g} s, each still accepted for {overlap_s:g} s, then erased.\n",
+        sys.stdout,
+    )
     log_handler: logging.Handler = logging.StreamHandler()
     showing = None
     if live:
@@ -79,7 +79,8 @@ async def _serve(
         if showing is not None:
             showing.cancel()
             await asyncio.wait([showing])
-        print(f"\nStopped: {history.made - history.unerased} of {history.made} key pairs of this run are erased.")
+        erased = history.made - history.unerased
+        say(f"\nStopped: {erased} of {history.made} key pairs of this run are erased.", sys.stdout)
     if not server.started:
         sys.exit("The demo did not start: the reason is above.")
 
@@ -111,6 +112,15 @@ def _listener(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _what_to_do(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if isinstance(error, socket.gaierror):
+        return f"no address has that name ({reason}). Choose another host with --host."
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"that is no address of this machine ({reason}). Choose another host with --host."
+    return f"{reason}. Choose another port with --port; --port 0 takes a free one."
 
 
 def _url(host: str, listener: socket.socket) -> str:

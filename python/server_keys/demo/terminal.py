@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import time
 from typing import TextIO
 
@@ -22,6 +23,18 @@ def is_live(output: TextIO) -> bool:
     return output.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
+def say(text: str, output: TextIO) -> None:
+    """Print a line at once. Once nobody reads `output` any more, nothing is printed, and SIGTERM ends the program."""
+    try:
+        print(text, file=output, flush=True)
+    except BrokenPipeError:
+        # Here, too, goes what Python flushes at the end: else it would complain once more.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, output.fileno())
+        os.close(nowhere)
+        signal.raise_signal(signal.SIGTERM)
+
+
 class PlainView:
     """One line for each event: for pipes, files and service logs."""
 
@@ -37,9 +50,7 @@ class PlainView:
             "erased": f"erased after {(life.erased_at or 0.0) - life.made_at:.1f} s",
             "agreed": f"used for key agreement {life.agreements}",
         }[event]
-        print(
-            f"{time.strftime('%H:%M:%S')} key {life.number:>3} {life.short_id}… {what}", file=self._output, flush=True
-        )
+        say(f"{time.strftime('%H:%M:%S')} key {life.number:>3} {life.short_id}… {what}", self._output)
 
 
 class LiveView:
