@@ -139,8 +139,9 @@ class SealedExchange:
                     body, more_body = message.get("body", b""), message.get("more_body", False)
                 if missing is not None:
                     missing = _missing_after(missing, body, more_body)
-                # A copy: the app's message stays the app's. Nothing seals to nothing, also where there may be no body.
-                message = {**message}
+                # A copy: the app's message, which ASGI says is a dict, stays the app's. Nothing seals to nothing, also
+                # where there may be no body.
+                message = message.copy()  # type: ignore[attr-defined]
                 message["body"] = seal(body)
                 in_flight = send(message) if more_body else self._end(message)
             elif kind == "http.response.start":
