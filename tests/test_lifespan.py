@@ -4,7 +4,7 @@ import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from server_keys import KeyPair, KeyRing, Lifespan, ephemeral_key_lifespan_factory
 from tests.held_time import HeldTime, run_in_held_time
+from tests.servers import running
 
 
 @pytest.fixture
@@ -30,6 +31,15 @@ def ring_of(app: FastAPI) -> KeyRing:
 
 def tasks_besides_this() -> list[str]:
     return [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 20.0) -> bool:
+    end = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 class Recorder:
@@ -369,7 +379,7 @@ def test_a_lifespan_around_a_wrapped_one_is_wrapped_itself(held: HeldTime) -> No
     async def main() -> None:
         async with app.router.lifespan_context(app):
             assert ring_of(app).period_s == 60.0
-            assert set(tasks_besides_this()) == {"server_keys refresh"}
+            assert tasks_besides_this() == ["server_keys refresh"]
 
     run_in_held_time(held, main)
 
@@ -385,7 +395,7 @@ def test_lifespans_of_routers_run_with_the_apps_keys(held: HeldTime) -> None:
             assert state == {"name": "of the wrapped lifespan"}
             assert of_app.rings == of_plain_router.rings == of_wrapped_router.rings == [ring_of(app)]
             assert ring_of(app).period_s == 300.0
-            assert set(tasks_besides_this()) == {"server_keys refresh"}
+            assert tasks_besides_this() == ["server_keys refresh"]
 
     run_in_held_time(held, main)
     assert of_app.shut_down
@@ -404,6 +414,7 @@ def test_of_two_servers_of_one_app_the_one_that_is_left_has_keys(held: HeldTime,
             await server.enter_async_context(app.router.lifespan_context(app))
         ring = ring_of(app)
         await servers[first_to_end].aclose()
+        assert tasks_besides_this() == ["server_keys refresh"]
         first = ring_of(app).current
         await asyncio.sleep(25)
         assert ring_of(app) is ring
@@ -415,6 +426,22 @@ def test_of_two_servers_of_one_app_the_one_that_is_left_has_keys(held: HeldTime,
         assert tasks_besides_this() == []
 
     run_in_held_time(held, main)
+
+
+def test_of_two_servers_in_two_threads_the_one_that_is_left_refreshes() -> None:
+    app = FastAPI(lifespan=ephemeral_key_lifespan_factory(0.05)(None))
+    first, second = ExitStack(), ExitStack()
+    with second:
+        with first:
+            first.enter_context(running(app))
+            ring = ring_of(app)
+            second.enter_context(running(app))
+            assert ring_of(app) is ring
+        assert not ring.status.closed
+        refreshes = ring.status.refreshes
+        # Reading the status refreshes nothing.
+        assert eventually(lambda: ring.status.refreshes > refreshes + 1)
+    assert ring.status.closed
 
 
 def test_a_ring_that_somebody_put_there_is_refreshed_and_left_to_them(held: HeldTime) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -132,15 +133,33 @@ async def _keep_fresh(ring: KeyRing, period_s: float) -> None:
         ring.refresh_if_due(period_s)
 
 
+@dataclass
+class _Refresher:
+    task: asyncio.Task[None]
+    users: int = 0
+
+
+# One for all lifespans that share a ring on one event loop.
+_refreshers: dict[tuple[KeyRing, asyncio.AbstractEventLoop], _Refresher] = {}
+
+
 @asynccontextmanager
 async def _refreshed(ring: KeyRing) -> AsyncIterator[None]:
-    # Not a TaskGroup: it would wrap the exceptions of the wrapped lifespan into groups.
-    task = asyncio.create_task(_keep_fresh(ring, ring.period_s), name="server_keys refresh")
+    key = ring, asyncio.get_running_loop()
+    if key not in _refreshers:
+        # Not a TaskGroup: it would wrap the exceptions of the wrapped lifespan into groups.
+        task = asyncio.create_task(_keep_fresh(ring, ring.period_s), name="server_keys refresh")
+        _refreshers[key] = _Refresher(task)
+    refresher = _refreshers[key]
+    refresher.users += 1
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        refresher.users -= 1
+        if not refresher.users:
+            del _refreshers[key]
+            refresher.task.cancel()
+            await asyncio.wait([refresher.task])
 
 
 def _has_keys(lifespan: Lifespan) -> bool:
