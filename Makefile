@@ -83,7 +83,7 @@ $(VENV)/.tools $(VENV)-oldest/.tools: %/.tools:
 	@touch $@
 
 dist/.built: $(VENV)/.tools $(SOURCES)
-	$(call say,"Building the wheel: the first time compiles all of Rust and takes about half a minute")
+	$(call say,"Building the wheel: the first time compiles all of Rust and takes about a minute")
 	@rm -rf dist
 	$(BIN)/maturin build --release --locked --out dist --interpreter $(BIN)/python
 	@touch $@
