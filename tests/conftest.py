@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from fastapi import FastAPI
 
-from tests.chat_app import build_app
-from tests.servers import PLAIN, STANDARD, Stack, running
+from tests.helpers.chat_app import build_app
+from tests.helpers.servers import PLAIN, STANDARD, Stack, running
 
 
 @pytest.fixture

@@ -1,22 +1,31 @@
 """Ephemeral X25519 keys for FastAPI and vLLM servers.
 
 Generated in Rust off the GIL, rotated while the app runs, wiped when their time is over.
+
+Names are imported when they are first used (PEP 562), so `server_keys.client` needs no FastAPI.
 """
 
-from server_keys._native import (
-    EntropyError,
-    FrameTooLargeError,
-    InvalidPublicKeyError,
-    KeyErasedError,
-    KeyPair,
-    MalformedMessageError,
-    generate_key_pairs,
-)
-from server_keys.dependency import EphemeralKeys, get_ephemeral_keys
-from server_keys.key_ring import KeyRing, KeyRingStatus, KeysUnavailableError
-from server_keys.lifespan import Lifespan, ephemeral_key_lifespan_factory, inject_key_lifespan, periodic_refresh
-from server_keys.middleware import BuildAppFunc, EncryptedBodyMiddleware, inject_middleware
-from server_keys.protection import protect
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from server_keys import build_app as build_app
+    from server_keys import errors as errors
+    from server_keys import middleware as middleware
+    from server_keys._keys.app_ring import EphemeralKeys, get_ephemeral_keys
+    from server_keys._keys.lifespan import Lifespan, ephemeral_key_lifespan_factory, periodic_refresh
+    from server_keys._keys.ring import KeyRing, KeyRingStatus
+    from server_keys._native import KeyPair, generate_key_pairs
+    from server_keys.build_app import inject_key_lifespan, inject_middleware, protect
+    from server_keys.errors import (
+        EntropyError,
+        FrameTooLargeError,
+        InvalidPublicKeyError,
+        KeyErasedError,
+        KeysUnavailableError,
+        MalformedMessageError,
+    )
+    from server_keys.middleware import BuildAppFunc, EncryptedBodyMiddleware
 
 __all__ = [
     "BuildAppFunc",
@@ -40,3 +49,37 @@ __all__ = [
     "periodic_refresh",
     "protect",
 ]
+
+_HOMES = {
+    "_keys.app_ring": ("EphemeralKeys", "get_ephemeral_keys"),
+    "_keys.lifespan": ("Lifespan", "ephemeral_key_lifespan_factory", "periodic_refresh"),
+    "_keys.ring": ("KeyRing", "KeyRingStatus"),
+    "_native": ("KeyPair", "generate_key_pairs"),
+    "build_app": ("inject_key_lifespan", "inject_middleware", "protect"),
+    "errors": (
+        "EntropyError",
+        "FrameTooLargeError",
+        "InvalidPublicKeyError",
+        "KeyErasedError",
+        "KeysUnavailableError",
+        "MalformedMessageError",
+    ),
+    "middleware": ("BuildAppFunc", "EncryptedBodyMiddleware"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+# Type checkers would let a module with a `__getattr__` have every attribute.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in ("build_app", "errors", "middleware"):
+            return importlib.import_module(f"{__name__}.{name}")
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

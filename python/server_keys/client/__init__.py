@@ -7,7 +7,7 @@ here are those of httpx2; neither library is imported before its transports are 
 from typing import TYPE_CHECKING, Any
 
 from server_keys._native import FrameTooLargeError, MalformedMessageError
-from server_keys.client.errors import (
+from server_keys.errors import (
     KeyConfigurationError,
     KeyRejectedError,
     SealedTransportError,

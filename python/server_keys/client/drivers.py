@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from server_keys._checks import checked_max_frame_bytes
 from server_keys._native import ResponseOpener
 from server_keys.client.exchange import Close, OpenedResponse, Read, Send, Steps, Verify, exchange
 from server_keys.client.key_cache import KeyCache
-from server_keys.ehbp import checked_max_frame_bytes
 
 VerifyKey = Callable[[bytes], object]
 AsyncVerifyKey = Callable[[bytes], object | Awaitable[object]]

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from server_keys._native import FrameTooLargeError, InvalidPublicKeyError, RequestSealer, ResponseOpener
-from server_keys.client.errors import (
-    KeyConfigurationError,
-    KeyRejectedError,
-    SealedTransportError,
-    UnsealedResponseError,
-)
-from server_keys.client.key_cache import KeyCache, key_in_response, lifetime_s
-from server_keys.ehbp import (
+from server_keys._sealing.protocol import (
     ENCAPSULATED_KEY_HEADER,
     KEY_CONFIG_MEDIA_TYPE,
     KEY_CONFIG_PATH,
     KEY_MISMATCH_PROBLEM,
     RESPONSE_NONCE_HEADER,
     bytes_of_header,
+)
+from server_keys.client.key_cache import KeyCache, key_in_response, lifetime_s
+from server_keys.errors import (
+    KeyConfigurationError,
+    KeyRejectedError,
+    SealedTransportError,
+    UnsealedResponseError,
 )
 
 # One frame is sealed and opened at a time: a server never holds more of a long body than this.

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import httpx2
 
+from server_keys._clock import boot_time
+from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
 from server_keys.client.drivers import (
     AsyncDriver,
     AsyncLifetime,
@@ -14,8 +16,6 @@ from server_keys.client.drivers import (
     SyncOpening,
     VerifyKey,
 )
-from server_keys.ehbp import DEFAULT_MAX_FRAME_BYTES
-from server_keys.key_ring import boot_time
 
 
 class SealedTransport(SyncLifetime, httpx2.BaseTransport):

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from server_keys.client.errors import KeyConfigurationError
-from server_keys.ehbp import KEY_CONFIG_MEDIA_TYPE, public_key_of
+from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, public_key_of
+from server_keys.errors import KeyConfigurationError
 
 _DIRECTIVE = re.compile(r"([\w-]+)(?:=\"?([^\",]*)\"?)?")
 

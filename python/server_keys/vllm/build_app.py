@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from server_keys import KeyPair, inject_key_lifespan, inject_middleware
+from server_keys.errors import UnsupportedVllmError
 from server_keys.middleware import BuildAppFunc
 from server_keys.vllm.refusal import refusal
 from server_keys.vllm.settings import Settings
@@ -24,10 +25,6 @@ _LAYOUTS = (
 )
 
 _WRAPPED = "_server_keys_wrapped"
-
-
-class UnsupportedVllmError(RuntimeError):
-    """This vLLM does not serve an app of the `build_app` that we know."""
 
 
 def wrapped(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:

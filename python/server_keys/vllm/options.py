@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from server_keys.errors import SettingsError
 from server_keys.vllm.settings import (
     DEFAULT_REFRESH_TIME_S,
     NO_PROTECT_OPTION,
@@ -15,7 +16,6 @@ from server_keys.vllm.settings import (
     REQUIRE_SEALED_OPTION,
     REQUIRE_SEALED_VARIABLE,
     Settings,
-    SettingsError,
 )
 
 PROGRAM = "server-keys-vllm"

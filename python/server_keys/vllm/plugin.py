@@ -9,11 +9,12 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from server_keys.errors import SettingsError
 from server_keys.vllm.build_app import is_wrapped, wrapped
 from server_keys.vllm.prompt_logging import warn_of_prompt_logging
 from server_keys.vllm.refusal import refusal, refuse_without_app
 from server_keys.vllm.serve_command import call_before_serving
-from server_keys.vllm.settings import Settings, SettingsError
+from server_keys.vllm.settings import Settings
 
 # vLLM's server is `vllm serve`, `vllm launch`, or one of these modules run with `python -m`.
 _SERVING_COMMANDS = ("serve", "launch")

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from server_keys.durations import overlap_seconds, positive_seconds
+from server_keys._checks import overlap_seconds, positive_seconds
+from server_keys.errors import SettingsError
 
 REFRESH_TIME_OPTION = "--key-refresh-time-s"
 OVERLAP_OPTION = "--key-overlap-s"
@@ -16,10 +17,6 @@ REQUIRE_SEALED_OPTION = "--require-sealed"
 REQUIRE_SEALED_VARIABLE = "SERVER_KEYS_REQUIRE_SEALED"
 
 DEFAULT_REFRESH_TIME_S = 300.0
-
-
-class SettingsError(ValueError):
-    """A setting has a value that cannot be used; the message names the option or variable and the value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ mod memory;
 mod no_trace;
 mod request;
 mod response;
+mod response_secret;
 
 pub use arena::HomeProcess;
 pub use error::Error;
@@ -20,5 +21,6 @@ pub use frame::DEFAULT_MAX_FRAME_BYTES;
 pub use heap::WipingAllocator;
 pub use key_pair::{KeyPair, MAX_KEY_PAIRS_PER_CALL, PUBLIC_KEY_BYTES, SHARED_SECRET_BYTES, generate_key_pairs};
 pub use memory::{RefusedProtection, unreported_refusal};
-pub use request::{ENCAPSULATED_KEY_BYTES, RequestOpener, RequestSealer};
+pub use request::{RequestOpener, RequestSealer};
 pub use response::{RESPONSE_NONCE_BYTES, ResponseOpener, ResponseSealer};
+pub use response_secret::ENCAPSULATED_KEY_BYTES;

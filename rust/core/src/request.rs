@@ -16,10 +16,8 @@ use crate::frame::{FrameReader, OpenFrame, SealFrame, TAG_BYTES, open_frame, sea
 use crate::key_pair::KeyPair;
 use crate::no_trace::without_trace;
 use crate::response::{ResponseOpener, ResponseSealer};
+use crate::response_secret::{ENCAPSULATED_KEY_BYTES, ResponseSecret};
 use crate::{Error, PUBLIC_KEY_BYTES};
-
-/// The length of the key that a request carries in its header `Ehbp-Encapsulated-Key`.
-pub const ENCAPSULATED_KEY_BYTES: usize = 32;
 
 const INFO: &[u8] = b"ehbp request";
 const EXPORT_LABEL: &[u8] = b"ehbp response";
@@ -27,9 +25,6 @@ const EXPORT_LABEL: &[u8] = b"ehbp response";
 type Receiver = AeadCtxR<AesGcm256, HkdfSha256, X25519HkdfSha256>;
 type Sender = AeadCtxS<AesGcm256, HkdfSha256, X25519HkdfSha256>;
 type EncapsulatedKey = <X25519HkdfSha256 as Kem>::EncappedKey;
-
-/// What both sides derive the keys of the response from.
-pub(crate) type ExportedSecret = Zeroizing<[u8; 32]>;
 
 impl SealFrame for Sender {
     fn seal(&mut self, plaintext_to_ciphertext: InOutBuf<'_, '_, u8>) -> Result<[u8; TAG_BYTES], Error> {
@@ -128,9 +123,8 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
     pub fn response_sealer(&self) -> Result<ResponseSealer, Error> {
         self.home.require()?;
         let receiver = self.receiver.as_deref().ok_or(Error::RequestNotOpened)?;
-        let mut secret = ExportedSecret::default();
-        receiver.export(EXPORT_LABEL, secret.as_mut_slice()).map_err(|_| Error::MalformedMessage)?;
-        ResponseSealer::new(&secret, &self.encapsulated_key)
+        let export = |secret: &mut [u8]| receiver.export(EXPORT_LABEL, secret);
+        ResponseSealer::new(&response_secret(export, self.encapsulated_key)?)
     }
 }
 
@@ -227,10 +221,18 @@ impl RequestSealer {
     /// [`Error::MalformedMessage`] unless the nonce has 32 bytes.
     pub fn response_opener(&self, response_nonce: &[u8], max_frame_bytes: usize) -> Result<ResponseOpener, Error> {
         self.home.require()?;
-        let mut secret = ExportedSecret::default();
-        self.sender.export(EXPORT_LABEL, secret.as_mut_slice()).map_err(|_| Error::MalformedMessage)?;
-        ResponseOpener::new(&secret, &self.encapsulated_key, response_nonce, max_frame_bytes)
+        let export = |secret: &mut [u8]| self.sender.export(EXPORT_LABEL, secret);
+        ResponseOpener::new(&response_secret(export, self.encapsulated_key)?, response_nonce, max_frame_bytes)
     }
+}
+
+fn response_secret(
+    export: impl FnOnce(&mut [u8]) -> Result<(), hpke::HpkeError>,
+    encapsulated_key: [u8; ENCAPSULATED_KEY_BYTES],
+) -> Result<ResponseSecret, Error> {
+    let mut secret = ResponseSecret { exported: Zeroizing::default(), encapsulated_key };
+    export(secret.exported.as_mut_slice()).map_err(|_| Error::MalformedMessage)?;
+    Ok(secret)
 }
 
 /// Random bytes that were drawn before, in the form that hpke takes them: its own source panics where the system's fails.

@@ -11,7 +11,7 @@ use crate::Error;
 use crate::arena::HomeProcess;
 use crate::frame::{FrameReader, OpenFrame, SealFrame, TAG_BYTES, open_frame, seal_frames, sealed_bytes};
 use crate::no_trace::without_trace;
-use crate::request::{ENCAPSULATED_KEY_BYTES, ExportedSecret};
+use crate::response_secret::ResponseSecret;
 
 /// The length of the random nonce that a server sends with a response.
 pub const RESPONSE_NONCE_BYTES: usize = 32;
@@ -27,15 +27,11 @@ struct CountingCipher {
 }
 
 impl CountingCipher {
-    fn derive(
-        secret: &ExportedSecret,
-        encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
-        response_nonce: &[u8; RESPONSE_NONCE_BYTES],
-    ) -> Result<Box<Self>, Error> {
+    fn derive(secret: &ResponseSecret, response_nonce: &[u8; RESPONSE_NONCE_BYTES]) -> Result<Box<Self>, Error> {
         let home = HomeProcess::current()?;
-        let salt = [encapsulated_key.as_slice(), response_nonce].concat();
+        let salt = [secret.encapsulated_key, *response_nonce].concat();
         without_trace(|| {
-            let prk = Hkdf::<Sha256>::new(Some(&salt), secret.as_slice());
+            let prk = Hkdf::<Sha256>::new(Some(&salt), secret.exported.as_slice());
             let mut key = Zeroizing::new([0; 32]);
             let mut base_nonce = [0; AEAD_NONCE_BYTES];
             prk.expand(b"key", key.as_mut_slice()).map_err(|_| Error::MalformedMessage)?;
@@ -88,10 +84,10 @@ pub struct ResponseSealer {
 }
 
 impl ResponseSealer {
-    pub(crate) fn new(secret: &ExportedSecret, encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES]) -> Result<Self, Error> {
+    pub(crate) fn new(secret: &ResponseSecret) -> Result<Self, Error> {
         let mut response_nonce = [0; RESPONSE_NONCE_BYTES];
         getrandom::fill(&mut response_nonce)?;
-        let cipher = CountingCipher::derive(secret, encapsulated_key, &response_nonce)?;
+        let cipher = CountingCipher::derive(secret, &response_nonce)?;
         Ok(Self { response_nonce, cipher })
     }
 
@@ -121,14 +117,9 @@ pub struct ResponseOpener {
 }
 
 impl ResponseOpener {
-    pub(crate) fn new(
-        secret: &ExportedSecret,
-        encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
-        response_nonce: &[u8],
-        max_frame_bytes: usize,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(secret: &ResponseSecret, response_nonce: &[u8], max_frame_bytes: usize) -> Result<Self, Error> {
         let response_nonce = response_nonce.try_into().map_err(|_| Error::MalformedMessage)?;
-        let cipher = CountingCipher::derive(secret, encapsulated_key, response_nonce)?;
+        let cipher = CountingCipher::derive(secret, response_nonce)?;
         Ok(Self { cipher, frames: FrameReader::new(max_frame_bytes) })
     }
 
@@ -161,8 +152,8 @@ mod tests {
     #[test]
     fn derives_the_keys_of_the_protocol() {
         let sequence = |first: u8| -> [u8; 32] { std::array::from_fn(|index| first + index as u8) };
-        let secret = ExportedSecret::new(sequence(0));
-        let mut derived = CountingCipher::derive(&secret, &sequence(0x20), &sequence(0x40)).unwrap();
+        let secret = ResponseSecret { exported: sequence(0).into(), encapsulated_key: sequence(0x20) };
+        let mut derived = CountingCipher::derive(&secret, &sequence(0x40)).unwrap();
         assert_eq!(derived.base_nonce, [0xf8, 0xb0, 0xce, 0x94, 0x66, 0xf2, 0x7a, 0xa6, 0x24, 0x3c, 0x65, 0xf9]);
         let key = *b"\x40\xec\x52\x88\x47\xcd\x4e\x92\x84\x49\xf2\xed\x1a\x70\xa7\xd1\
                      \xe8\xee\x31\x7d\x5e\x90\x04\x24\xfc\x1d\xd5\xb0\x47\x5b\x97\xf7";

@@ -1,0 +1,126 @@
+"""The demo's FastAPI app: a chat sealed to keys that refresh every few seconds, and a page that shows it."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from examples.demo import agreement, chat_api
+from examples.demo.key_history import KeyHistory
+from server_keys import EphemeralKeys, KeysUnavailableError, protect
+
+_PAGE = Path(__file__).parent / "page"
+_JS = Path(__file__).parents[2] / "js"
+_PAGE_HEADERS = {
+    # Nothing from elsewhere, nothing inline, and nobody frames the page.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-cache",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def create_app(
+    refresh_time_s: float,
+    overlap_s: float | None = None,
+    *,
+    word_delay_s: float = 0.0,
+    history: KeyHistory | None = None,
+) -> FastAPI:
+    """Return the demo app.
+
+    Args:
+        refresh_time_s: seconds between refreshes.
+        overlap_s: seconds for which a replaced key is still accepted; `refresh_time_s` by default.
+        word_delay_s: seconds between the words of a streamed answer, for those who look on.
+        history: remembers the keys' lives; a new one by default.
+
+    Raises:
+        TypeError: a duration is not a number.
+        ValueError: a duration is not finite or out of its range.
+    """
+    history = KeyHistory() if history is None else history
+    # FastAPI's own documentation page loads its scripts from elsewhere.
+    app = protect(FastAPI(title="server-keys demo", docs_url=None, redoc_url=None), refresh_time_s, overlap=overlap_s)
+    app.router.lifespan_context = history.kept(app.router.lifespan_context)
+    app.state.key_history = history
+    app.state.word_delay_s = word_delay_s
+    app.include_router(chat_api.router)
+    app.include_router(agreement.router)
+    app.add_api_route("/keys", key_lives)
+    app.add_exception_handler(KeysUnavailableError, _unavailable)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.mount("/js", _Page(directory=_JS))
+    app.mount("/", _Page(directory=_PAGE, html=True))
+    return app
+
+
+def key_lives(keys: EphemeralKeys, request: Request) -> dict[str, Any]:
+    """Return the latest keys' lives, newest first; times are seconds before now."""
+    history: KeyHistory = request.app.state.key_history
+    history.observe(keys)
+    lives = history.lives
+    now = history.now()
+    return {
+        "refresh_time_s": keys.period_s,
+        "overlap_s": keys.overlap_s,
+        "next_event_in_s": keys.next_event_in_s(),
+        "made": lives[0].number if lives else 0,
+        "keys": [
+            {
+                "number": life.number,
+                "public_key": life.public_key,
+                "made_s_ago": now - life.made_at,
+                "replaced_s_ago": None if life.replaced_at is None else now - life.replaced_at,
+                "erased_s_ago": None if life.erased_at is None else now - life.erased_at,
+                "agreements": life.agreements,
+            }
+            for life in lives
+        ],
+    }
+
+
+def _unavailable(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": str(error)}, 503)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
+    if _is_for_chat(request):
+        return chat_api.error_response(error.status_code, error.detail)
+    return await http_exception_handler(request, error)
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is registered for
+    if _is_for_chat(request):
+        return chat_api.error_response(400, chat_api.complaint_of(error.errors()[0]))
+    # As FastAPI does, but without what came: JSON can escape strings and write numbers that no answer can hold.
+    told = [{part: one[part] for part in ("type", "loc", "msg")} for one in error.errors()]
+    return JSONResponse({"detail": told}, 422)
+
+
+def _is_for_chat(request: Request) -> bool:
+    return request.url.path.startswith(f"{chat_api.router.prefix}/")
+
+
+class _Page(StaticFiles):
+    """The page's files, with the headers that keep everything else out of it."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(_PAGE_HEADERS)
+        return response

@@ -1,0 +1,93 @@
+// One turn of the chat: the message out, the answer in, and what the panes show of both.
+import { utf8 } from "./js/bytes.js";
+import { EhbpClient } from "./js/ehbp.js";
+import { EventParser } from "./server_sent_events.js";
+
+const PATH = "/v1/chat/completions";
+const MODEL = "toy-rambler";
+
+export class Chat {
+  #conversation;
+  #wire;
+  #onSealed;
+  #client;
+  #messages = [];
+  #answer = null;
+  #exchange = null;
+  // The key that the current message was last sealed to, and whether the server has refused it.
+  #sealedTo = null;
+  #refused = false;
+
+  // onSealed is told the public key that a message was sealed to.
+  constructor(conversation, wire, onSealed) {
+    this.#conversation = conversation;
+    this.#wire = wire;
+    this.#onSealed = onSealed;
+    this.#client = new EhbpClient({ onWire: (event) => this.#tell(event) });
+  }
+
+  set holdsOnToKey(hold) {
+    this.#client.ignoreMaxAge = hold;
+  }
+
+  async say(text, signal) {
+    this.#conversation.ask(text);
+    const answer = this.#conversation.answer();
+    const exchange = this.#wire.open();
+    [this.#answer, this.#exchange, this.#refused] = [answer, exchange, false];
+    answer.onPoint = (index, on) => exchange.highlight(index, on);
+    exchange.onPoint = (index, on) => answer.highlight(index, on);
+    this.#messages.push({ role: "user", content: text });
+    try {
+      await this.#complete(answer, signal);
+      this.#messages.push({ role: "assistant", content: answer.text });
+      const { sentBytes, receivedBytes, receivedFrames } = exchange;
+      answer.end(`${sentBytes.toLocaleString("en")} bytes out, ${receivedBytes.toLocaleString("en")} back in ${receivedFrames} sealed frames`);
+      exchange.search(text, answer.text);
+    } catch (error) {
+      // The server sees whole turns only.
+      this.#messages.pop();
+      const stopped = error.name === "AbortError";
+      answer.end(stopped ? "Stopped." : error.message, !stopped);
+      exchange.end(stopped ? "Stopped here: nothing more was read." : error.message, !stopped);
+    }
+  }
+
+  async #complete(answer, signal) {
+    const turn = this.#messages.filter(({ role }) => role === "user").length;
+    const body = { model: MODEL, messages: this.#messages, stream: true, seed: turn };
+    const response = await this.#client.post(PATH, utf8(JSON.stringify(body)), { signal });
+    if (response.status !== 200) throw new Error(await refusalOf(response));
+    const parser = new EventParser();
+    let complete = false;
+    for await (const { index, plaintext } of response.pieces) {
+      for (const data of parser.feed(plaintext)) {
+        // The end of the stream alone proves nothing: it may have been cut between two frames.
+        if (data === "[DONE]") complete = true;
+        else answer.add(JSON.parse(data).choices[0]?.delta.content ?? "", index);
+      }
+    }
+    if (!complete) throw new Error("The answer was cut off: the stream ended before it was complete.");
+  }
+
+  #tell(event) {
+    this.#exchange.take(event);
+    if (event.kind === "mismatch") this.#refused = true;
+    if (event.kind !== "request") return;
+    if (this.#refused) this.#answer.tellRefusal(this.#sealedTo, event.publicKey);
+    this.#sealedTo = event.publicKey;
+    this.#onSealed(event.publicKey);
+  }
+}
+
+// An error that the server sealed: the words of the app itself.
+async function refusalOf(response) {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const { plaintext } of response.pieces) text += decoder.decode(plaintext, { stream: true });
+  try {
+    return JSON.parse(text).error.message;
+  } catch {
+    return `The server answered ${response.status}: ${text}`;
+  }
+}

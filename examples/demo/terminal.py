@@ -1,0 +1,137 @@
+"""The keys of the demo in a terminal: a live table where there is one, plain lines where the output goes elsewhere."""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import time
+from typing import TextIO
+
+from examples.demo.key_history import KeyEvent, KeyHistory, KeyLife
+
+_ROWS = 6
+_FRAME_S = 0.1
+_BAR_CELLS = 24
+_HIDE_CURSOR, _SHOW_CURSOR, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[?25l", "\x1b[?25h", "\x1b[2K", "\x1b[0J"
+_STYLES = {"current": "\x1b[1;32m", "overlap": "\x1b[33m", "erased": "\x1b[2m", "plain": "", "title": "\x1b[1m"}
+_RESET = "\x1b[0m"
+
+
+def is_live(output: TextIO) -> bool:
+    """Whether `output` is a terminal that understands control sequences."""
+    return output.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def say(text: str, output: TextIO) -> None:
+    """Print a line at once. Once nobody reads `output` any more, nothing is printed, and SIGTERM ends the program."""
+    try:
+        print(text, file=output, flush=True)
+    except BrokenPipeError:
+        # Here, too, goes what Python flushes at the end: else it would complain once more.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, output.fileno())
+        os.close(nowhere)
+        signal.raise_signal(signal.SIGTERM)
+
+
+class PlainView:
+    """One line for each event: for pipes, files and service logs."""
+
+    def __init__(self, output: TextIO, overlap_s: float) -> None:
+        self._output = output
+        self._overlap_s = overlap_s
+
+    def tell(self, event: KeyEvent, life: KeyLife) -> None:
+        """Print what happened to a key pair."""
+        what = {
+            "came": "came",
+            "replaced": f"replaced, accepted for {self._overlap_s:g} s more",
+            "erased": f"erased after {(life.erased_at or 0.0) - life.made_at:.1f} s",
+            "agreed": f"used for key agreement {life.agreements}",
+        }[event]
+        say(f"{time.strftime('%H:%M:%S')} key {life.number:>3} {life.short_id}… {what}", self._output)
+
+
+class LiveView:
+    """A table of the latest key pairs that is drawn over itself, ten times a second."""
+
+    def __init__(self, output: TextIO, history: KeyHistory, period_s: float, overlap_s: float) -> None:
+        self._output = output
+        self._history = history
+        self._period_s = period_s
+        self._overlap_s = overlap_s
+        self._colour = "NO_COLOR" not in os.environ
+        self._lines_drawn = 0
+
+    async def show(self) -> None:
+        """Draw until cancelled."""
+        self._output.write(_HIDE_CURSOR)
+        try:
+            while True:
+                self._draw()
+                await asyncio.sleep(_FRAME_S)
+        finally:
+            self._draw()
+            self._output.write(_SHOW_CURSOR)
+            self._output.flush()
+
+    def write_above(self, text: str) -> None:
+        """Print `text` where the table is, and the table below it."""
+        self._erase()
+        self._output.write(text.rstrip("\n") + "\n")
+        self._draw()
+
+    def _erase(self) -> None:
+        if self._lines_drawn:
+            self._output.write(f"\x1b[{self._lines_drawn}F{_CLEAR_BELOW}")
+            self._lines_drawn = 0
+
+    def _draw(self) -> None:
+        width = shutil.get_terminal_size().columns
+        lines = [self._row(life) for life in self._history.lives[:_ROWS]]
+        lines += [("plain", "")] * (_ROWS - len(lines))
+        # Over the old lines, not after clearing them: no flicker.
+        back = f"\x1b[{self._lines_drawn}F" if self._lines_drawn else ""
+        drawn = "".join(f"{_CLEAR_LINE}{self._styled(style, text[: width - 1])}\n" for style, text in lines)
+        self._output.write(back + drawn)
+        self._output.flush()
+        self._lines_drawn = len(lines)
+
+    def _row(self, life: KeyLife) -> tuple[str, str]:
+        now = self._history.now()
+        uses = f"  {life.agreements} agreed" if life.agreements else ""
+        name = f"key {life.number:>3}  {life.short_id}…"
+        if life.erased_at is not None:
+            return (
+                "erased",
+                f"  ○ {name}  erased    {'·' * _BAR_CELLS}  after {life.erased_at - life.made_at:.1f} s{uses}",
+            )
+        if life.replaced_at is not None:
+            left_s = max(life.replaced_at + self._overlap_s - now, 0.0)
+            return "overlap", f"  ◐ {name}  accepted  {_bar(left_s, self._overlap_s)}  erased in {left_s:.1f} s{uses}"
+        left_s = max(life.made_at + self._period_s - now, 0.0)
+        return "current", f"  ● {name}  current   {_bar(left_s, self._period_s)}  replaced in {left_s:.1f} s{uses}"
+
+    def _styled(self, style: str, text: str) -> str:
+        return f"{_STYLES[style]}{text}{_RESET}" if self._colour and _STYLES[style] else text
+
+
+class LogAboveTable(logging.Handler):
+    """Writes log lines above the live table instead of through it."""
+
+    def __init__(self, view: LiveView) -> None:
+        super().__init__()
+        self._view = view
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            self._view.write_above(self.format(record))
+        except Exception:  # noqa: BLE001 - what every logging handler does: a log line never ends the program
+            self.handleError(record)
+
+
+def _bar(left_s: float, whole_s: float) -> str:
+    filled = round(_BAR_CELLS * min(left_s / whole_s, 1.0)) if whole_s else 0
+    return "█" * filled + "░" * (_BAR_CELLS - filled)

@@ -1,0 +1,77 @@
+"""What users pass, checked where they pass it: durations, limits, switches."""
+
+import math
+from numbers import Real
+
+LARGEST_MAX_FRAME_BYTES = 64 * 1024 * 1024
+
+
+def positive_seconds(parameter: str, value: object) -> float:
+    """Return `value` as a float if it is a finite number of seconds above zero.
+
+    Raises:
+        TypeError: `value` is not a number; a bool is not one here.
+        ValueError: `value` is zero, negative, infinite or NaN.
+    """
+    number = _number(parameter, value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{parameter} must be a finite number of seconds above zero, not {_shown(value)}")
+    return number
+
+
+def overlap_seconds(parameter: str, value: object, period_s: float) -> float:
+    """Return `value` as a float if it is a number of seconds from 0 to `period_s`; `period_s` for None.
+
+    Raises:
+        TypeError: `value` is neither a number nor None.
+        ValueError: `value` is out of range. A longer overlap would need more than one previous key pair.
+    """
+    if value is None:
+        return period_s
+    number = _number(parameter, value)
+    if not 0 <= number <= period_s:
+        raise ValueError(
+            f"{parameter} must be from 0 to the refresh time ({period_s:g}) in seconds, not {_shown(value)}"
+        )
+    return number
+
+
+def checked_max_frame_bytes(value: int) -> int:
+    """Return `value` if it can limit the length of frames.
+
+    Raises:
+        TypeError: it is not an int.
+        ValueError: it is not from 1 byte to 64 MiB.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"max_frame_bytes must be an int, not {value!r} ({type(value).__name__})")
+    if not 1 <= value <= LARGEST_MAX_FRAME_BYTES:
+        raise ValueError(f"max_frame_bytes must be from 1 to {LARGEST_MAX_FRAME_BYTES}, not {value}")
+    return value
+
+
+def checked_required(value: bool) -> bool:
+    """Return `value` if it says whether sealed bodies are required.
+
+    Raises:
+        TypeError: it is not a bool.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"required must be True or False, not {value!r}")
+    return value
+
+
+def _number(parameter: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{parameter} must be a number of seconds, not {value!r} ({type(value).__name__})")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python prints no int of more than 4300 digits
+        return "a number of thousands of digits"

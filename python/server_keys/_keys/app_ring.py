@@ -1,0 +1,85 @@
+"""How an app holds its key ring: `app.state.ephemeral_keys`, one ring for all lifespans of the app."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+from weakref import WeakKeyDictionary
+
+from fastapi import Depends, FastAPI
+from starlette.requests import HTTPConnection
+
+from server_keys._keys.ring import KeyRing
+
+_NAME = "ephemeral_keys"
+
+# Several servers of one process may serve one app. Each has a lifespan of its own, and may have a thread of its own.
+_lock = threading.Lock()
+_users: WeakKeyDictionary[KeyRing, int] = WeakKeyDictionary()
+
+
+def get_ephemeral_keys(connection: HTTPConnection) -> KeyRing:
+    """Return the key ring of the app that serves this request or websocket.
+
+    Raises:
+        RuntimeError: no lifespan put a ring into `app.state`; the message says how one gets there.
+    """
+    return required_ring(connection.app)
+
+
+EphemeralKeys = Annotated[KeyRing, Depends(get_ephemeral_keys)]
+"""The type of a handler's parameter that receives the app's key ring: `async def handler(keys: EphemeralKeys)`."""
+
+
+@contextmanager
+def shared_ring(app: FastAPI, period_s: float, overlap_s: float) -> Iterator[KeyRing]:
+    """Yield the ring that `app.state` holds. If there is none, make one, and close it when its last user leaves."""
+    # Keep a reference to the state: vLLM's lifespan deletes `app.state` on its way out.
+    state = app.state
+    with _lock:
+        held = held_ring(app)
+        if held is None or held.status.closed:
+            held = KeyRing(period_s, overlap_s=overlap_s)
+            _users[held] = 0
+            setattr(state, _NAME, held)
+        ring: KeyRing = held
+        # A ring that somebody else put there is theirs to close.
+        is_ours = ring in _users
+        if is_ours:
+            _users[ring] += 1
+    try:
+        yield ring
+    finally:
+        if is_ours:
+            with _lock:
+                _users[ring] -= 1
+                is_over = _users[ring] == 0
+                if is_over and getattr(state, _NAME, None) is ring:
+                    delattr(state, _NAME)
+            if is_over:
+                ring.close()
+
+
+def held_ring(app: Any) -> KeyRing | None:
+    """Return the ring that `app.state` holds, or None. vLLM deletes the whole state on its way out."""
+    ring = getattr(getattr(app, "state", None), _NAME, None)
+    return ring if isinstance(ring, KeyRing) else None
+
+
+def required_ring(app: Any) -> KeyRing:
+    """Return the ring that `app.state` holds.
+
+    Raises:
+        RuntimeError: it holds none; the message says how one gets there.
+    """
+    ring = held_ring(app)
+    if ring is None:
+        raise RuntimeError(
+            "app.state.ephemeral_keys holds no key ring: no key lifespan is running for this app. Call protect(app), "
+            "or create it with FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan)), or wrap the "
+            "function that builds it with inject_key_lifespan. If you did, nobody runs its lifespan: in a test, enter "
+            "the client (`with TestClient(app) as client:`); start uvicorn without `--lifespan off`. An app mounted "
+            "under another has no lifespan of its own: do it for the outer app, and let the inner one use its ring: "
+            "`inner.dependency_overrides[get_ephemeral_keys] = lambda: outer.state.ephemeral_keys`."
+        )
+    return ring

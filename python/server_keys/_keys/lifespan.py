@@ -1,0 +1,142 @@
+"""Keys for as long as an app runs: the lifespan factory, and the task that refreshes a ring."""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+
+from server_keys._checks import overlap_seconds, positive_seconds
+from server_keys._keys.app_ring import held_ring, shared_ring
+from server_keys._keys.ring import KeyRing
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
+"""A FastAPI lifespan, which yields None or a mapping of state: what `FastAPI(lifespan=...)` takes."""
+
+# asyncio's clock stands still while the machine sleeps. The refreshing task never waits longer than this, so that a key
+# whose time ran out meanwhile is wiped soon after the machine wakes.
+_LONGEST_SLEEP_S = 1.0
+
+_APPLIED = "_server_keys_applied"
+
+
+def ephemeral_key_lifespan_factory(
+    refresh_time: float, *, overlap: float | None = None
+) -> Callable[[Lifespan | None], Lifespan]:
+    """Return a function that wraps a FastAPI lifespan so that the app also has keys, refreshed periodically.
+
+    `FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(my_lifespan))`. `app.state.ephemeral_keys` is a `KeyRing` from
+    before the wrapped start-up until after the wrapped shutdown; then its keys are erased. What the wrapped lifespan
+    yields and raises passes through unchanged. None stands for an app that has no lifespan. Wrapping twice has no
+    effect: the first refresh time counts. Several wrapped lifespans of one app, such as its routers' or those of two
+    servers, share one ring: the first to start makes it, and the last to end erases it. The server must run on asyncio.
+
+    Args:
+        refresh_time: seconds between refreshes.
+        overlap: seconds for which a replaced key is still accepted, from 0 to `refresh_time`; `refresh_time` by
+            default.
+
+    Raises:
+        TypeError: a duration is not a number.
+        ValueError: a duration is not finite or out of its range.
+    """
+    refresh_time = positive_seconds("refresh_time", refresh_time)
+    overlap = overlap_seconds("overlap", overlap, refresh_time)
+
+    def with_ephemeral_keys(lifespan: Lifespan | None) -> Lifespan:
+        inner = _context_manager_of(lifespan)
+        if _has_keys(inner):
+            return inner
+
+        @functools.wraps(inner, updated=())
+        @asynccontextmanager
+        async def lifespan_with_keys(app: FastAPI) -> AsyncIterator[Mapping[str, Any] | None]:
+            with shared_ring(app, refresh_time, overlap) as ring:
+                async with _refreshed(ring), inner(app) as state:
+                    yield state
+
+        # The function itself, not True: functools.wraps copies attributes to wrappers that may never call it.
+        setattr(lifespan_with_keys, _APPLIED, lifespan_with_keys)
+        return lifespan_with_keys
+
+    return with_ephemeral_keys
+
+
+async def periodic_refresh(app: FastAPI, period: float) -> None:
+    """Refresh the key that the app's state holds, every `period` seconds, until cancelled or the ring is closed.
+
+    A lifespan of `ephemeral_key_lifespan_factory` does this by itself. Without one, start this as a task of your own
+    lifespan: it puts a `KeyRing` into `app.state.ephemeral_keys`, and when it is cancelled it takes the ring away and
+    erases the keys. A second task for the same app shares that ring, and ends with it.
+
+    Args:
+        app: FastAPI application whose state holds the key pair.
+        period: seconds between refreshes. A ring that is there already may refresh sooner, by its own period. A period
+            shorter than the ring's overlap also shortens the time for which a replaced key is accepted.
+
+    Raises:
+        TypeError: `period` is not a number.
+        ValueError: `period` is not finite and above zero.
+    """
+    period = positive_seconds("period", period)
+    ring = held_ring(app)
+    if ring is not None:
+        await _keep_fresh(ring, period)
+    else:
+        with shared_ring(app, period, period) as ring:
+            await _keep_fresh(ring, period)
+
+
+async def _keep_fresh(ring: KeyRing, period_s: float) -> None:
+    while (wait_s := ring.next_event_in_s(period_s)) is not None:
+        await asyncio.sleep(min(wait_s, _LONGEST_SLEEP_S))
+        ring.refresh_if_due(period_s)
+
+
+@dataclass
+class _Refresher:
+    task: asyncio.Task[None]
+    users: int = 0
+
+
+# One task serves all lifespans that share a ring on one event loop.
+_refreshers: dict[tuple[KeyRing, asyncio.AbstractEventLoop], _Refresher] = {}
+
+
+@asynccontextmanager
+async def _refreshed(ring: KeyRing) -> AsyncIterator[None]:
+    key = ring, asyncio.get_running_loop()
+    if key not in _refreshers:
+        # Not a TaskGroup: it would wrap the exceptions of the wrapped lifespan into groups.
+        task = asyncio.create_task(_keep_fresh(ring, ring.period_s), name="server_keys refresh")
+        _refreshers[key] = _Refresher(task)
+    refresher = _refreshers[key]
+    refresher.users += 1
+    try:
+        yield
+    finally:
+        refresher.users -= 1
+        if not refresher.users:
+            del _refreshers[key]
+            refresher.task.cancel()
+            await asyncio.wait([refresher.task])
+
+
+def _has_keys(lifespan: Lifespan) -> bool:
+    return getattr(lifespan, _APPLIED, None) is lifespan
+
+
+def _context_manager_of(lifespan: Lifespan | None) -> Lifespan:
+    """Return `lifespan` as FastAPI's router would use it: the router also takes bare generator functions."""
+    if isinstance(lifespan, FastAPI):
+        raise TypeError(
+            "the lifespan must be a function that takes the app, not the app itself: write "
+            "FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan)), with None for no lifespan of yours"
+        )
+    if lifespan is not None and not callable(lifespan):
+        raise TypeError(f"the lifespan must be a function that takes the app, or None, not {lifespan!r}")
+    context: Lifespan = APIRouter(lifespan=lifespan).lifespan_context
+    return context

@@ -1,0 +1,128 @@
+"""One sealed request: opened while it arrives, and given to the app, whose answer is sealed."""
+
+import contextlib
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server_keys._native import FrameTooLargeError, MalformedMessageError, RequestOpener
+from server_keys._sealing import answers
+from server_keys._sealing.response import SealedResponse
+
+OPENED = "server_keys.opened"
+"""True in the scope of a request whose body arrived sealed."""
+
+# ASGI extensions through which no part of a body travels. Others would go around the sealing: `http.response.pathsend`
+# hands the server a file to send.
+_HARMLESS_EXTENSIONS = frozenset({"http.response.trailers", "http.response.early_hint", "tls"})
+# The app gets the plaintext's length. It must not compress: browsers would decompress the sealed body, and a compressed
+# length leaks content.
+_HEADERS_OF_THE_SEALED = frozenset({b"content-length", b"transfer-encoding", b"accept-encoding"})
+
+
+class SealedRequest:
+    """Gives the app a `receive` that opens the request and a `send` that seals the response.
+
+    Args:
+        opener: opens the request.
+        receive: the server's, for the sealed request.
+        send: the server's, for the sealed response.
+    """
+
+    def __init__(self, opener: RequestOpener, receive: Receive, send: Send) -> None:
+        self._opener = opener
+        self._receive = receive
+        self._send = send
+        self._opened = b""
+        self._body_ended = False
+        self._body_delivered = False
+        self._broken: FrameTooLargeError | MalformedMessageError | None = None
+
+    async def open_first_frame(self) -> bool | None:
+        """Receive until the first frame is opened.
+
+        Returns:
+            True then; False if the request has no body at all; None if the client has disconnected.
+
+        Raises:
+            KeyMismatchError: the frame opens under no accepted key.
+            FrameTooLargeError: the frame is longer than the limit.
+            MalformedMessageError: anything else is wrong.
+        """
+        anything_arrived = False
+        while not self._opener.opened:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return None
+            anything_arrived = anything_arrived or bool(message.get("body"))
+            if message.get("more_body", False) or anything_arrived:
+                self._open(message)
+            else:
+                self._opener.finish_without_body()
+                return False
+        return True
+
+    async def serve(self, app: ASGIApp, scope: Scope) -> None:
+        """Let `app` answer the request whose first frame is opened."""
+        response = self._response = SealedResponse(self._opener.response_sealer(), self._send)
+        send = response.send_for_app()
+        try:
+            await app(self._scope_for_app(scope), self._receive_opened, send)
+        except Exception:
+            # An app may complain in any way of a request that broke off. The client gets the protocol's answer to that.
+            if self._broken is None:
+                # The app's exception is the one to raise, even if the server takes no answer any more.
+                with contextlib.suppress(Exception):
+                    await self._complete(response, send)
+                raise
+        except BaseException:
+            response.break_off_at_once()
+            raise
+        await self._complete(response, send)
+
+    async def _receive_opened(self) -> Message:
+        while not self._body_delivered:
+            if self._broken is not None:
+                return {"type": "http.disconnect"}
+            if self._opened or self._body_ended:
+                opened, self._opened = self._opened, b""
+                self._body_delivered = self._body_ended
+                return {"type": "http.request", "body": opened, "more_body": not self._body_ended}
+            message = await self._receive()
+            if message["type"] != "http.request":
+                return message
+            try:
+                self._open(message)
+            except (FrameTooLargeError, MalformedMessageError) as error:
+                # Drop the traceback: it refers to this object, and would keep keys and frames beyond the request.
+                self._broken = error.with_traceback(None)
+                # The app saw only part of the request: drop its answer, and never end the response.
+                self._response.drop_the_rest()
+        return await self._receive()
+
+    def _open(self, message: Message) -> None:
+        self._opened += self._opener.feed(message.get("body", b""))
+        if not message.get("more_body", False):
+            self._opener.finish()
+            self._body_ended = True
+
+    async def _complete(self, response: SealedResponse, send: Send) -> None:
+        """Answer for an app that sent nothing, and break off an answer that it did not end."""
+        if response.started:
+            await response.break_off()
+        elif isinstance(self._broken, FrameTooLargeError):
+            await answers.frame_too_large(self._send, self._broken)
+        elif self._broken is not None:
+            await answers.malformed(self._send)
+        else:
+            await answers.internal_error(send)
+
+    def _scope_for_app(self, scope: Scope) -> Scope:
+        headers = [(name, value) for name, value in scope["headers"] if name not in _HEADERS_OF_THE_SEALED]
+        if self._body_ended:
+            headers.append((b"content-length", b"%d" % len(self._opened)))
+        else:
+            headers.append((b"transfer-encoding", b"chunked"))
+        extensions = {
+            name: value for name, value in scope.get("extensions", {}).items() if name in _HARMLESS_EXTENSIONS
+        }
+        return {**scope, "headers": headers, "extensions": extensions, OPENED: True}

@@ -1,0 +1,172 @@
+"""The response to a sealed request: what the app sends, sealed in the order in which the server takes it."""
+
+import asyncio
+import contextlib
+from collections import deque
+
+from starlette.types import Message, Send
+
+from server_keys._native import ResponseSealer
+from server_keys._sealing.protocol import RESPONSE_NONCE_HEADER
+
+_NONCE = RESPONSE_NONCE_HEADER.encode()
+# The plaintext's length, and the nonce of another sealed response that the app relays as a gateway.
+_HEADERS_NOT_SENT = frozenset({b"content-length", _NONCE.lower()})
+_WITHOUT_BODY = frozenset({"http.response.trailers", "http.response.early_hint"})
+# Ends a body that is broken off: the header of a 16-byte frame that never follows. Clients see an incomplete frame even
+# where an HTTP/1.0 proxy turns the broken connection into a clean end.
+_UNFINISHED: Message = {"type": "http.response.body", "body": b"\0\0\0\x10", "more_body": True}
+
+
+class SealedResponse:
+    """Seals what the app sends and hands it to the server.
+
+    Args:
+        sealer: seals the body.
+        send: the server's.
+    """
+
+    def __init__(self, sealer: ResponseSealer, send: Send) -> None:
+        self._sealer = sealer
+        self._send = send
+        self._declared: _DeclaredLength | None = None
+        self._dropped = False
+        self._over = False
+        self._started = False
+        self._ended = False
+
+    @property
+    def started(self) -> bool:
+        """Whether the server has taken the start of a response."""
+        return self._started
+
+    def send_for_app(self) -> Send:
+        """Return the app's `send`.
+
+        Tasks of the app may call it at the same time, as sse-starlette's pings do. A frame's number is part of its
+        seal, so a message is sealed when its turn comes: when the server has taken those before it.
+        """
+        # Every token passes here. A closure, because a method would look up its object's attributes for each.
+        send, seal, turns = self._send, self._sealer.seal, _Turns()
+
+        async def send_sealed(message: Message) -> None:
+            if turns.taken:
+                await turns.wait()
+            turns.taken = True
+            try:
+                if self._dropped or message["type"] != "http.response.body":
+                    return await self._send_other(message)
+                if self._declared is not None:
+                    self._declared.count(message)
+                # Copy it: the message, which ASGI says is a dict, belongs to the app.
+                message = message.copy()  # type: ignore[attr-defined]
+                message["body"] = seal(message.get("body", b""))
+                await send(message)
+                # Only now: until the server has taken the message, it has not been sent.
+                if not message.get("more_body", False):
+                    self._ended = True
+            finally:
+                if turns.waiting:
+                    turns.pass_on()
+                else:
+                    turns.taken = False
+
+        return send_sealed
+
+    def drop_the_rest(self) -> None:
+        """Send nothing that the app still sends: it has seen only part of the request."""
+        self._dropped = True
+
+    async def break_off(self) -> None:
+        """Take nothing more from the app, and leave a response that has started without a valid end."""
+        self._dropped = self._over = True
+        if self._started and not self._ended:
+            await self._send({**_UNFINISHED})
+
+    def break_off_at_once(self) -> None:
+        """Break off as far as the server allows without waiting: the app was cancelled, so nothing may be awaited."""
+        breaking_off = self.break_off().__await__()
+        with contextlib.suppress(Exception):
+            next(breaking_off)
+            breaking_off.close()
+
+    async def _send_other(self, message: Message) -> None:
+        kind = message["type"]
+        if self._over:
+            raise RuntimeError(f"the app has returned: its response has ended without this {kind!r}")
+        if self._dropped:
+            return
+        if kind == "http.response.start":
+            self._declared = _DeclaredLength.of(message)
+            await self._send(_with_nonce(message, self._sealer.response_nonce))
+            self._started = True
+        elif kind in _WITHOUT_BODY:
+            await self._send(message)
+        else:
+            raise RuntimeError(f"an app behind EncryptedBodyMiddleware sent {kind!r}, which cannot be sealed")
+
+
+class _Turns:
+    """Lets tasks through one at a time, in the order in which they come.
+
+    It does what `asyncio.Lock` does, but costs a free way two attribute accesses instead of 0.2 us: `if taken: await
+    wait()`, then `taken = True`. At the end, call `pass_on()` if anybody waits, else set `taken = False`.
+    """
+
+    __slots__ = ("taken", "waiting")
+
+    def __init__(self) -> None:
+        self.taken = False
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self) -> None:
+        """Wait for the turn. It stays taken while it is handed over, so nobody overtakes."""
+        turn = asyncio.get_running_loop().create_future()
+        self.waiting.append(turn)
+        try:
+            await turn
+        except BaseException:
+            turn.cancel()
+            if not turn.cancelled():  # The turn came at the same moment.
+                self.pass_on()
+            raise
+
+    def pass_on(self) -> None:
+        """Give the turn to the first task that still waits for it."""
+        while self.waiting:
+            turn = self.waiting.popleft()
+            if not turn.done():
+                return turn.set_result(None)
+        self.taken = False
+
+
+class _DeclaredLength:
+    """Holds an app to its Content-Length. No server does, because the header is not sent."""
+
+    def __init__(self, length: int) -> None:
+        self._missing = length
+
+    @classmethod
+    def of(cls, start: Message) -> "_DeclaredLength | None":
+        """Return the length that the start of a response declares, or None."""
+        if start["status"] < 200 or start["status"] in (204, 304):
+            return None
+        lengths = {value for name, value in start.get("headers", ()) if name.lower() == b"content-length"}
+        return cls(int(*lengths)) if len(lengths) == 1 and all(length.isdigit() for length in lengths) else None
+
+    def count(self, message: Message) -> None:
+        """Count the body of a message, before it is sealed."""
+        self._missing -= memoryview(message.get("body", b"")).nbytes
+        if self._missing < 0:
+            raise RuntimeError(f"the response is longer than its Content-Length, by {-self._missing} bytes or more")
+        if self._missing > 0 and not message.get("more_body", False):
+            raise RuntimeError(f"the response is shorter than its Content-Length, by {self._missing} bytes")
+
+
+def _with_nonce(start: Message, response_nonce: bytes) -> Message:
+    headers = [(name, value) for name, value in start.get("headers", ()) if name.lower() not in _HEADERS_NOT_SENT]
+    headers += [
+        (_NONCE.lower(), response_nonce.hex().encode()),
+        (b"access-control-expose-headers", _NONCE),
+    ]
+    return {**start, "headers": headers}

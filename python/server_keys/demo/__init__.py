@@ -1,1 +1,0 @@
-"""The embedded demo: a server whose keys come and go while you watch. Run it with `python -m server_keys.demo`."""

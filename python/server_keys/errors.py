@@ -1,0 +1,88 @@
+"""Every error that server_keys raises on its own behalf.
+
+Key pairs and sealed messages (raised by the native core):
+
+- `ValueError`
+    - `InvalidPublicKeyError`
+    - `MalformedMessageError`
+    - `FrameTooLargeError`
+    - `KeyMismatchError`
+- `RuntimeError`
+    - `KeyErasedError`
+    - `EntropyError`
+
+A server's key ring, and vLLM:
+
+- `RuntimeError`
+    - `KeysUnavailableError`
+    - `UnsupportedVllmError`
+- `ValueError`
+    - `SettingsError`
+
+The client's transports:
+
+- `SealedTransportError`
+    - `KeyConfigurationError`
+    - `KeyRejectedError`
+    - `UnsealedResponseError`
+
+The transports' errors are no `TransportError` of the HTTP library, on purpose: code that repeats requests after network
+errors must not mistake an unsealed answer for one. A sealed response that is malformed, cut off or not authentic raises
+`MalformedMessageError` or `FrameTooLargeError` while it is read.
+"""
+
+from server_keys._native import (
+    EntropyError,
+    FrameTooLargeError,
+    InvalidPublicKeyError,
+    KeyErasedError,
+    KeyMismatchError,
+    MalformedMessageError,
+)
+
+__all__ = [
+    "EntropyError",
+    "FrameTooLargeError",
+    "InvalidPublicKeyError",
+    "KeyConfigurationError",
+    "KeyErasedError",
+    "KeyMismatchError",
+    "KeyRejectedError",
+    "KeysUnavailableError",
+    "MalformedMessageError",
+    "SealedTransportError",
+    "SettingsError",
+    "UnsealedResponseError",
+    "UnsupportedVllmError",
+]
+
+
+class KeysUnavailableError(RuntimeError):
+    """The ring has no key pair to hand out: it is closed, or its refreshes have failed for too long."""
+
+
+class UnsupportedVllmError(RuntimeError):
+    """This vLLM does not serve the app of a `build_app` that server_keys knows."""
+
+
+class SettingsError(ValueError):
+    """An option or variable has a value that cannot be used, or contradicts another one. The message names it."""
+
+
+class SealedTransportError(Exception):
+    """A request could not be sealed, or its response was not sealed."""
+
+
+class KeyConfigurationError(SealedTransportError):
+    """The server published no key that can be used. The message names the URL and what came instead."""
+
+
+class KeyRejectedError(SealedTransportError):
+    """`verify_key` refused the server's key. Nothing was sealed to it."""
+
+
+class UnsealedResponseError(SealedTransportError):
+    """The answer to a sealed request is an unsealed success, a redirect, or an unsealed 422 that is too long to read.
+
+    Anybody on the way may have sent it.
+    """

@@ -1,0 +1,243 @@
+"""The demo's page in a real browser: what is read, and what travels."""
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.demo.page.chromium import needs_chromium
+from tests.demo.page.visit import CHAT, PROMPT, Visit
+from tests.helpers.demo_process import Demo, running_demo
+
+pytestmark = needs_chromium
+
+# Words of four letters turn up in ciphertext by chance: in one run of some thousands.
+SHORTEST_WORD = 5
+PARTS_OF_FRAMES = """
+    (rows) => rows.map((row) => [".length", ".ciphertext", ".tag"].map((part) => row.querySelector(part).textContent))
+"""
+
+# What an exchange that carried `frame`, in the clear, is told to have carried.
+SEARCH_OF_THE_WIRE = """
+    async ({ message, answer, frame }) => {
+        const { Wire } = await import("/wire.js");
+        const exchange = new Wire(document.getElementById("wire")).open();
+        const ciphertext = new TextEncoder().encode(frame + "0".repeat(16));
+        exchange.take({ kind: "frame", sent: true, index: 0, ciphertext });
+        exchange.search(message, answer);
+    }
+"""
+
+
+def words_in(*texts: str) -> set[bytes]:
+    words = {word.lower() for text in texts for word in re.findall(r"\w+", text)}
+    return {word.encode() for word in words if len(word) >= SHORTEST_WORD}
+
+
+def frames_of(body: bytes) -> list[bytes]:
+    frames = []
+    while body:
+        end = 4 + int.from_bytes(body[:4], "big")
+        frames.append(body[:end])
+        body = body[end:]
+    return frames
+
+
+def test_a_person_chats_and_nothing_of_it_is_on_the_wire_or_in_the_log(visit: Visit, demo: Demo) -> None:
+    answer = visit.say(PROMPT)
+    assert len(answer.split()) > 5
+    (request,) = visit.chats
+    sent = request.post_data_buffer
+    response = request.response()
+    assert sent is not None
+    assert response is not None
+    received = response.body()
+    words = words_in(PROMPT, answer)
+    assert len(words) > 5
+    carried = (sent + received).lower()
+    assert [word for word in words if word in carried] == []
+    log = "".join(demo.lines).lower().encode()
+    assert [word for word in words_in(PROMPT) if word in log] == []
+    assert visit.complaints == []
+
+
+def test_the_wire_is_shown_as_it_was(visit: Visit) -> None:
+    answer = visit.say(PROMPT)
+    (request,) = visit.chats
+    response = request.response()
+    assert request.post_data_buffer is not None
+    assert response is not None
+    frames = frames_of(request.post_data_buffer) + frames_of(response.body())
+    # A frame a word, and those for the role, the end and [DONE].
+    assert len(frames) > len(answer.split())
+    rows = visit.page.locator(".frame")
+    shown = rows.evaluate_all(PARTS_OF_FRAMES)
+    assert len(shown) == len(frames)
+    for (length, ciphertext, tag), frame in zip(shown, frames, strict=True):
+        assert (length, tag) == (frame[:4].hex(), frame[-16:].hex())
+        assert ciphertext
+        assert frame[4:-16].hex().startswith(ciphertext)
+    headers = visit.page.locator(".line.header .value").all_inner_texts()
+    assert headers == [request.headers["ehbp-encapsulated-key"], response.headers["ehbp-response-nonce"]]
+    searched = f"Searched {sum(map(len, frames)):,} bytes of bodies"
+    expect(visit.page.locator(".closing")).to_have_text(re.compile(f"{searched} .*: none found.$"))
+
+
+@pytest.mark.parametrize(
+    ("message", "answer", "frame", "told"),
+    [
+        (
+            "Hello",
+            "None at all.",
+            "",
+            "Searched 20 bytes of bodies for longer words, 1 of yours and 0 of the answer's: none",
+        ),
+        ("Is it me?", "Perhaps it is.", "", "for longer words, 0 of yours and 1 of the answer's: none found."),
+        ("Is it me?", "It is.", "", "The bodies were not searched: no word of yours or of the answer's is long enough"),
+        ("Say hello", "Hello hello", "well, HELLO", "1 of yours and 2 of the answer's: found hello, Hello."),
+        ("Привет", "Да", "Привет", "1 of yours and 0 of the answer's: found Привет."),
+    ],
+)
+def test_the_search_of_the_wire_tells_what_it_looked_for_and_found(
+    visit: Visit, message: str, answer: str, frame: str, told: str
+) -> None:
+    visit.page.evaluate(SEARCH_OF_THE_WIRE, {"message": message, "answer": answer, "frame": frame})
+    expect(visit.page.locator(".closing")).to_contain_text(told)
+
+
+def test_pointing_at_a_word_shows_the_frame_that_brought_it(visit: Visit) -> None:
+    visit.say(PROMPT)
+    word = visit.page.locator(".piece").nth(5)
+    word.hover()
+    lit = visit.page.locator(".frame.lit")
+    expect(lit).to_have_count(1)
+    lit.hover()
+    expect(word).to_have_class(re.compile("lit"))
+
+
+def test_an_answer_outlives_the_key_that_it_was_asked_under(browser: Browser) -> None:
+    with running_demo("--refresh-time-s", "0.5", "--overlap-s", "0.3") as demo:
+        visit = Visit(browser, demo)
+        visit.say(PROMPT)
+        expect(visit.page.locator(".closing")).to_contain_text("none found")
+        expect(visit.page.locator(".chip")).to_have_text("key erased: this recording stays closed")
+        assert visit.complaints == []
+        visit.page.close()
+
+
+def test_a_stale_key_is_refused_and_the_message_sent_again_under_the_new_one(visit: Visit, demo: Demo) -> None:
+    visit.page.get_by_label(re.compile("Keep using the same key")).check()
+    visit.say("Hello")
+    first_key = visit.page.locator(".sealed-to code").first.get_attribute("title")
+    assert first_key is not None
+    demo.wait_for_line(f"{first_key[:8]}… erased")
+    answer = visit.say("Hello again")
+    statuses = [response.status for request in visit.chats if (response := request.response())]
+    assert statuses == [200, 422, 200]
+    expect(visit.page.locator(".line.refused")).to_have_count(1)
+    keys = [key.get_attribute("title") for key in visit.page.locator(".sealed-to code").all()]
+    assert keys[:2] == [first_key, first_key]
+    assert keys[2] not in (None, first_key)
+    assert len(visit.page.locator(".theirs").all()) == 2
+    refusal = visit.page.locator(".refusal")
+    expect(refusal).to_have_text(
+        f"The server refused key {first_key[:8]}…, which is erased: the message went again, sealed to {keys[2][:8]}…"
+    )
+    # It stays, below the answer that it tells of.
+    expect(visit.page.locator(".theirs:has(+ .refusal)")).to_have_text(answer)
+
+
+def test_an_answer_can_be_stopped_and_the_chat_goes_on(browser: Browser) -> None:
+    with running_demo("--word-delay-s", "0.2") as demo:
+        visit = Visit(browser, demo)
+        visit.page.get_by_role("button", name="Where do erased keys go?").click()
+        visit.page.locator(".piece").nth(3).wait_for()
+        visit.page.get_by_role("button", name="Stop").click()
+        expect(visit.page.locator(".note")).to_have_text("Stopped.")
+        expect(visit.page.locator(".closing")).to_have_text("Stopped here: nothing more was read.")
+        visit.page.get_by_label("Your message").fill(PROMPT)
+        visit.page.keyboard.press("Enter")
+        visit.page.locator(".theirs").nth(1).locator(".piece").nth(3).wait_for()
+        visit.page.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "shown"),
+    [
+        (200, '{"choices": []}', "a success without a seal is never read"),
+        (502, "upstream broke", "The answer 502 was not sealed"),
+        (422, '{"type": "about:blank"}', "The answer 422 was not sealed"),
+    ],
+)
+def test_what_nobody_sealed_is_not_taken_for_an_answer(visit: Visit, status: int, body: str, shown: str) -> None:
+    visit.page.route(f"**{CHAT}", lambda route: route.fulfill(status=status, body=body))
+    visit.page.get_by_label("Your message").fill("Hello")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator(".note.bad")).to_contain_text(shown)
+    expect(visit.page.locator(".theirs")).to_have_count(0)
+
+
+@pytest.mark.parametrize("path", [CHAT, "/.well-known/hpke-keys"])
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_is_not_followed(visit: Visit, path: str, status: int) -> None:
+    elsewhere = f"{path}?elsewhere"
+    headers = {"Location": elsewhere}
+    visit.page.route(f"**{path}", lambda route: route.fulfill(status=status, headers=headers))
+    visit.page.get_by_label("Your message").fill("Hello")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator(".note.bad")).to_have_text(
+        f"{path} was answered with a redirect, which is never followed."
+    )
+    expect(visit.page.locator(".theirs")).to_have_count(0)
+    assert not any(request.url.endswith(elsewhere) for request in visit.requests)
+
+
+def test_a_changed_frame_ends_the_answer(visit: Visit) -> None:
+    def change(route: object) -> None:
+        response = route.fetch()  # type: ignore[attr-defined]
+        body = bytearray(response.body())
+        body[-1] ^= 1
+        route.fulfill(response=response, body=bytes(body))  # type: ignore[attr-defined]
+
+    visit.page.route(f"**{CHAT}", change)
+    visit.page.get_by_label("Your message").fill("Hello")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator(".note.bad")).to_contain_text("is not authentic")
+
+
+def test_a_stream_cut_between_two_frames_is_no_complete_answer(visit: Visit) -> None:
+    def cut(route: object) -> None:
+        response = route.fetch()  # type: ignore[attr-defined]
+        body = response.body()
+        route.fulfill(response=response, body=body[: -len(frames_of(body)[-1])])  # type: ignore[attr-defined]
+
+    visit.page.route(f"**{CHAT}", cut)
+    visit.page.get_by_label("Your message").fill("Hello")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator(".note.bad")).to_contain_text("cut off")
+
+
+def test_a_server_that_fails_is_told_in_plain_words(browser: Browser) -> None:
+    with running_demo("--word-delay-s", "0.2") as demo:
+        page = Visit(browser, demo).page
+        note, verdict = page.locator(".note.bad").last, page.locator("#proof-verdict")
+        page.get_by_role("button", name="Where do erased keys go?").click()
+        page.locator(".piece").nth(3).wait_for()
+        page.route("**/exchange", lambda route: route.fulfill(status=502, body="<p>Bad gateway"))
+        page.get_by_role("button", name="Agree on a secret").click()
+        expect(verdict).to_have_text("POST /exchange was answered 502")
+        demo.process.kill()
+        expect(note).to_have_text("The connection broke while the server was answering.")
+        page.get_by_label("Your message").fill(PROMPT)
+        page.keyboard.press("Enter")
+        expect(note).to_have_text("The server does not answer.")
+        page.get_by_role("button", name="Agree on a secret").click()
+        expect(verdict).to_have_text("The server does not answer.")
+        page.close()
+
+
+def test_everything_comes_from_the_demo_itself(visit: Visit, demo: Demo) -> None:
+    visit.say(PROMPT)
+    assert {"{0.scheme}://{0.netloc}".format(urlsplit(request.url)) for request in visit.requests} == {demo.url}
+    assert visit.complaints == []

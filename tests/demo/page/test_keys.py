@@ -1,0 +1,158 @@
+"""The keys on the demo's page, as they come and go with and without their server."""
+
+import re
+import signal
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.demo.page.chromium import needs_chromium
+from tests.demo.page.visit import Visit
+from tests.helpers.demo_process import Demo, running_demo
+
+pytestmark = needs_chromium
+
+# How far a lane's text reaches into its track.
+OVERHANG_PX = """
+    (state) => {
+        const text = document.createRange();
+        text.selectNodeContents(state);
+        return text.getBoundingClientRect().right - state.closest(".lane").lastChild.getBoundingClientRect().left;
+    }
+"""
+
+
+def see_lane(page: Page, state: str, key: str) -> None:
+    # Asked at each frame that the browser draws: `expect` asks once a second, and a state may last no longer.
+    page.wait_for_function(
+        "([state, key]) => [...document.querySelectorAll(`.lane.${state} code`)].some(code => code.innerText === key)",
+        arg=[state, key],
+    )
+
+
+def test_keys_come_and_go_before_ones_eyes(visit: Visit) -> None:
+    current = visit.page.locator(".lane.current code")
+    first = current.inner_text()
+    see_lane(visit.page, "overlap", first)
+    assert current.inner_text() != first
+    see_lane(visit.page, "wiped", first)
+
+
+@pytest.mark.parametrize("refresh_time_s", ["0.1", "0.2", "0.3", "0.7331", "8"])
+def test_now_is_on_the_axis_for_every_refresh_time(browser: Browser, refresh_time_s: str) -> None:
+    with running_demo("--refresh-time-s", refresh_time_s) as demo:
+        visit = Visit(browser, demo)
+        expect(visit.page.locator(".now")).to_have_count(1)
+        # Three refreshes ago, two, one, and the next.
+        expect(visit.page.locator(".tick")).to_have_count(4)
+        visit.page.close()
+
+
+def test_keys_that_live_for_moments_are_seen(browser: Browser) -> None:
+    with running_demo("--refresh-time-s", "0.2") as demo:
+        visit = Visit(browser, demo)
+        expect(visit.page.locator(".lane")).to_have_count(24)
+        # Before the next one comes, each lane is where it belongs and as it shall look.
+        visit.page.wait_for_function(
+            "() => getComputedStyle(document.querySelector('.lane.current')).opacity === '1'", timeout=10_000
+        )
+        visit.page.close()
+
+
+@pytest.mark.parametrize(
+    ("refresh_time_s", "in_words", "first_tick", "left"),
+    [
+        ("0.7331", "0.733 seconds", "−2.2 s", r"0\.\d s"),
+        ("1", "1 second", "−3 s", r"\d\.\d s"),
+        ("90", "90 seconds", "−270 s", r"\d\d\.\d s"),
+        ("600", "10 minutes", "−30 min", r"(10\.0|9\.\d) min"),
+        ("7000", "117 minutes", "−350 min", r"11\d min"),
+        ("86400", "24 hours", "−72 h", r"2[34]\.\d h"),
+        ("1000000", "11.6 days", "−34.7 d", r"11\.\d d"),
+    ],
+)
+def test_durations_are_told_in_units_that_people_read(
+    browser: Browser, refresh_time_s: str, in_words: str, first_tick: str, left: str
+) -> None:
+    with running_demo("--refresh-time-s", refresh_time_s, "--word-delay-s", "0.001") as demo:
+        visit = Visit(browser, demo, viewport={"width": 390, "height": 844})
+        expect(visit.page.locator("[data-refresh]")).to_have_text(in_words)
+        expect(visit.page.locator("[data-overlap]")).to_have_text(in_words)
+        expect(visit.page.locator(".tick").first).to_have_attribute("data-at", first_tick)
+        state = visit.page.locator(".lane.current .lane-label span")
+        expect(state).to_have_text(re.compile(f"^replaced in {left}$"))
+        assert state.evaluate(OVERHANG_PX) <= 0
+        visit.page.close()
+
+
+def test_the_wire_tells_for_how_long_a_key_is_good(browser: Browser) -> None:
+    with running_demo("--refresh-time-s", "86400", "--word-delay-s", "0.001") as demo:
+        visit = Visit(browser, demo)
+        visit.say("Hello")
+        expect(visit.page.locator(".line.fetched .value")).to_have_text(re.compile("… for 24 h$"))
+        visit.page.close()
+
+
+def test_the_key_agreement_is_proved_until_the_key_is_erased(visit: Visit, demo: Demo) -> None:
+    visit.page.get_by_role("button", name="Agree on a secret").click()
+    verdict = visit.page.locator("#proof-verdict")
+    expect(verdict).to_have_text("Both sides hold the same secret.")
+    key = visit.page.locator("#proof-server").inner_text()
+    demo.wait_for_line(f"{key[:8]}… erased")
+    visit.page.get_by_role("button", name="Again").click()
+    expect(verdict).to_contain_text("Refused")
+    expect(verdict).to_contain_text(key[:16])
+
+
+def test_a_server_that_stops_is_missed(browser: Browser) -> None:
+    with running_demo() as demo:
+        visit = Visit(browser, demo, viewport={"width": 1280, "height": 800})
+        states = visit.page.locator(".lane-label span")
+        expect(states).to_contain_text(["replaced in"])
+        expect(visit.page.get_by_role("alert")).to_be_hidden()
+    expect(visit.page.get_by_role("alert")).to_contain_text("does not answer")
+    # What nobody knows is not shown: neither which key is current nor what is ahead of it.
+    expect(states).to_have_text(["state unknown"])
+    expect(visit.page.locator(".lane.current")).to_have_count(0)
+    expect(visit.page.locator(".ahead").locator("visible=true")).to_have_count(0)
+    expect(visit.page.get_by_label("Your message")).to_be_in_viewport(ratio=1)
+    visit.page.close()
+
+
+def test_a_server_that_hangs_is_missed_until_it_goes_on(browser: Browser) -> None:
+    with running_demo() as demo:
+        visit = Visit(browser, demo)
+        notice, paused = visit.page.get_by_role("alert"), visit.page.locator(".timeline.paused")
+        demo.process.send_signal(signal.SIGSTOP)
+        try:
+            expect(notice).to_contain_text("does not answer")
+            expect(paused).to_have_count(1)
+        finally:
+            demo.process.send_signal(signal.SIGCONT)
+        expect(notice).to_be_hidden()
+        expect(paused).to_have_count(0)
+        expect(visit.page.locator(".lane.current")).to_have_count(1)
+        visit.page.close()
+
+
+def test_a_server_that_was_started_again_has_other_keys(browser: Browser) -> None:
+    with running_demo("--refresh-time-s", "600", "--word-delay-s", "0.005") as demo:
+        visit = Visit(browser, demo)
+        page, port = visit.page, str(demo.port)
+        visit.say("Hello")
+        chip, lanes, ticks = page.locator(".chip"), page.locator(".lane code"), page.locator(".tick")
+        expect(chip).to_have_text("key current")
+        first_key = lanes.inner_text()
+        expect(ticks.last).to_have_attribute("data-at", "+10 min")
+    expect(chip).to_have_text("key's state unknown")
+    with running_demo("--refresh-time-s", "500", "--port", port):
+        expect(chip).to_have_text("key erased: this recording stays closed")
+        expect(page.locator(".timeline.paused")).to_have_count(0)
+        expect(lanes).to_have_count(1)
+        assert lanes.inner_text() != first_key
+        expect(ticks.last).to_have_attribute("data-at", "+8.33 min")
+        expect(page.locator(".now")).to_have_count(1)
+    # Erased is erased, whether or not there is a server to ask.
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    expect(chip).to_have_text("key erased: this recording stays closed")
+    page.close()

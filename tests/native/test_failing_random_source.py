@@ -1,0 +1,171 @@
+"""What happens while the system's random source fails: getrandom(2) is replaced by one that can be made to."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.scripts import run_script
+
+INTERPOSED = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/types.h>
+
+static volatile int failing_with;
+static volatile long calls;
+
+void fail_randomness(int error) { failing_with = error; }
+long randomness_calls(void) { return calls; }
+
+ssize_t getrandom(void *buffer, size_t length, unsigned int flags) {
+    calls++;
+    if (failing_with) {
+        errno = failing_with;
+        return -1;
+    }
+    ssize_t (*original)(void *, size_t, unsigned int);
+    *(void **)&original = dlsym(RTLD_NEXT, "getrandom");
+    return original(buffer, length, flags);
+}
+"""
+
+PREAMBLE = """
+import contextlib, ctypes, errno
+
+from server_keys import EntropyError, KeyPair, KeyRing, KeysUnavailableError, generate_key_pairs
+from server_keys._native import RequestOpener, RequestSealer
+
+library = ctypes.CDLL(None)
+library.randomness_calls.restype = ctypes.c_long
+
+@contextlib.contextmanager
+def no_randomness(error=errno.EIO):
+    library.fail_randomness(error)
+    try:
+        yield
+    finally:
+        library.fail_randomness(0)
+
+def refused(make):
+    try:
+        made = make()
+    except EntropyError as error:
+        assert "the system's random source failed" in str(error), error
+    else:
+        raise AssertionError(f"made {made!r} out of no randomness")
+"""
+
+
+@pytest.fixture(scope="module")
+def interposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library with a getrandom() that fails when told to."""
+    compiler = shutil.which("cc")
+    assert compiler, "a C compiler is needed, as for building the package"
+    folder = tmp_path_factory.mktemp("interposer")
+    source, library = folder / "failing_getrandom.c", folder / "failing_getrandom.so"
+    source.write_text(INTERPOSED)
+    subprocess.run([compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+def run_with(interposer: Path, script: str) -> None:
+    run_script(PREAMBLE + script, environment={"LD_PRELOAD": str(interposer)})
+
+
+def test_keys_come_from_the_replaced_source(interposer: Path) -> None:
+    script = """
+before = library.randomness_calls()
+KeyPair.generate()
+assert library.randomness_calls() > before
+"""
+    run_with(interposer, script)
+
+
+def test_no_key_is_made_without_randomness(interposer: Path) -> None:
+    script = """
+peer = KeyPair.generate()
+sealer = RequestSealer(peer.public_key)
+opener = RequestOpener(sealer.encapsulated_key, [peer])
+opener.feed(sealer.seal(b"question"))
+with no_randomness():
+    refused(KeyPair.generate)
+    for count in (1, 64, 1000):
+        refused(lambda: generate_key_pairs(count))
+    refused(lambda: RequestSealer(peer.public_key))
+    refused(opener.response_sealer)
+    # What needs no randomness works on.
+    private_key = bytes(range(32))
+    assert KeyPair.from_private_key(private_key).exchange(peer.public_key)
+    assert generate_key_pairs(0) == []
+    assert opener.feed(sealer.seal(b"more")) == b"more"
+
+assert len({pair.public_key for pair in [KeyPair.generate(), *generate_key_pairs(1000)]}) == 1001
+assert RequestSealer(peer.public_key).seal(b"question")
+assert opener.response_sealer().seal(b"answer")
+"""
+    run_with(interposer, script)
+
+
+def test_a_ring_keeps_its_pair_counts_failures_and_recovers(interposer: Path) -> None:
+    script = """
+import logging
+
+logging.disable()
+now_s = 0.0
+ring = KeyRing(10, overlap_s=5, clock=lambda: now_s)
+first = ring.current
+with no_randomness():
+    refused(ring.refresh)
+    assert ring.current is first
+    assert ring.accepted == (first,)
+    now_s = 11
+    assert ring.current is first and not first.erased
+    status = ring.status
+    assert (status.refreshes, status.failures) == (0, 2), status
+    assert status.last_error.startswith("EntropyError: the system's random source failed"), status
+    assert 0 < status.next_refresh_in_s <= 5, status
+    # Never longer than the period and the overlap together.
+    now_s = 16
+    try:
+        ring.current
+    except KeysUnavailableError as error:
+        assert "EntropyError" in str(error), error
+    else:
+        raise AssertionError("a stale pair was handed out")
+    assert first.erased
+
+now_s = 30
+second = ring.current
+assert second != first and not second.erased
+status = ring.status
+assert (status.refreshes, status.failures, status.last_error) == (1, 3, None), status
+"""
+    run_with(interposer, script)
+
+
+def test_a_ring_that_never_had_a_pair_is_refused(interposer: Path) -> None:
+    run_with(interposer, "with no_randomness():\n    refused(lambda: KeyRing(10))\n")
+
+
+@pytest.mark.parametrize("error", ["EIO", "EINVAL", "EFAULT"])
+def test_a_source_that_fails_from_the_start_gives_no_key(interposer: Path, error: str) -> None:
+    script = f"""
+with no_randomness(errno.{error}):
+    refused(KeyPair.generate)
+    refused(lambda: generate_key_pairs(1000))
+assert not KeyPair.generate().erased
+"""
+    run_with(interposer, script)
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM"])
+def test_where_the_system_lacks_the_call_keys_are_random_all_the_same(interposer: Path, error: str) -> None:
+    # An old kernel, or a sandbox that does not know the call: /dev/urandom takes its place.
+    script = f"""
+with no_randomness(errno.{error}):
+    assert len({{pair.public_key for pair in generate_key_pairs(1000)}}) == 1000
+"""
+    run_with(interposer, script)

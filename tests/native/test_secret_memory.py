@@ -1,0 +1,333 @@
+"""Where private keys are in a process's memory, and that erased ones are nowhere: read from outside, all of it."""
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.process_memory import Mapping, contents, mappings
+from tests.helpers.scripts import run_script
+
+PREAMBLE = """
+import os, sys
+
+from server_keys import KeyPair, KeyRing, generate_key_pairs
+from server_keys._native import RequestOpener, RequestSealer
+
+def from_known_private_key():
+    # Into memory that can be wiped: immutable bytes could not.
+    private_key = bytearray(32)
+    assert os.readv(int(sys.argv[1]), [private_key]) == 32
+    try:
+        return KeyPair.from_private_key(private_key)
+    finally:
+        private_key[:] = bytes(32)
+
+def far_down(work, levels=100):
+    # Through C functions, which deepen the stack: what `work` leaves there, later calls do not overwrite by chance.
+    return work() if levels == 0 else next(map(far_down, [work], [levels - 1]))
+
+def reached(step):
+    print(step, flush=True)
+    assert sys.stdin.readline() == "on\\n"
+"""
+
+
+class Victim:
+    """A process that holds a private key and stops where its script says so."""
+
+    def __init__(self, process: "subprocess.Popen[str]", pid: int) -> None:
+        self._process = process
+        self._pid = pid
+        self._running = False
+
+    def run_to(self, step: str) -> None:
+        """Let the script go on until it says that it reached `step`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if self._running:
+            self._process.stdin.write("on\n")
+            self._process.stdin.flush()
+        self._running = True
+        ready, _, _ = select.select([self._process.stdout], [], [], 60)
+        assert ready, f"the script hangs before {step!r}"
+        assert self._process.stdout.readline() == f"{step}\n"
+
+    def mappings(self) -> list[Mapping]:
+        return mappings(self._pid)
+
+    def contents(self) -> list[tuple[Mapping, bytes]]:
+        return contents(self._pid)
+
+    def child(self) -> "Victim":
+        """The process that the script forked."""
+        (pid,) = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()
+        return Victim(self._process, int(pid))
+
+    def where(self, *private_keys: bytes) -> list[Mapping]:
+        """The mappings in which any trace of any of the private keys occurs."""
+        patterns = set().union(*map(traces, private_keys))
+        return [mapping for mapping, content in self.contents() if any(pattern in content for pattern in patterns)]
+
+
+@contextlib.contextmanager
+def victim(script: str, private_key: bytes = b"") -> Iterator[Victim]:
+    """Run a script whose `from_known_private_key()` gets `private_key`."""
+    key_reader, key_writer = os.pipe()
+    try:
+        os.write(key_writer, private_key)
+        command = [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(script), str(key_reader)]
+        with subprocess.Popen(
+            command, pass_fds=[key_reader], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                yield Victim(process, process.pid)
+            finally:
+                process.kill()
+    finally:
+        os.close(key_reader)
+        os.close(key_writer)
+
+
+def clamped(private_key: bytes) -> bytes:
+    """The scalar that X25519 makes of a private key (RFC 7748, section 5)."""
+    return bytes([private_key[0] & 248]) + private_key[1:31] + bytes([private_key[31] & 127 | 64])
+
+
+def radix_16_digits(scalar: bytes) -> list[int]:
+    """The 64 digits from -8 to 8, lowest first, by which fixed-base multiplication looks up its table."""
+    digits = [nibble for byte in scalar for nibble in (byte & 15, byte >> 4)]
+    for index in range(63):
+        carry = digits[index] + 8 >> 4
+        digits[index] -= carry << 4
+        digits[index + 1] += carry
+    return digits
+
+
+def traces(private_key: bytes) -> set[bytes]:
+    """Pieces of the forms that a private key takes, each of 64 bits that do not occur by chance.
+
+    These are the words in which it is loaded into registers, and as many of its digits.
+    """
+    digits = bytes(digit & 0xFF for digit in radix_16_digits(clamped(private_key)))
+    words = {form[start : start + 8] for form in (private_key, clamped(private_key)) for start in range(0, 32, 8)}
+    return words | {digits[start : start + 16] for start in range(0, 64, 16)}
+
+
+@pytest.fixture
+def private_key() -> bytes:
+    return os.urandom(32)
+
+
+def test_the_digits_searched_for_are_those_of_the_scalar(private_key: bytes) -> None:
+    digits = radix_16_digits(clamped(private_key))
+    assert sum(digit * 16**place for place, digit in enumerate(digits)) == int.from_bytes(
+        clamped(private_key), "little"
+    )
+    assert set(digits) <= set(range(-8, 9))
+
+
+def test_the_search_finds_a_copy_outside_of_the_protected_memory(private_key: bytes) -> None:
+    for copy in (private_key, clamped(private_key), bytes(d & 0xFF for d in radix_16_digits(clamped(private_key)))):
+        with victim("copy = os.read(int(sys.argv[1]), 64)\nreached('copied')", copy) as process:
+            process.run_to("copied")
+            where = process.where(private_key)
+            assert where
+            assert not any(mapping.is_protected for mapping in where)
+
+
+def test_a_private_key_is_in_protected_memory_only_and_nowhere_once_erased(private_key: bytes) -> None:
+    script = """
+        pair = far_down(from_known_private_key)
+        reached("made")
+        peer = KeyPair.generate()
+        for _ in range(10):
+            assert far_down(lambda: pair.exchange(peer.public_key)) == peer.exchange(pair.public_key)
+        reached("used")
+        pair.erase()
+        reached("erased")
+    """
+    with victim(script, private_key) as process:
+        for step in ("made", "used"):
+            process.run_to(step)
+            (where,) = process.where(private_key)
+            assert where.is_protected
+            assert where.permissions == "rw-p"
+        process.run_to("erased")
+        assert process.where(private_key) == []
+
+
+def test_inaccessible_pages_surround_the_protected_memory(private_key: bytes) -> None:
+    with victim("pair = from_known_private_key()\nreached('made')", private_key) as process:
+        process.run_to("made")
+        (where,) = process.where(private_key)
+        around = [m for m in process.mappings() if m.end == where.start or m.start == where.end]
+        assert [mapping.permissions for mapping in around] == ["---p", "---p"]
+
+
+def test_the_last_reference_takes_the_private_key_with_it(private_key: bytes) -> None:
+    script = """
+        pair = far_down(from_known_private_key)
+        other = pair
+        far_down(lambda: pair.exchange(KeyPair.generate().public_key))
+        del pair
+        reached("held")
+        del other
+        reached("let go")
+    """
+    with victim(script, private_key) as process:
+        process.run_to("held")
+        assert len(process.where(private_key)) == 1
+        process.run_to("let go")
+        assert process.where(private_key) == []
+
+
+def test_rotation_takes_the_private_key_with_it_while_somebody_holds_the_pair(private_key: bytes) -> None:
+    script = """
+        makers = iter([from_known_private_key, KeyPair.generate, KeyPair.generate])
+        ring = KeyRing(10, generate=lambda: next(makers)(), clock=lambda: 0.0)
+        pair = ring.current
+        far_down(lambda: pair.exchange(KeyPair.generate().public_key))
+        ring.refresh()
+        assert pair in ring.accepted
+        reached("previous")
+        ring.refresh()
+        assert pair not in ring.accepted
+        reached("over")
+    """
+    with victim(script, private_key) as process:
+        process.run_to("previous")
+        assert [mapping.is_protected for mapping in process.where(private_key)] == [True]
+        process.run_to("over")
+        assert process.where(private_key) == []
+
+
+@pytest.mark.parametrize("how", ["pair.erase()", "del pair"])
+def test_opening_a_request_leaves_no_private_key_behind(private_key: bytes, how: str) -> None:
+    script = f"""
+        pair = far_down(from_known_private_key)
+        sealer = RequestSealer(pair.public_key)
+        opener = RequestOpener(sealer.encapsulated_key, [KeyPair.generate(), pair])
+        assert far_down(lambda: opener.feed(sealer.seal(b"question"))) == b"question"
+        answer = far_down(opener.response_sealer).seal(b"answer")
+        reached("opened")
+        {how}
+        reached("over")
+        assert opener.feed(sealer.seal(b"more")) == b"more"
+        reached("opened more")
+    """
+    with victim(script, private_key) as process:
+        process.run_to("opened")
+        assert [mapping.is_protected for mapping in process.where(private_key)] == [True]
+        for step in ("over", "opened more"):
+            process.run_to(step)
+            assert process.where(private_key) == []
+
+
+def test_a_waiting_request_keeps_the_private_key_in_protected_memory_until_its_first_frame(private_key: bytes) -> None:
+    script = """
+        pair = far_down(from_known_private_key)
+        sealer = RequestSealer(pair.public_key)
+        opener = RequestOpener(sealer.encapsulated_key, [pair])
+        del pair
+        reached("waiting")
+        assert far_down(lambda: opener.feed(sealer.seal(b"question"))) == b"question"
+        reached("opened")
+    """
+    with victim(script, private_key) as process:
+        process.run_to("waiting")
+        assert [mapping.is_protected for mapping in process.where(private_key)] == [True]
+        process.run_to("opened")
+        assert process.where(private_key) == []
+
+
+def test_a_forked_child_has_no_private_key_in_its_memory(private_key: bytes) -> None:
+    script = """
+        pair = far_down(from_known_private_key)
+        far_down(lambda: pair.exchange(KeyPair.generate().public_key))
+        if os.fork() == 0:
+            reached("forked")
+            os._exit(0)
+        os.wait()
+        reached("child ended")
+    """
+    with victim(script, private_key) as process:
+        process.run_to("forked")
+        assert process.child().where(private_key) == []
+        assert len(process.where(private_key)) == 1
+        process.run_to("child ended")
+        assert len(process.where(private_key)) == 1
+
+
+@pytest.mark.parametrize("make", ["[KeyPair.generate() for _ in range(200)]", "generate_key_pairs(200)"])
+def test_generated_private_keys_are_in_protected_memory_only_and_nowhere_once_erased(make: str) -> None:
+    script = f"""
+        pairs = far_down(lambda: {make})
+        reached("made")
+        for pair in pairs:
+            pair.erase()
+        reached("erased")
+    """
+    with victim(script) as process:
+        process.run_to("made")
+        # More than one where the threads raced to map the first.
+        arenas = [content for mapping, content in process.contents() if mapping.is_protected]
+        places = [arena[start : start + 32] for arena in arenas for start in range(32, len(arena), 32)]
+        private_keys = [place for place in places if any(place)]
+        assert len(private_keys) == 200
+        # From the shares of all threads.
+        samples = private_keys[::25]
+        assert [mapping.is_protected for mapping in process.where(*samples)] == [True]
+        process.run_to("erased")
+        assert process.where(*samples) == []
+
+
+def test_keys_work_where_the_system_refuses_to_lock_memory_and_one_warning_says_so() -> None:
+    script = """
+        import os, resource, warnings
+        from server_keys import KeyPair, generate_key_pairs
+        from tests.helpers.process_memory import mappings
+
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+        if os.geteuid() == 0:
+            os.setuid(65534)  # root may lock as much as it likes
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            ours, peer = KeyPair.generate(), KeyPair.generate()
+            pairs = generate_key_pairs(5000)
+        (warning,) = caught
+        assert warning.category is RuntimeWarning, warning
+        assert "the system refused to lock private keys in memory (mlock)" in str(warning.message), warning
+        assert "ulimit -l" in str(warning.message), warning
+        assert warning.filename == "<string>", warning
+        assert ours.exchange(peer.public_key) == peer.exchange(ours.public_key)
+        assert len(set(pairs)) == 5000
+        flags = [mapping.flags for mapping in mappings(os.getpid()) if {"dd", "wf"} <= mapping.flags]
+        assert flags and not any("lo" in of_one for of_one in flags), flags
+    """
+    run_script(script)
+
+
+def test_where_warnings_are_errors_the_refusal_is_one_error_then_there_are_keys() -> None:
+    script = """
+        import os, resource
+        from server_keys import KeyPair
+
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        try:
+            KeyPair.generate()
+        except RuntimeWarning as warning:
+            assert "mlock" in str(warning), warning
+        else:
+            raise AssertionError("no warning")
+        assert not KeyPair.generate().erased
+    """
+    run_script(script)

@@ -1,0 +1,114 @@
+"""Imports run one way, and nothing is imported that is not needed."""
+
+import ast
+import graphlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.scripts import run_script
+
+PACKAGE = Path(__file__).parents[2] / "python" / "server_keys"
+
+BASE = {"_native", "errors", "_checks", "_clock"}
+KEYS = BASE | {"_keys"}
+SERVER = KEYS | {"_sealing", "middleware", "build_app"}
+# What each room of the package may import of the others.
+MAY_IMPORT = {
+    "_native": set[str](),
+    "errors": {"_native"},
+    "_checks": set[str](),
+    "_clock": set[str](),
+    "_keys": BASE,
+    "_sealing": KEYS,
+    "middleware": {"_sealing"},
+    "build_app": SERVER - {"build_app"},
+    "client": BASE | {"_sealing.protocol"},
+    "vllm": SERVER | {"server_keys"},
+}
+# Which rooms may import what is not ours.
+MAY_BE_IMPORTED_BY = {
+    "fastapi": {"_keys.app_ring", "_keys.lifespan", "middleware", "build_app", "vllm"},
+    "starlette": {"_keys.app_ring", "_sealing", "build_app"},
+    "httpx": {"client"},
+    "httpx2": {"client"},
+    "vllm": {"vllm"},
+}
+
+
+def modules() -> dict[str, Path]:
+    """The package's modules by their names in it, `__init__` left out: it imports on demand."""
+    paths = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
+    names = (path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".") for path in paths)
+    return {name.removesuffix(".__init__"): path for name, path in zip(names, paths, strict=True)}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield what a module imports, wherever it does: modules, and names of modules."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None
+            assert node.level == 0
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(path: Path) -> set[str]:
+    """Return the modules of the package that a module imports."""
+    known = {**modules(), "_native": PACKAGE}
+    found = set()
+    for name in imports(path):
+        package, _, rest = name.partition(".")
+        if package == "server_keys":
+            module = rest if rest in known else rest.rpartition(".")[0]
+            found.add(module or "server_keys")
+    return found
+
+
+def is_in(module: str, rooms: set[str]) -> bool:
+    return any(module == room or module.startswith(f"{room}.") for room in rooms)
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_each_room_knows_only_those_below_it(module: str) -> None:
+    room = module.split(".")[0]
+    own = {room} | MAY_IMPORT[room]
+    assert not {name for name in own_imports(modules()[module]) if not is_in(name, own)}
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_each_foreign_package_is_known_to_few(module: str) -> None:
+    packages = {name.split(".")[0] for name in imports(modules()[module])} - {"server_keys"}
+    foreign = packages - set(sys.stdlib_module_names)
+    assert foreign <= set(MAY_BE_IMPORTED_BY)
+    assert not {package for package in foreign if not is_in(module, MAY_BE_IMPORTED_BY[package])}
+
+
+def test_no_import_leads_back() -> None:
+    graph = {name: own_imports(path) - {"server_keys"} for name, path in modules().items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize(
+    "module", ["server_keys", "server_keys.client", "server_keys.client.httpx2", "server_keys.client.httpx"]
+)
+def test_the_client_needs_no_web_framework(module: str) -> None:
+    run_script(f"""
+        import sys
+        import {module}
+
+        assert not {{"fastapi", "starlette", "pydantic"}} & set(sys.modules)
+    """)
+
+
+def test_the_ring_needs_no_web_framework() -> None:
+    run_script("""
+        import sys
+        from server_keys import KeyRing
+
+        assert KeyRing(300).current.public_key
+        assert not {"fastapi", "starlette", "pydantic"} & set(sys.modules)
+    """)

@@ -1,0 +1,239 @@
+"""The alternative entrypoint, run as a process beside packages that are laid out like vLLM."""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.fake_vllm import APP, BUILD_APP, ENTRY, OLD, SIGNATURES, make_fake_vllm, write
+
+AS_MODULE = (sys.executable, "-m", "server_keys.vllm")
+AS_SCRIPT = (str(Path(sys.executable).parent / "server-keys-vllm"),)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def run(
+    folder: Path, *arguments: str, command: Sequence[str] = AS_MODULE, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    variables = {"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin", **environment}
+    return subprocess.run(
+        [*command, *arguments], env=variables, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def cpu_time_of_children_s() -> float:
+    """Return the CPU time of all processes that were run and have ended: no busy machine prolongs it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def children(result: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("version", SIGNATURES)
+def test_each_api_server_process_has_keys_of_its_own(folder: Path, version: str) -> None:
+    make_fake_vllm(folder, version)
+    first, second = children(run(folder, "model"))
+    assert first["pid"] != second["pid"]
+    assert len(first["key_id"]) == 16
+    assert first["key_id"] != second["key_id"]
+    assert first["period_s"] == first["overlap_s"] == 300
+    for child in (first, second):
+        assert child["publishes_key"]
+        assert child["takes_plaintext"]
+
+
+def test_the_console_script_is_the_same(folder: Path) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    first, second = children(run(folder, "model", "--key-refresh-time-s=7", command=AS_SCRIPT))
+    assert first["period_s"] == second["period_s"] == 7
+    assert first["key_id"] != second["key_id"]
+
+
+def test_options_override_the_environment_and_reach_the_children(folder: Path) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    result = run(
+        folder, "model", "--key-refresh-time-s", "9.5", SERVER_KEYS_REFRESH_TIME_S="60", SERVER_KEYS_OVERLAP_S="4"
+    )
+    assert {(child["period_s"], child["overlap_s"]) for child in children(result)} == {(9.5, 4.0)}
+
+
+def test_keys_alone(folder: Path) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    first, second = children(run(folder, "model", "--no-protect"))
+    assert first["key_id"]
+    assert not first["publishes_key"]
+    assert not second["publishes_key"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"), [(["--require-sealed"], {}), ([], {"SERVER_KEYS_REQUIRE_SEALED": "1"})]
+)
+def test_sealed_bodies_alone(folder: Path, arguments: list[str], environment: dict[str, str]) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    for child in children(run(folder, "model", *arguments, **environment)):
+        assert child["publishes_key"]
+        assert not child["takes_plaintext"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "warning"),
+    [
+        (["--enable-log-requests"], {}, "--enable-log-requests writes prompts to vLLM's log in plaintext"),
+        ([], {"VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "true"}, "VLLM_DEBUG_LOG_API_SERVER_RESPONSE writes responses"),
+        (["--enable-log-requests", "--no-protect"], {}, None),
+        ([], {}, None),
+    ],
+)
+def test_prompts_in_vllm_s_log_are_warned_of_once(
+    folder: Path, arguments: list[str], environment: dict[str, str], warning: str | None
+) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    result = run(folder, "model", *arguments, **environment)
+    assert len(children(result)) == 2
+    assert result.stderr.count(warning or " writes ") == (1 if warning else 0)
+
+
+def test_vllm_sees_no_argument_that_it_does_not_know(folder: Path) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    child = children(run(folder, "model", "--key-refresh-time-s", "9", "--api-server-count", "1"))[0]
+    assert child["args"] == ["api_server_count", "enable_log_requests", "grpc", "model_tag"]
+
+
+def test_help_shows_the_options(folder: Path) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    shown = run(folder, "--help").stdout
+    assert shown.startswith("usage: server-keys-vllm ")
+    for text in (
+        "--key-refresh-time-s",
+        "--key-overlap-s",
+        "--require-sealed",
+        "SERVER_KEYS_REFRESH_TIME_S",
+        "300 by default",
+        "--grpc",
+    ):
+        assert text in shown
+
+
+def test_vllm_s_own_usage_errors_are_vllm_s(folder: Path) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    result = run(folder, "model", "--no-such-option")
+    assert result.returncode == 2
+    assert "unrecognized arguments: --no-such-option" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "name", "value"),
+    [
+        (["--key-refresh-time-s", "nan"], {}, "--key-refresh-time-s", "nan"),
+        (["--key-refresh-time-s=-inf"], {"SERVER_KEYS_REFRESH_TIME_S": "60"}, "--key-refresh-time-s", "-inf"),
+        ([], {"SERVER_KEYS_REFRESH_TIME_S": "0"}, "SERVER_KEYS_REFRESH_TIME_S", "0"),
+    ],
+)
+def test_a_wrong_refresh_time_ends_the_start_within_a_second(
+    folder: Path, arguments: list[str], environment: dict[str, str], name: str, value: str
+) -> None:
+    # No vLLM at all: it is refused before one is looked for.
+    before_s = cpu_time_of_children_s()
+    result = run(folder, "model", *arguments, **environment)
+    assert cpu_time_of_children_s() - before_s < 1.0
+    assert result.returncode == 2
+    usage, error = result.stderr.splitlines()
+    assert usage.startswith("usage: server-keys-vllm ")
+    assert error == f"server-keys-vllm: error: {name} must be a finite number of seconds above zero, not {value!r}"
+
+
+def refused(result: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line of a start that was refused."""
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_without_vllm(folder: Path) -> None:
+    line = refused(run(folder, "model"))
+    assert line.startswith("server-keys: `vllm serve` cannot be run: ModuleNotFoundError: No module named 'vllm'")
+    assert line.endswith('(no vLLM is installed: pip install "server-keys[vllm]")')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "reason"),
+    [
+        (["--grpc"], {}, "--grpc serves without FastAPI"),
+        (["--gr"], {}, "--grpc serves without FastAPI"),
+        ([], {"VLLM_USE_RUST_FRONTEND": "1"}, "VLLM_USE_RUST_FRONTEND serves without FastAPI"),
+        (["--omni"], {}, "--omni hands over to another package's server"),
+    ],
+)
+def test_servers_without_an_app_that_holds_keys_are_refused(
+    folder: Path, arguments: list[str], environment: dict[str, str], reason: str
+) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    assert reason in refused(run(folder, "model", *arguments, **environment))
+
+
+def test_a_vllm_whose_build_app_is_elsewhere_is_refused(folder: Path) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    for module in (APP, ENTRY):
+        path = folder.joinpath(*module.split(".")).with_suffix(".py")
+        path.write_text(path.read_text().replace("build_app", "assemble_app"))
+    write(folder, OLD, "from vllm.entrypoints.launchers.app import assemble_app")
+    line = refused(run(folder, "model"))
+    assert "UnsupportedVllmError: there is no build_app in vllm.entrypoints.launchers.app or " in line
+    assert line.endswith("(vLLM 0.32.0)")
+
+
+def test_a_vllm_that_serves_with_another_build_app_is_refused(folder: Path) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    entry = folder.joinpath(*ENTRY.split(".")).with_suffix(".py")
+    own_build_app = BUILD_APP.format(signature=SIGNATURES["0.32.0"])
+    entry.write_text(entry.read_text().replace(f"from {APP} import build_app", own_build_app))
+    line = refused(run(folder, "model"))
+    assert f"{ENTRY} does not use the build_app of {APP}" in line
+
+
+def test_a_vllm_that_does_not_serve_with_what_it_defines_is_refused(folder: Path) -> None:
+    make_fake_vllm(folder, "0.28.0")
+    write(folder, APP, BUILD_APP.format(signature="args"))
+    line = refused(run(folder, "model"))
+    assert f"there is no {ENTRY}" in line
+
+
+def test_a_vllm_that_cannot_be_imported_is_refused(folder: Path) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    write(folder, "vllm.entrypoints.launchers.render.entry", "import no_such_thing")
+    assert "ModuleNotFoundError: No module named 'no_such_thing'" in refused(run(folder, "model"))
+
+
+def test_no_key_no_server(folder: Path) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    write(folder, "sitecustomize", BREAK_THE_RANDOM_SOURCE)
+    result = run(folder, "model")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    lines = set(result.stderr.splitlines())
+    assert lines == {"server-keys: no key pair can be made: EntropyError: the pool is dry (vLLM 0.32.0)"}
+
+
+BREAK_THE_RANDOM_SOURCE = """
+import server_keys
+
+class NoKeyPair:
+    @staticmethod
+    def generate() -> None:
+        raise server_keys.EntropyError("the pool is dry")
+
+server_keys.KeyPair = NoKeyPair
+"""
