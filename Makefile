@@ -19,10 +19,10 @@ demo: $(VENV)/.demo ## set everything up and run the demo (PORT=8001 takes anoth
 	$(call say,"Starting the demo: make demo PORT=8001 takes another port")
 	@$(BIN)/python -m examples.demo --port $(PORT)
 
-dev: $(VENV)-dev/.dev ## build the native module in place: run edited Python at once with .venv-dev/bin/python
-	$(call say,"Building the native module in place")
-	@VIRTUAL_ENV=$(VENV)-dev $(VENV)-dev/bin/maturin develop --profile dev --locked --skip-install
-	$(call say,"Python edits count at once now: $(VENV)-dev/bin/python -m pytest tests/keys")
+dev: $(VENV)-dev/.test ## build the native module in place: edited Python needs no build after it
+	$(call say,"Building the native module in place: the first time takes about a minute")
+	@VIRTUAL_ENV=$(VENV)-dev $(VENV)-dev/bin/maturin develop --profile dev --locked --extras client
+	$(call say,"Edited Python counts at once: $(VENV)-dev/bin/python -m pytest tests/keys")
 
 test: test-rust test-python ## set everything up and run the tests
 
@@ -118,9 +118,8 @@ tests/interoperability/node/node_modules/.installed: tests/interoperability/node
 		echo "npm is missing: the tests with the JavaScript client will be skipped"; \
 	fi
 
-$(VENV)-dev/.dev: $(VENV)-dev/.tools pyproject.toml
-	$(call say,"Installing the package as it stands in python/, and the test dependencies")
-	@$(VENV)-dev/bin/python $(PIP) --no-build-isolation --config-settings=build-args=--profile=dev --editable '.[client]'
+$(VENV)-dev/.test: $(VENV)-dev/.tools pyproject.toml
+	$(call say,"Installing the test dependencies")
 	@$(VENV)-dev/bin/python $(PIP) --group test
 	@touch $@
 

@@ -23,8 +23,8 @@ STREAM: Final = Comparison(
     title="Streaming beside pings",
     description=(
         f"An app sends {_TOKENS} tokens while its second task sends a ping every {_PING_EVERY_S * 1000:.0f} ms, to a "
-        f"client that takes {_CLIENT_TAKES_S * 1000:.0f} ms for each message; time is that of the whole stream, divided by "
-        "the tokens. Sealed frames are numbered, so the two tasks take turns; unprotected they need not."
+        f"client that takes {_CLIENT_TAKES_S * 1000:.0f} ms for each message; time is that of the whole stream, "
+        "divided by the tokens. Sealed frames are numbered, so protected tasks take turns; unprotected ones need not."
     ),
     reference=PLAIN,
     speedup_title="rate against unprotected",

@@ -1,19 +1,42 @@
 """The wheel is complete, and says the truth about itself."""
 
 import importlib.metadata
+import json
+import sysconfig
 import tomllib
 from pathlib import Path
 
+import pytest
+
+import server_keys
 from server_keys import _native
 
 PROJECT = Path(__file__).parents[2]
 SOURCES = PROJECT / "python"
 
 
+def is_built_in_place() -> bool:
+    """Whether `make dev` brought the package here (PEP 660)."""
+    origin = importlib.metadata.distribution("server-keys").read_text("direct_url.json")
+    return bool(json.loads(origin or "{}").get("dir_info", {}).get("editable"))
+
+
+pytestmark = pytest.mark.skipif(
+    is_built_in_place(), reason="the package is built in place: `make test` tests the wheel"
+)
+
+
 def installed_files() -> set[Path]:
     files = importlib.metadata.files("server-keys")
     assert files is not None
     return {Path(file) for file in files}
+
+
+def test_the_tests_see_it() -> None:
+    installed = Path(server_keys.__file__).parent
+    assert installed.is_relative_to(sysconfig.get_path("platlib"))
+    assert Path(_native.__file__).parent == installed
+    assert {Path("server_keys/py.typed"), Path("server_keys/_native.pyi")} <= installed_files()
 
 
 def test_every_source_file_is_in_it() -> None:

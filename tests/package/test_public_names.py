@@ -2,13 +2,11 @@
 
 import ast
 import importlib
-import importlib.metadata
 import inspect
 import operator
 import pickle
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,14 +159,3 @@ def test_importing_makes_no_key_starts_no_thread_and_opens_nothing() -> None:
         assert threading.active_count() == 1
         assert " wf" not in Path("/proc/self/smaps").read_text(), "there is memory for keys before any key"
     """)
-
-
-def test_the_tests_see_the_installed_wheel() -> None:
-    installed = Path(server_keys.__file__).parent
-    assert installed.is_relative_to(sysconfig.get_path("platlib"))
-    assert (installed / "py.typed").is_file()
-    assert (installed / "_native.pyi").is_file()
-    assert Path(_native.__file__).parent == installed
-    files = importlib.metadata.files("server-keys")
-    assert files is not None
-    assert Path("server_keys/py.typed") in [Path(file) for file in files]
