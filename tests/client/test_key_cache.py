@@ -2,9 +2,11 @@
 
 import math
 
+import httpx2
 import pytest
 
-from server_keys.client.key_cache import KeyCache, lifetime_s
+from server_keys.client.key_cache import KeyCache
+from server_keys.client.published_key import lifetime_s
 
 OLD, NEW = b"o" * 32, b"n" * 32
 
@@ -67,4 +69,5 @@ def test_time_counts_from_when_the_fetch_began() -> None:
     ],
 )
 def test_for_how_long_a_key_may_be_used(cache_control: str | None, age: str | None, expected: float) -> None:
-    assert lifetime_s(cache_control, age) == expected
+    headers = {"Cache-Control": cache_control, "Age": age}
+    assert lifetime_s(httpx2.Headers({name: value for name, value in headers.items() if value})) == expected

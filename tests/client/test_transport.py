@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pydoc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -21,6 +22,19 @@ def test_a_request_and_its_response(flavour: Flavour, url: str) -> None:
         response = client.post(f"{url}/echo", "hello")
     assert (response.status_code, response.json()) == (200, {"body": "hello"})
     assert "ehbp-response-nonce" in response.headers
+
+
+def test_its_help_says_what_it_does_and_takes(flavour: Flavour) -> None:
+    name = "AsyncSealedTransport" if flavour.is_async else "SealedTransport"
+    shown = pydoc.plain(pydoc.render_doc(type(flavour.transport())))
+    assert f"class {name} in module server_keys.client.{flavour.http.__name__}\n" in shown
+    for words in ("Client(transport=", "verify_key: ", "max_frame_bytes: ", "UnsealedResponseError: "):
+        assert words in shown
+
+
+def test_it_is_a_transport_of_its_library(flavour: Flavour) -> None:
+    base = flavour.http.AsyncBaseTransport if flavour.is_async else flavour.http.BaseTransport
+    assert isinstance(flavour.transport(), base)
 
 
 def test_a_long_body_travels_in_several_frames(flavour: Flavour) -> None:

@@ -1,10 +1,10 @@
 """Transports that seal requests and open responses (EHBP), for httpx2 and for httpx, sync and async.
 
-`server_keys.client.httpx2` is for httpx2 and the OpenAI SDK 3, `server_keys.client.httpx` for older clients. The names
-here are those of httpx2; neither library is imported before its transports are asked for.
+`server_keys.client.httpx2` is for httpx2 and the OpenAI SDK 3, `server_keys.client.httpx` is for older clients. The
+transports here are those of httpx2. Neither library is imported before one of its transports is used.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from server_keys._native import FrameTooLargeError, MalformedMessageError
 from server_keys.errors import (
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in ("AsyncSealedTransport", "SealedTransport"):
         try:
             from server_keys.client import httpx2

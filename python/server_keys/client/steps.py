@@ -1,0 +1,64 @@
+"""The steps of an exchange: what a driver, sync or async, carries out for it. And the library that both speak to.
+
+httpx and httpx2 have the same types by the same names, so httpx2's stand for both here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import httpx2 as http
+
+    from server_keys._native import ResponseOpener
+
+
+class Library(Protocol):
+    """The part of httpx, or of httpx2, that sealing needs."""
+
+    __name__: str
+    AsyncHTTPTransport: type[http.AsyncHTTPTransport]
+    ByteStream: type[http.ByteStream]
+    Headers: type[http.Headers]
+    HTTPTransport: type[http.HTTPTransport]
+    Request: type[http.Request]
+    Response: type[http.Response]
+
+
+class Send(NamedTuple):
+    """Send a request. The result is the response with its body not read."""
+
+    request: http.Request
+
+
+class Read(NamedTuple):
+    """Read a response's body and close the response. The result is the body, or None if it exceeds `most_bytes`."""
+
+    response: http.Response
+    most_bytes: int
+
+
+class Close(NamedTuple):
+    """Close a response."""
+
+    response: http.Response
+
+
+class Verify(NamedTuple):
+    """Ask the user's `verify_key`. The result is what it returned."""
+
+    public_key: bytes
+
+
+class Outcome(NamedTuple):
+    """A response, and what opens its body. `opener` is None for a response that passes through unchanged."""
+
+    response: http.Response
+    opener: ResponseOpener | None
+
+
+Step = Send | Read | Close | Verify
+ResultT = TypeVar("ResultT")
+# Each kind of step has a result of its own type, but a generator has one type for everything that is sent into it.
+Steps = Generator[Step, Any, ResultT]

@@ -1,0 +1,154 @@
+"""The sealing transports, once for httpx and httpx2: each library's module binds them to its own types."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
+
+from server_keys._clock import boot_time
+from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
+from server_keys.client.drivers import AsyncDriver, AsyncVerifyKey, SyncDriver, VerifyKey
+from server_keys.client.steps import Library
+
+if TYPE_CHECKING:
+    import httpx2 as http
+
+    from server_keys.client.drivers import AsyncStream, SyncStream
+
+# A library's BaseTransport or AsyncBaseTransport, its Request and its Response.
+InnerT = TypeVar("InnerT")
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+
+
+class SyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
+    """Seals requests to the server's key and opens the responses: `Client(transport=SealedTransport())`.
+
+    It finds the key under `/.well-known/hpke-keys` of each request's origin and keeps it for as long as the server
+    allows. When the server refuses the key because it has replaced its keys since, the transport fetches it anew and
+    sends the request again, once. For that it holds the request's body in memory. Requests without a body travel in
+    plaintext, and so do their responses. An error that is not sealed is passed on: its content is not authentic.
+
+    The client's own `proxy=` and `mounts=` go around its transport, and so around the sealing: give them to `inner`.
+    """
+
+    _library: ClassVar[Library]
+    _stream_type: ClassVar[type[Any]]
+
+    def __init__(
+        self,
+        inner: InnerT | None = None,
+        *,
+        verify_key: VerifyKey | None = None,
+        max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+        clock: Callable[[], float] = boot_time,
+    ) -> None:
+        """Make a transport with no keys yet.
+
+        Args:
+            inner: sends what is sealed. By default a new `HTTPTransport`. It is closed with this transport.
+            verify_key: called with each public key (32 bytes) that is fetched, before anything is sealed to it, for
+                pinning or attestation. To refuse a key it raises an exception, which reaches the caller, or returns
+                anything but None and True.
+            max_frame_bytes: the longest frame that a response may have, from 1 byte to 64 MiB, tag included.
+            clock: tells the time in seconds.
+
+        Raises:
+            TypeError: `max_frame_bytes` is not an int, or `verify_key` is not a function.
+            ValueError: `max_frame_bytes` is out of its range.
+        """
+        self._inner = cast("http.BaseTransport", self._library.HTTPTransport() if inner is None else inner)
+        self._driver = SyncDriver(self._library, verify_key, max_frame_bytes, clock)
+
+    def handle_request(self, request: RequestT) -> ResponseT:
+        """Send `request` sealed and return the response. Its body is opened while it is read.
+
+        Raises:
+            KeyConfigurationError: the server publishes no key that can be used.
+            KeyRejectedError: `verify_key` refused the key.
+            UnsealedResponseError: the response is an unsealed success, a redirect, or an unsealed 422 that is too long
+                to be read.
+            SealedTransportError: the request asks for another protocol, such as WebSocket. Nothing was sent.
+            TypeError: the request is of another library.
+        """
+        own = cast("http.Request", request)
+        self._driver.require_own(own)
+        stream_type: type[SyncStream] = self._stream_type
+        return cast("ResponseT", self._driver.exchange(self._inner, own, stream_type))
+
+    def __enter__(self) -> Self:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self._inner.__exit__(exc_type, exc_value, traceback)
+
+    def close(self) -> None:
+        """Close the inner transport."""
+        self._inner.close()
+
+
+class AsyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
+    """Seals requests and opens responses as `SealedTransport` does: `AsyncClient(transport=AsyncSealedTransport())`."""
+
+    _library: ClassVar[Library]
+    _stream_type: ClassVar[type[Any]]
+
+    def __init__(
+        self,
+        inner: InnerT | None = None,
+        *,
+        verify_key: AsyncVerifyKey | None = None,
+        max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+        clock: Callable[[], float] = boot_time,
+    ) -> None:
+        """Make a transport with no keys yet.
+
+        Args:
+            inner: sends what is sealed. By default a new `AsyncHTTPTransport`. It is closed with this transport.
+            verify_key: as for `SealedTransport`, and may be a coroutine function.
+            max_frame_bytes: as for `SealedTransport`.
+            clock: as for `SealedTransport`.
+
+        Raises:
+            TypeError: `max_frame_bytes` is not an int, or `verify_key` is not a function.
+            ValueError: `max_frame_bytes` is out of its range.
+        """
+        self._inner = cast("http.AsyncBaseTransport", self._library.AsyncHTTPTransport() if inner is None else inner)
+        self._driver = AsyncDriver(self._library, verify_key, max_frame_bytes, clock)
+
+    async def handle_async_request(self, request: RequestT) -> ResponseT:
+        """Send `request` sealed and return the response. Its body is opened while it is read.
+
+        Raises:
+            KeyConfigurationError: the server publishes no key that can be used.
+            KeyRejectedError: `verify_key` refused the key.
+            UnsealedResponseError: the response is an unsealed success, a redirect, or an unsealed 422 that is too long
+                to be read.
+            SealedTransportError: the request asks for another protocol, such as WebSocket. Nothing was sent.
+            TypeError: the request is of another library.
+        """
+        own = cast("http.Request", request)
+        self._driver.require_own(own)
+        stream_type: type[AsyncStream] = self._stream_type
+        return cast("ResponseT", await self._driver.exchange(self._inner, own, stream_type))
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._inner.__aexit__(exc_type, exc_value, traceback)
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self._inner.aclose()
