@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-import server_keys.vllm.build_app
+import server_keys.vllm.hooks
 from server_keys import EntropyError, KeyRing
-from server_keys.vllm.build_app import wrapped
+from server_keys.vllm.hooks import with_keys
 from server_keys.vllm.settings import Settings
 from tests.helpers.fake_vllm import make_fake_vllm, write
 
@@ -71,7 +71,7 @@ def test_plugin_and_entrypoint_at_once_double_nothing(plugin: Any, monkeypatch: 
         plugin.attach_router(app)
         return app
 
-    app = wrapped(wrapped(build_app, Settings(60.0, 60.0, protect=True)), Settings(90.0, 90.0, protect=True))(None)
+    app = with_keys(with_keys(build_app, Settings(60.0, 60.0, protect=True)), Settings(90.0, 90.0, protect=True))(None)
     assert keys_while_it_lives(app)[1:] == (7.0, 7.0, 1)
 
 
@@ -80,7 +80,7 @@ def test_wrapping_keeps_the_name_and_the_docstring() -> None:
         """Build it."""
         return FastAPI()
 
-    build_app_with_keys = wrapped(build_app, Settings(60.0, 60.0, protect=True))
+    build_app_with_keys = with_keys(build_app, Settings(60.0, 60.0, protect=True))
     assert build_app_with_keys.__name__ == "build_app"
     assert build_app_with_keys.__doc__ == "Build it."
 
@@ -98,7 +98,7 @@ def test_no_key_ends_the_process(plugin: Any, monkeypatch: pytest.MonkeyPatch) -
         def generate() -> None:
             raise EntropyError("the pool\nis dry")
 
-    monkeypatch.setattr(server_keys.vllm.build_app, "KeyPair", NoKeyPair)
+    monkeypatch.setattr(server_keys.vllm.hooks, "KeyPair", NoKeyPair)
     with pytest.raises(
         SystemExit, match=r"^server-keys: no key pair can be made: EntropyError: the pool is dry \(.+\)$"
     ):

@@ -3,8 +3,7 @@
 import pytest
 
 from server_keys.errors import SettingsError
-from server_keys.vllm.options import settings_at_a_glance
-from server_keys.vllm.settings import Settings
+from server_keys.vllm.settings import Settings, settings_at_a_glance
 
 REFRESH_TIME = "SERVER_KEYS_REFRESH_TIME_S"
 OVERLAP = "SERVER_KEYS_OVERLAP_S"
@@ -26,7 +25,9 @@ def test_the_environment_and_the_options_that_override_it() -> None:
 
 
 def test_the_environment_carries_settings_exactly() -> None:
-    settings = Settings.read({}, refresh_time_option="0.1", overlap_option="0.030000000000000002", no_protect=True)
+    settings = Settings.read(
+        {}, {"--key-refresh-time-s": "0.1", "--key-overlap-s": "0.030000000000000002", "--no-protect": "0"}
+    )
     assert Settings.read(settings.as_environment()) == settings
 
 
@@ -66,7 +67,7 @@ def test_sealed_bodies_cannot_be_required_and_not_opened(
 @pytest.mark.parametrize("name", ["SERVER_KEYS_PROTECT", "SERVER_KEYS_REQUIRE_SEALED"])
 def test_a_switch_that_is_neither_on_nor_off(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=rf"^{name} must be 1 \(on\) or 0 \(off\), not '{value}'$"):
-        Settings.read({name: value}, no_protect=True, require_sealed=True)
+        Settings.read({name: value}, {"--no-protect": "0", "--require-sealed": "1"})
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "-inf", "1e999", "soon", "", "--port", "3 s"])
@@ -89,9 +90,9 @@ def test_a_refresh_time_that_is_not_finite_and_positive(value: str, capsys: pyte
 def test_an_overlap_that_is_not_from_zero_to_the_refresh_time(value: str) -> None:
     reason = rf"must be a number of seconds from 0 to the refresh time \(60\), not {value!r}$"
     with pytest.raises(SettingsError, match=f"^--key-overlap-s {reason}"):
-        Settings.read({}, refresh_time_option="60", overlap_option=value)
+        Settings.read({}, {"--key-refresh-time-s": "60", "--key-overlap-s": value})
     with pytest.raises(SettingsError, match=f"^{OVERLAP} {reason}"):
-        Settings.read({OVERLAP: value}, refresh_time_option="60")
+        Settings.read({OVERLAP: value}, {"--key-refresh-time-s": "60"})
 
 
 @pytest.mark.parametrize("option", ["--key-refresh-time-s", "--key-overlap-s"])

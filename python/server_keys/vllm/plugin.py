@@ -1,8 +1,7 @@
-"""What the plugin for plain `vllm serve` does. vLLM gets here through `server_keys_vllm_plugin`."""
+"""What the plugin for plain `vllm serve` does. vLLM calls it through `server_keys_vllm_plugin`."""
 
 import argparse
 import functools
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -10,11 +9,9 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from server_keys.errors import SettingsError
-from server_keys.vllm.build_app import is_wrapped, wrapped
-from server_keys.vllm.prompt_logging import warn_of_prompt_logging
-from server_keys.vllm.refusal import refusal, refuse_without_app
-from server_keys.vllm.serve_command import call_before_serving
+from server_keys.vllm import hooks
 from server_keys.vllm.settings import Settings
+from server_keys.vllm.start_checks import refusal, refuse_without_app, warn_of_prompt_logging
 
 # vLLM's server is `vllm serve`, `vllm launch`, or one of these modules run with `python -m`.
 _SERVING_COMMANDS = ("serve", "launch")
@@ -22,12 +19,12 @@ _SERVING_FILES = ("api_server.py", "entry.py")
 
 
 def attach(app: FastAPI) -> None:
-    """Add to vLLM's app what the entrypoint would.
+    """Add to vLLM's app what the entrypoint adds.
 
     Raises:
-        SystemExit: no keys can be had. vLLM goes on without a plugin that raises anything else before this.
+        SystemExit: the app cannot have keys. vLLM would log an `Exception`, and serve without the plugin.
     """
-    wrapped(lambda: app, _settings())()
+    hooks.with_keys(lambda: app, _settings())()
 
 
 def check_start(plugin_name: str) -> None:
@@ -36,7 +33,7 @@ def check_start(plugin_name: str) -> None:
     vLLM calls this in every process.
 
     Args:
-        plugin_name: what `VLLM_PLUGINS` has to list.
+        plugin_name: the name that `VLLM_PLUGINS` has to list.
 
     Raises:
         SystemExit: it would have none.
@@ -44,9 +41,9 @@ def check_start(plugin_name: str) -> None:
     if not _is_serving():
         return
     settings = _settings()
-    if is_wrapped():
+    if hooks.is_wrapped():
         return
-    if importlib.util.find_spec("vllm.plugins.endpoint_plugins") is None:
+    if not hooks.has_endpoint_plugins():
         raise refusal("this vLLM has no endpoint plugins, 0.26 is the first that has: start it with server-keys-vllm")
     if "VLLM_PLUGINS" not in os.environ:
         asked_by = next(name for name in sorted(os.environ) if name.startswith("SERVER_KEYS_"))
@@ -55,9 +52,8 @@ def check_start(plugin_name: str) -> None:
             f"set VLLM_PLUGINS={plugin_name}, or start with server-keys-vllm"
         )
     refuse_without_app(os.environ, grpc=False)
-    # Only the process of the command itself has that module; API server processes it starts need not look again.
-    if "vllm.entrypoints.cli.serve" in sys.modules:
-        call_before_serving(functools.partial(_look_at_arguments, settings))
+    if hooks.has_serve_command():
+        hooks.call_before_serving(functools.partial(_look_at_arguments, settings))
 
 
 def _look_at_arguments(settings: Settings, args: argparse.Namespace) -> None:

@@ -1,27 +1,78 @@
-"""What an operator may set, read from texts: how long keys live, and whether bodies are sealed to them."""
+"""What an operator may set: how long keys live, and whether bodies are sealed to them.
 
-from collections.abc import Mapping
+`OPTIONS` describes each setting once: its option for the entrypoint, its environment variable, its help text.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, NoReturn, Self, TypeVar
 
 from server_keys._checks import overlap_seconds, positive_seconds
 from server_keys.errors import SettingsError
 
-REFRESH_TIME_OPTION = "--key-refresh-time-s"
-OVERLAP_OPTION = "--key-overlap-s"
-REFRESH_TIME_VARIABLE = "SERVER_KEYS_REFRESH_TIME_S"
-OVERLAP_VARIABLE = "SERVER_KEYS_OVERLAP_S"
-NO_PROTECT_OPTION = "--no-protect"
-PROTECT_VARIABLE = "SERVER_KEYS_PROTECT"
-REQUIRE_SEALED_OPTION = "--require-sealed"
-REQUIRE_SEALED_VARIABLE = "SERVER_KEYS_REQUIRE_SEALED"
-
+PROGRAM = "server-keys-vllm"
 DEFAULT_REFRESH_TIME_S = 300.0
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting. The option's text goes before the variable's."""
+
+    name: str
+    variable: str
+    help: str
+    stands_for: str | None = None
+    """For a switch: the variable's value that means the same. Other options are followed by a number of seconds."""
+
+    @property
+    def attribute(self) -> str:
+        """The name under which argparse keeps the option's value."""
+        return self.name.removeprefix("--").replace("-", "_")
+
+    def texts(self, environment: Mapping[str, str], options: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """Yield each place that sets this, with its text. The last one counts."""
+        if self.variable in environment:
+            yield self.variable, environment[self.variable]
+        if self.name in options:
+            yield self.name, options[self.name]
+
+
+REFRESH_TIME = Option(
+    "--key-refresh-time-s",
+    "SERVER_KEYS_REFRESH_TIME_S",
+    f"Seconds between refreshes of the server's ephemeral keys ({DEFAULT_REFRESH_TIME_S:g} by default).",
+)
+OVERLAP = Option(
+    "--key-overlap-s",
+    "SERVER_KEYS_OVERLAP_S",
+    "Seconds for which a replaced key is still accepted, from 0 to the refresh time (which is the default).",
+)
+NO_PROTECT = Option(
+    "--no-protect",
+    "SERVER_KEYS_PROTECT",
+    "Have keys, but neither open sealed requests nor seal their responses (EHBP). The default is to do both.",
+    stands_for="0",
+)
+REQUIRE_SEALED = Option(
+    "--require-sealed",
+    "SERVER_KEYS_REQUIRE_SEALED",
+    "Refuse requests that carry a body in plaintext. The default is to serve them.",
+    stands_for="1",
+)
+OPTIONS = {option.name: option for option in (REFRESH_TIME, OVERLAP, NO_PROTECT, REQUIRE_SEALED)}
+
+USAGE = (
+    f"{PROGRAM} [model] [{REFRESH_TIME.name} SECONDS] [{OVERLAP.name} SECONDS] [{NO_PROTECT.name} | "
+    f"{REQUIRE_SEALED.name}] [options of vllm serve]"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How keys are to be refreshed and used, checked."""
+    """How keys are refreshed and used, checked."""
 
     refresh_time_s: float
     overlap_s: float
@@ -31,56 +82,110 @@ class Settings:
     """Whether requests that carry a body in plaintext are refused."""
 
     @classmethod
-    def read(
-        cls,
-        environment: Mapping[str, str],
-        *,
-        refresh_time_option: str | None = None,
-        overlap_option: str | None = None,
-        no_protect: bool = False,
-        require_sealed: bool = False,
-    ) -> Self:
+    def read(cls, environment: Mapping[str, str], options: Mapping[str, str] | None = None) -> Self:
         """Return what the options say, else the environment, else the defaults.
 
+        A wrong value in the environment is refused even where an option overrides it: the next start may lack the
+        option.
+
         Args:
-            environment: the environment variables; a wrong value is refused also where an option overrides it.
-            refresh_time_option: the text that followed `--key-refresh-time-s`, if it was given.
-            overlap_option: the text that followed `--key-overlap-s`, if it was given.
-            no_protect: whether `--no-protect` was given.
-            require_sealed: whether `--require-sealed` was given.
+            environment: the environment variables.
+            options: the text of each option that was given, by its name in `OPTIONS`.
 
         Raises:
-            SettingsError: a text is not what it should be, a number is not finite or out of range, or bodies are to be
-                sealed and not to be opened.
+            SettingsError: a text is not what it should be, a number is not finite or out of range, or
+                `--require-sealed` comes with `--no-protect`.
         """
-        refresh_time_s = DEFAULT_REFRESH_TIME_S
-        for name, text in (
-            (REFRESH_TIME_VARIABLE, environment.get(REFRESH_TIME_VARIABLE)),
-            (REFRESH_TIME_OPTION, refresh_time_option),
-        ):
-            if text is not None:
-                refresh_time_s = _refresh_time(name, text)
-        overlap_s = refresh_time_s
-        for name, text in ((OVERLAP_VARIABLE, environment.get(OVERLAP_VARIABLE)), (OVERLAP_OPTION, overlap_option)):
-            if text is not None:
-                overlap_s = _overlap(name, text, refresh_time_s)
-        protect = _switch(PROTECT_VARIABLE, environment.get(PROTECT_VARIABLE, "1")) and not no_protect
-        required = _switch(REQUIRE_SEALED_VARIABLE, environment.get(REQUIRE_SEALED_VARIABLE, "0")) or require_sealed
-        if required and not protect:
+
+        def read(option: Option, convert: Callable[[str, str], _Value], default: _Value) -> _Value:
+            values = [convert(name, text) for name, text in option.texts(environment, options or {})]
+            return values[-1] if values else default
+
+        refresh_time_s = read(REFRESH_TIME, _refresh_time, DEFAULT_REFRESH_TIME_S)
+        overlap_s = read(OVERLAP, lambda name, text: _overlap(name, text, refresh_time_s), refresh_time_s)
+        protect = read(NO_PROTECT, _switch, True)
+        require_sealed = read(REQUIRE_SEALED, _switch, False)
+        if require_sealed and not protect:
             raise SettingsError(
-                f"{REQUIRE_SEALED_OPTION} (or {REQUIRE_SEALED_VARIABLE}=1) refuses all bodies that are not sealed, and "
-                f"{NO_PROTECT_OPTION} (or {PROTECT_VARIABLE}=0) opens none that are: leave out one of them"
+                f"{REQUIRE_SEALED.name} (or {REQUIRE_SEALED.variable}=1) refuses all bodies that are not sealed, and "
+                f"{NO_PROTECT.name} (or {NO_PROTECT.variable}=0) opens none that are: leave out one of them"
             )
-        return cls(refresh_time_s, overlap_s, protect, required)
+        return cls(refresh_time_s, overlap_s, protect, require_sealed)
 
     def as_environment(self) -> dict[str, str]:
-        """Return the variables that `read` makes the same settings from: how child processes get them."""
+        """Return the variables from which `read` makes the same settings. Child processes get them."""
         return {
-            REFRESH_TIME_VARIABLE: repr(self.refresh_time_s),
-            OVERLAP_VARIABLE: repr(self.overlap_s),
-            PROTECT_VARIABLE: _as_switch(self.protect),
-            REQUIRE_SEALED_VARIABLE: _as_switch(self.require_sealed),
+            REFRESH_TIME.variable: repr(self.refresh_time_s),
+            OVERLAP.variable: repr(self.overlap_s),
+            NO_PROTECT.variable: str(int(self.protect)),
+            REQUIRE_SEALED.variable: str(int(self.require_sealed)),
         }
+
+
+def settings_at_a_glance(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Return the settings before vLLM's own parser is there, which takes seconds to import.
+
+    Abbreviated options and vLLM's configuration file are not seen.
+
+    Args:
+        arguments: the command line without the program's name.
+        environment: the environment variables.
+
+    Raises:
+        SystemExit: with status 2 and a usage message, for a value that cannot be used.
+    """
+    given: dict[str, str] = {}
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        option = OPTIONS.get(name.replace("_", "-"))  # vLLM takes either
+        if option is None:
+            continue
+        text = option.stands_for or (value if equals else next(words, None))
+        if text is None:
+            usage_error(f"{option.name} must be followed by a number of seconds, not by the end of the command line")
+        given[option.name] = text
+    return _read_or_exit(environment, given)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options to vLLM's parser, for its help, its configuration file and its abbreviations."""
+    group = parser.add_argument_group(title="ServerKeys", description="Ephemeral keys of the server.")
+    for option in OPTIONS.values():
+        # Suppressed, so that vLLM sees no argument that it does not know.
+        if option.stands_for is None:
+            text = f"{option.help} Environment variable: {option.variable}."
+            group.add_argument(option.name, default=argparse.SUPPRESS, metavar="SECONDS", help=text)
+        else:
+            text = f"{option.help} Environment variable: {option.variable}={option.stands_for}."
+            group.add_argument(option.name, default=argparse.SUPPRESS, action="store_true", help=text)
+
+
+def take_settings(args: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
+    """Return the settings that vLLM's parser found, and take them out of `args`.
+
+    Raises:
+        SystemExit: as for `settings_at_a_glance`.
+    """
+    found: dict[str, Any] = vars(args)
+    given: dict[str, str] = {}
+    for option in OPTIONS.values():
+        value = found.pop(option.attribute, None)
+        if value is not None:
+            given[option.name] = option.stands_for or str(value)
+    return _read_or_exit(environment, given)
+
+
+def usage_error(reason: object) -> NoReturn:
+    """Print the usage and the reason, and exit with status 2."""
+    argparse.ArgumentParser(prog=PROGRAM, usage=USAGE).error(str(reason))
+
+
+def _read_or_exit(environment: Mapping[str, str], options: Mapping[str, str]) -> Settings:
+    try:
+        return Settings.read(environment, options)
+    except SettingsError as error:
+        usage_error(error)
 
 
 def _refresh_time(name: str, text: str) -> float:
@@ -103,7 +208,3 @@ def _switch(name: str, text: str) -> bool:
     if text not in ("0", "1"):
         raise SettingsError(f"{name} must be 1 (on) or 0 (off), not {text!r}")
     return text == "1"
-
-
-def _as_switch(on: bool) -> str:
-    return "1" if on else "0"

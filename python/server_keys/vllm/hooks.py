@@ -1,0 +1,155 @@
+"""Everything that reaches into vLLM: its `build_app`, and its `serve` command.
+
+This is the only module that a new vLLM can break.
+"""
+
+import argparse
+import functools
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from fastapi import FastAPI
+
+from server_keys import KeyPair, inject_key_lifespan, inject_middleware
+from server_keys.errors import UnsupportedVllmError
+from server_keys.middleware import BuildAppFunc
+from server_keys.vllm.settings import Settings
+from server_keys.vllm.start_checks import refusal
+
+# Where `build_app` is defined, and the modules that call it to serve: they bind it by name. From vLLM 0.29 on, then up
+# to 0.28. The newer layout comes first: there, importing the older module only warns.
+_LAYOUTS = (
+    (
+        "vllm.entrypoints.launchers.app",
+        ("vllm.entrypoints.launchers.api_server.entry", "vllm.entrypoints.launchers.render.entry"),
+    ),
+    ("vllm.entrypoints.openai.api_server", ("vllm.entrypoints.openai.api_server",)),
+)
+_SERVE_COMMAND = "vllm.entrypoints.cli.serve"
+
+_WRAPPED = "_server_keys_wrapped"
+
+
+def with_keys(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
+    """Return a function like `build_app_func` whose app has everything that server-keys adds to vLLM's app.
+
+    The entrypoint and the plugin both use it. The new function ends the process if no key pair can be made.
+    """
+    protected = build_app_func
+    if settings.protect:
+        protected = inject_middleware(build_app_func, required=settings.require_sealed)
+    build_app_with_keys = inject_key_lifespan(protected, settings.refresh_time_s, overlap_s=settings.overlap_s)
+
+    @functools.wraps(build_app_with_keys)
+    def build_app_or_exit(*args: Any, **kwargs: Any) -> FastAPI:
+        # Try it here, where one line can tell of a failure: in the lifespan, uvicorn would report it with a traceback.
+        try:
+            KeyPair.generate().erase()
+        except Exception as error:
+            raise refusal(f"no key pair can be made: {type(error).__name__}: {error}") from error
+        return build_app_with_keys(*args, **kwargs)
+
+    return build_app_or_exit
+
+
+def wrap_build_app(settings: Settings) -> None:
+    """Replace vLLM's `build_app` by `with_keys(build_app, settings)` in every module that holds it. Imports vLLM.
+
+    A second call has no effect: the first settings count.
+
+    Raises:
+        UnsupportedVllmError: there is no `build_app`, or a module that serves does not use it.
+    """
+    definition, users = _layout()
+    original = definition.build_app
+    if getattr(original, _WRAPPED, False):
+        return
+    replacement = with_keys(original, settings)
+    setattr(replacement, _WRAPPED, True)
+    for module in list(sys.modules.values()):
+        if isinstance(module, ModuleType) and vars(module).get("build_app") is original:
+            vars(module)["build_app"] = replacement
+    for user in users:
+        if vars(user).get("build_app") is not replacement:
+            raise UnsupportedVllmError(f"{user.__name__} does not use the build_app of {definition.__name__}")
+
+
+def is_wrapped() -> bool:
+    """Whether `wrap_build_app` replaced vLLM's `build_app` in this process. Imports nothing."""
+    definitions = (sys.modules.get(name) for name, _ in _LAYOUTS)
+    return any(getattr(vars(module).get("build_app"), _WRAPPED, False) for module in definitions if module)
+
+
+def extend_serve_parser(add_options: Callable[[argparse.ArgumentParser], None], usage: str) -> None:
+    """Let `vllm serve` take what `add_options` adds to its parser, and show `usage`. Imports vLLM."""
+    command = _serve_command()
+    subparser_init = command.subparser_init
+
+    def extended_subparser_init(self: Any, subparsers: Any) -> Any:
+        parser = subparser_init(self, subparsers)
+        parser.usage = usage
+        add_options(parser)
+        return parser
+
+    command.subparser_init = extended_subparser_init
+
+
+def call_before_serving(action: Callable[[argparse.Namespace], None]) -> None:
+    """Let `vllm serve` call `action` with its parsed arguments before it does anything else. Imports vLLM."""
+    command = _serve_command()
+    serve = command.cmd
+
+    # The function keeps its name: vLLM leaves it among the arguments, and pickles them for its API server processes.
+    @functools.wraps(serve)
+    def act_then_serve(args: argparse.Namespace) -> None:
+        action(args)
+        serve(args)
+
+    command.cmd = staticmethod(act_then_serve)
+
+
+def has_serve_command() -> bool:
+    """Whether this is the process of vLLM's command. The API server processes that it starts import no command."""
+    return _SERVE_COMMAND in sys.modules
+
+
+def has_endpoint_plugins() -> bool:
+    """Whether this vLLM can load endpoint plugins. 0.26 is the first one."""
+    return importlib.util.find_spec("vllm.plugins.endpoint_plugins") is not None
+
+
+def vllm_command() -> Callable[[], None]:
+    """Return the function behind the command `vllm`, which reads `sys.argv`. Imports vLLM."""
+    main: Callable[[], None] = importlib.import_module("vllm.entrypoints.cli.main").main
+    return main
+
+
+def _serve_command() -> Any:
+    return importlib.import_module(_SERVE_COMMAND).ServeSubcommand
+
+
+def _layout() -> tuple[ModuleType, list[ModuleType]]:
+    """Return the module that defines `build_app`, and those that serve with it."""
+    for defining, using in _LAYOUTS:
+        definition = _imported(defining)
+        if definition is not None and callable(getattr(definition, "build_app", None)):
+            users = [_imported(name) for name in using]
+            missing = [name for name, user in zip(using, users, strict=True) if user is None]
+            if missing:
+                raise UnsupportedVllmError(f"{defining} has a build_app, but there is no {' and no '.join(missing)}")
+            return definition, [user for user in users if user is not None]
+    raise UnsupportedVllmError(f"there is no build_app in {' or '.join(defining for defining, _ in _LAYOUTS)}")
+
+
+def _imported(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # This vLLM has no such module. Anything else that is missing is an error of the installation.
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            return None
+        raise
