@@ -1,6 +1,6 @@
 """The native half of server_keys: X25519 key pairs in protected memory, and messages sealed to them (EHBP).
 
-Written in Rust: rust/core, and rust/binding for what Python sees of it.
+It is written in Rust: rust/core has the operations, rust/binding makes them a Python module.
 """
 
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ class InvalidPublicKeyError(ValueError):
     """A peer's public key has the wrong length or is a point of small order."""
 
 class KeyErasedError(RuntimeError):
-    """The private key is gone: erased, or left in the process that this one was forked from."""
+    """The key is gone: erased, or left in the process that this one was forked from."""
 
 class EntropyError(RuntimeError):
     """The system's random source failed."""
 
 class MalformedMessageError(ValueError):
-    """A sealed message is malformed, incomplete or not authentic. On purpose it does not say which."""
+    """A sealed message is malformed, incomplete or not authentic. The error does not say which, on purpose."""
 
 class FrameTooLargeError(ValueError):
     """A frame announces more bytes than the limit."""
@@ -60,10 +60,10 @@ class KeyPair:
 
     @staticmethod
     def from_private_key(private_key: Buffer) -> KeyPair:
-        """Make the key pair of a private key that exists already, such as a test vector's.
+        """Make the key pair of an existing private key, such as a test vector's.
 
         Args:
-            private_key: 32 bytes, as in RFC 7748. The caller's own copy stays the caller's to wipe.
+            private_key: 32 bytes, as in RFC 7748. The caller must wipe its own copy.
 
         Raises:
             TypeError: `private_key` is not bytes-like.
@@ -72,11 +72,11 @@ class KeyPair:
 
     @property
     def public_key(self) -> bytes:
-        """The public key: 32 bytes, as RFC 7748 encodes it. Readable after `erase()`, too."""
+        """The public key: 32 bytes, as RFC 7748 encodes it. It stays readable after `erase()`."""
 
     @property
     def erased(self) -> bool:
-        """Whether the private key is gone: by `erase()`, or because this process was forked from the key's own."""
+        """Whether the private key is gone: erased, or left in the process that this one was forked from."""
 
     def exchange(self, peer_public_key: Buffer) -> bytes:
         """Agree on a secret with the owner of a public key (X25519, RFC 7748 section 6.1), off the GIL.
@@ -94,7 +94,7 @@ class KeyPair:
         """
 
     def erase(self) -> None:
-        """Wipe the private key, after the exchanges that have begun. Erasing twice is fine."""
+        """Wait for exchanges that have begun, then wipe the private key. Erasing twice is fine."""
 
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -119,13 +119,13 @@ def generate_key_pairs(count: int) -> list[KeyPair]:
 class RequestOpener:
     """Opens one sealed request on the server (EHBP over HPKE base mode, RFC 9180).
 
-    The first frame decides to which of the key pairs the request is sealed; afterwards none of them is needed, so
-    erasing them cannot hurt a request in flight.
+    The first frame tells to which of the key pairs the request is sealed. After it none of them is needed, so erasing
+    them cannot hurt a request in flight.
 
     Args:
-        encapsulated_key: what the header `Ehbp-Encapsulated-Key` carried, 32 bytes.
+        encapsulated_key: the value of the header `Ehbp-Encapsulated-Key`, 32 bytes.
         key_pairs: the accepted key pairs, in the order in which they are tried.
-        max_frame_bytes: the longest frame that is taken, tag included.
+        max_frame_bytes: the longest accepted frame, tag included.
 
     Raises:
         MalformedMessageError: the encapsulated key has another length.
@@ -136,12 +136,12 @@ class RequestOpener:
     ) -> RequestOpener: ...
     @property
     def opened(self) -> bool:
-        """Whether the first frame is opened: the request is authentic so far, and a response can be sealed."""
+        """Whether the first frame is opened: then the request is authentic so far, and a response can be sealed."""
 
     def feed(self, piece: Buffer) -> bytes:
         """Take the next piece of the sealed body, of any size, and return the plaintext of the frames it completes.
 
-        After an error the body is not to be read further.
+        Do not read the body further after an error.
 
         Raises:
             KeyMismatchError: the first frame opens under no accepted key.
@@ -177,7 +177,7 @@ class ResponseSealer:
 
     @property
     def response_nonce(self) -> bytes:
-        """What the header `Ehbp-Response-Nonce` carries: 32 bytes."""
+        """The value of the header `Ehbp-Response-Nonce`, 32 bytes."""
 
     def seal(self, plaintext: Buffer) -> bytes:
         """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes."""
@@ -197,7 +197,7 @@ class RequestSealer:
     def __new__(cls, public_key: Buffer) -> RequestSealer: ...
     @property
     def encapsulated_key(self) -> bytes:
-        """What the header `Ehbp-Encapsulated-Key` carries, in hex: 32 bytes."""
+        """The value of the header `Ehbp-Encapsulated-Key`, 32 bytes."""
 
     def seal(self, plaintext: Buffer) -> bytes:
         """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes."""
@@ -206,8 +206,8 @@ class RequestSealer:
         """Make the opener of the response.
 
         Args:
-            response_nonce: what the header `Ehbp-Response-Nonce` carried, 32 bytes.
-            max_frame_bytes: the longest frame that is taken, tag included.
+            response_nonce: the value of the header `Ehbp-Response-Nonce`, 32 bytes.
+            max_frame_bytes: the longest accepted frame, tag included.
 
         Raises:
             MalformedMessageError: the nonce has another length.
@@ -222,7 +222,7 @@ class ResponseOpener:
 
         Raises:
             FrameTooLargeError: a frame announces more than `max_frame_bytes`.
-            MalformedMessageError: anything else is wrong. The body is not to be read further.
+            MalformedMessageError: anything else is wrong. Do not read the body further then.
         """
 
     def finish(self) -> None:

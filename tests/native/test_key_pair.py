@@ -13,7 +13,7 @@ from server_keys import KeyErasedError, KeyPair, generate_key_pairs
 from tests.helpers.scripts import run_script
 
 MOST_AT_ONCE = 1_048_576
-STAYS_HERE = "private keys do not leave the process or their place in it; pass public_key instead"
+STAYS_HERE = "its private key never leaves its place in this process; pass public_key instead"
 
 
 def agrees(key_pair: KeyPair) -> bool:

@@ -1,4 +1,4 @@
-//! The core's errors as Python exceptions: the one place where they are mapped.
+//! The core's errors as Python exceptions. This is the only place that maps them.
 
 use pyo3::PyErr;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
@@ -14,14 +14,14 @@ pyo3::create_exception!(
     server_keys,
     KeyErasedError,
     PyRuntimeError,
-    "The private key is gone: erased, or left in the process that this one was forked from."
+    "The key is gone: erased, or left in the process that this one was forked from."
 );
 pyo3::create_exception!(server_keys, EntropyError, PyRuntimeError, "The system's random source failed.");
 pyo3::create_exception!(
     server_keys,
     MalformedMessageError,
     PyValueError,
-    "A sealed message is malformed, incomplete or not authentic. On purpose it does not say which."
+    "A sealed message is malformed, incomplete or not authentic. The error does not say which, on purpose."
 );
 pyo3::create_exception!(server_keys, FrameTooLargeError, PyValueError, "A frame announces more bytes than the limit.");
 pyo3::create_exception!(
@@ -41,8 +41,8 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         Error::FrameTooLarge { .. } => FrameTooLargeError::new_err(message),
         Error::KeyMismatch => KeyMismatchError::new_err(message),
         Error::OutOfMemory => PyMemoryError::new_err(message),
-        Error::PrivateKeyLength(_) | Error::TooManyKeyPairs(_) => PyValueError::new_err(message),
-        // RequestNotOpened, and whatever a later core adds.
+        Error::PrivateKeyLength(_) | Error::TooManyKeyPairs { .. } => PyValueError::new_err(message),
+        // RequestNotOpened, and errors that a later core adds.
         _ => PyRuntimeError::new_err(message),
     }
 }

@@ -1,4 +1,4 @@
-//! `KeyPair` and `generate_key_pairs`.
+//! Key pairs, as Python sees them.
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeWarning, PyTypeError, PyValueError};
@@ -29,10 +29,10 @@ impl KeyPair {
         Ok(Self(key_pair))
     }
 
-    /// Make the key pair of a private key that exists already, such as a test vector's.
+    /// Make the key pair of an existing private key, such as a test vector's.
     ///
     /// Args:
-    ///     private_key: 32 bytes, as in RFC 7748. The caller's own copy stays the caller's to wipe.
+    ///     private_key: 32 bytes, as in RFC 7748. The caller must wipe its own copy.
     ///
     /// Raises:
     ///     TypeError: `private_key` is not bytes-like.
@@ -47,13 +47,13 @@ impl KeyPair {
         Ok(Self(key_pair))
     }
 
-    /// The public key: 32 bytes, as RFC 7748 encodes it. Readable after `erase()`, too.
+    /// The public key: 32 bytes, as RFC 7748 encodes it. It stays readable after `erase()`.
     #[getter]
     fn public_key(&self) -> &[u8; core::PUBLIC_KEY_BYTES] {
         self.0.public_key()
     }
 
-    /// Whether the private key is gone: by `erase()`, or because this process was forked from the key's own.
+    /// Whether the private key is gone: erased, or left in the process that this one was forked from.
     #[getter]
     fn erased(&self) -> bool {
         self.0.is_erased()
@@ -81,9 +81,9 @@ impl KeyPair {
         })?
     }
 
-    /// Wipe the private key, after the exchanges that have begun. Erasing twice is fine.
+    /// Wait for exchanges that have begun, then wipe the private key. Erasing twice is fine.
     fn erase(&self, py: Python<'_>) {
-        // Off the GIL: it waits for the exchanges that other threads have begun.
+        // Release the GIL while waiting for exchanges that other threads have begun.
         py.detach(|| self.0.erase());
     }
 
@@ -117,12 +117,11 @@ impl KeyPair {
 
 fn stays_here(done: &str) -> PyErr {
     PyTypeError::new_err(format!(
-        "a KeyPair cannot be {done}: private keys do not leave the process or their place in it; pass public_key instead"
+        "a KeyPair cannot be {done}: its private key never leaves its place in this process; pass public_key instead"
     ))
 }
 
-/// As many pairs as become Python objects in one go: however many are made, an event loop waits for the GIL no longer than
-/// about 0.2 ms at a time.
+/// How many pairs become Python objects before the GIL is released: an event loop waits about 0.2 ms for it at most.
 const PAIRS_PER_GIL_HOLD: usize = 2_048;
 
 /// Make many key pairs at once, off the GIL, on all processors where that is faster.
@@ -137,7 +136,7 @@ const PAIRS_PER_GIL_HOLD: usize = 2_048;
 ///     ValueError: `count` is negative or above 1,048,576.
 #[pyfunction]
 pub(crate) fn generate_key_pairs<'py>(py: Python<'py>, count: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
-    // A bool is an int to Python, but no count that anybody means.
+    // To Python a bool is an int, but nobody means one as a count.
     let exact_count = match count.cast::<PyInt>() {
         Ok(exact_count) if !count.is_instance_of::<PyBool>() => exact_count,
         _ => {
@@ -148,7 +147,7 @@ pub(crate) fn generate_key_pairs<'py>(py: Python<'py>, count: &Bound<'py, PyAny>
     let count = match exact_count.extract::<usize>() {
         Ok(count) if count <= core::MAX_KEY_PAIRS_PER_CALL => count,
         _ => {
-            // Python itself refuses to print ints of more than some thousand digits.
+            // Python refuses to print ints of more than some thousand digits.
             let got = exact_count.repr().map_or_else(|_| "a huge int".to_owned(), |digits| digits.to_string());
             let most = core::MAX_KEY_PAIRS_PER_CALL;
             return Err(PyValueError::new_err(format!("count must be from 0 to {most}, not {got}")));
@@ -166,8 +165,8 @@ pub(crate) fn generate_key_pairs<'py>(py: Python<'py>, count: &Bound<'py, PyAny>
     Ok(list)
 }
 
-/// Lends the 32 bytes of `value`, of any bytes-like type, to `use_bytes`, as a copy that is wiped after it: a `bytearray`
-/// may change meanwhile.
+/// Copies the 32 bytes of `value`, of any bytes-like type, lends the copy to `use_bytes`, then wipes it. The copy is
+/// needed because another thread may change a `bytearray` meanwhile.
 fn with_32_bytes_of<R>(
     value: &Bound<'_, PyAny>,
     name: &str,
@@ -178,11 +177,11 @@ fn with_32_bytes_of<R>(
         let got = value.get_type().name()?;
         return Err(PyTypeError::new_err(format!("{name} must be bytes-like (32 raw bytes), not {got}")));
     };
-    // Before the copy, which somebody who sends a gigabyte as a key must not cause.
+    // Check before copying: nobody may cause a copy of a gigabyte by passing it as a key.
     if buffer.item_count() != core::PUBLIC_KEY_BYTES {
         return Err(to_python(wrong_length(buffer.item_count())));
     }
-    // The heap is a `WipingAllocator`: the copy is wiped when it is freed.
+    // The heap, a `WipingAllocator`, wipes the copy when it is freed.
     Ok(use_bytes(&buffer.to_vec(value.py())?))
 }
 

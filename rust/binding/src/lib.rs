@@ -1,4 +1,4 @@
-//! `server_keys._native`: what Python sees of `server-keys-core`, and nothing else.
+//! `server_keys._native`: the part of `server-keys-core` that Python sees.
 
 mod error;
 mod key_pair;

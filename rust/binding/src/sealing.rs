@@ -1,4 +1,4 @@
-//! EHBP messages: the four ends of a request and its response.
+//! EHBP messages, as Python sees them: both ends of a request, and both ends of its response.
 
 use std::borrow::Borrow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,11 +10,11 @@ use server_keys_core as core;
 use crate::error::to_python;
 use crate::key_pair::KeyPair;
 
-/// From here on releasing the GIL costs less than it frees: AES-GCM takes some microseconds for as many bytes. A token of
-/// a streaming answer is far below.
+/// Work on so many bytes releases the GIL: AES-GCM then takes some microseconds, more than the release costs. A token
+/// of a streamed answer is far below.
 const OFF_GIL_BYTES: usize = 16 * 1024;
 
-// Written out in the signatures below, so that Python shows the number.
+// The signatures below write the number out, so that Python shows it.
 const _: () = assert!(core::DEFAULT_MAX_FRAME_BYTES == 16_777_216);
 
 /// One end of a message, used by one thread at a time.
@@ -28,15 +28,15 @@ impl<T> Exclusive<T> {
         Ok(Self { home: core::HomeProcess::current().map_err(to_python)?, value: Mutex::new(value) })
     }
 
-    /// Locks only while computing, never while waiting for the GIL: so threads cannot wait for each other in a circle. In
-    /// a forked child the lock may be held for ever by a thread that is not there, so it is not asked for.
+    /// Locks only while computing, never while waiting for the GIL: so threads cannot wait for each other in a circle.
+    /// In a forked child the lock may be held for ever by a thread that is not there, so it is not asked for.
     fn lock(&self) -> Result<MutexGuard<'_, T>, core::Error> {
         self.home.require()?;
         Ok(self.value.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// A `bytes`, which nobody changes meanwhile; a copy of anything else that has a buffer.
+/// A `bytes`, which never changes, or a copy of any other object with a buffer.
 struct BytesLike<'py>(Bound<'py, PyBytes>);
 
 impl<'py> FromPyObject<'_, 'py> for BytesLike<'py> {
@@ -83,7 +83,7 @@ fn feed<'py>(
     Ok(PyBytes::new(py, &plaintext))
 }
 
-/// A reference to a Python object, which the core can use off the GIL because a [`KeyPair`] is frozen.
+/// A Python object that the core uses without the GIL. It may, because a [`KeyPair`] is frozen.
 struct SharedKeyPair(Py<KeyPair>);
 
 impl Borrow<core::KeyPair> for SharedKeyPair {
@@ -115,7 +115,7 @@ impl RequestOpener {
 
     /// Take the next piece of the sealed body and return the plaintext of the frames that it completes.
     fn feed<'py>(&self, py: Python<'py>, piece: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
-        // The first frame takes a key agreement, or two.
+        // The first frame takes one key agreement, or two.
         let costly = !self.opened()?;
         let piece = piece.as_bytes();
         feed(py, piece, costly, |plaintext| self.0.lock()?.feed(piece, plaintext))
@@ -144,7 +144,7 @@ pub(crate) struct ResponseSealer(Exclusive<core::ResponseSealer>);
 
 #[pymethods]
 impl ResponseSealer {
-    /// What the header `Ehbp-Response-Nonce` carries: 32 bytes.
+    /// The value of the header `Ehbp-Response-Nonce`, 32 bytes.
     #[getter]
     fn response_nonce(&self) -> PyResult<[u8; core::RESPONSE_NONCE_BYTES]> {
         Ok(*self.0.lock().map_err(to_python)?.response_nonce())
@@ -171,7 +171,7 @@ impl RequestSealer {
         Ok(Self(Exclusive::new(sealer)?))
     }
 
-    /// What the header `Ehbp-Encapsulated-Key` carries: 32 bytes.
+    /// The value of the header `Ehbp-Encapsulated-Key`, 32 bytes.
     #[getter]
     fn encapsulated_key(&self) -> PyResult<[u8; core::ENCAPSULATED_KEY_BYTES]> {
         Ok(*self.0.lock().map_err(to_python)?.encapsulated_key())

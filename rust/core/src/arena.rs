@@ -1,8 +1,8 @@
-//! The one place of this process where private keys live.
+//! The one place of a process where private keys live.
 //!
-//! Locking and advising memory key by key costs more than generating a key, so keys share regions that are protected
-//! once. An arena belongs to the process that made it: a forked child finds it wiped and starts one of its own, without
-//! touching a lock of the old one, which another thread may have held at the time of the fork.
+//! Protecting memory key by key costs more than making a key, so keys share regions that are protected once. An arena
+//! belongs to the process that made it. A forked child finds it wiped and starts one of its own. The child touches no
+//! lock of the old one: a thread that does not exist in the child may have held it at the fork.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
@@ -10,34 +10,34 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use zeroize::Zeroize;
 
-use crate::Error;
+use crate::error::Error;
 use crate::memory::{REGION_BYTES, Region};
 
 pub(crate) const SECRET_BYTES: usize = 32;
 const SLOTS_PER_REGION: usize = REGION_BYTES / SECRET_BYTES;
 
-/// What the first word of an arena's memory holds until the kernel wipes it in a forked child.
+/// The first word of an arena's memory holds this until the kernel wipes it in a forked child.
 const CANARY: u64 = 0x5ec2_e7a1_1fe0_c0de;
 
 static CURRENT: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
 
-/// The place of one secret. Whoever holds it, and nobody else, may touch the memory behind it.
+/// The place of one secret. Only the owner of a slot may touch the memory behind it.
 struct Slot(NonNull<[u8; SECRET_BYTES]>);
 
 // SAFETY: a slot is exclusive access to memory that is never unmapped; it may move between threads.
 unsafe impl Send for Slot {}
-// SAFETY: a shared slot only lends shared access to its bytes.
+// SAFETY: a shared slot lends only shared access to its bytes.
 unsafe impl Sync for Slot {}
 
 impl Slot {
     fn bytes(&self) -> &[u8; SECRET_BYTES] {
-        // SAFETY: the memory is mapped for as long as the process lives and initialized (zeroed by the kernel at first);
-        // a writer would hold `&mut self`.
+        // SAFETY: the memory stays mapped for as long as the process lives, and the kernel zeroed it at first. A writer
+        // would hold `&mut self`.
         unsafe { self.0.as_ref() }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8; SECRET_BYTES] {
-        // SAFETY: as in `bytes`, and `&mut self` is the only access.
+        // SAFETY: as in `bytes`; `&mut self` is the only access.
         unsafe { self.0.as_mut() }
     }
 }
@@ -50,13 +50,13 @@ struct Arena {
     free: Mutex<Vec<Slot>>,
 }
 
-// SAFETY: the canary is an atomic in memory that is never unmapped; the rest is `Send` and `Sync` by itself.
+// SAFETY: the canary is an atomic in memory that is never unmapped; the other fields are `Send` and `Sync`.
 unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    /// This process's arena.
+    /// Returns this process's arena.
     fn current() -> Result<&'static Self, Error> {
         loop {
             let seen = CURRENT.load(Ordering::Acquire);
@@ -68,7 +68,7 @@ impl Arena {
             let new = Box::into_raw(Box::new(Self::new()?));
             if CURRENT.compare_exchange(seen, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
                 // SAFETY: another thread published its arena first, so nobody has seen this one. Its region stays
-                // mapped: 64 KiB, at most once for each thread that raced.
+                // mapped: 64 KiB, at most once for each thread in the race.
                 drop(unsafe { Box::from_raw(new) });
             }
         }
@@ -77,10 +77,10 @@ impl Arena {
     fn new() -> Result<Self, Error> {
         let region = Region::map()?;
         let mut free = Vec::new();
-        // The canary takes the place of the first slot.
+        // The canary lies where the first slot would be.
         add_slots(&mut free, std::slice::from_ref(&region), 1)?;
         let canary = region.start.cast::<AtomicU64>();
-        // SAFETY: the region is zeroed, aligned to a page and shared with nobody yet.
+        // SAFETY: the region is zeroed and aligned to a page, and nobody else knows of it yet.
         unsafe { canary.as_ref() }.store(CANARY, Ordering::Relaxed);
         Ok(Self { canary, wiped_on_fork: region.wiped_on_fork, owner_pid: std::process::id(), free: Mutex::new(free) })
     }
@@ -104,7 +104,7 @@ impl Arena {
 
     fn give_back(&self, mut slot: Slot) {
         slot.bytes_mut().zeroize();
-        // Never reallocates: `add_slots` reserved room for every slot.
+        // This never reallocates: `add_slots` reserved room for every slot.
         self.lock_free_slots().push(slot);
     }
 
@@ -113,14 +113,14 @@ impl Arena {
     }
 }
 
-/// Makes sure that `count` secrets find room in memory that is mapped already, or changes nothing.
+/// Maps enough memory for `count` more secrets. On failure nothing changes.
 pub(crate) fn reserve_secrets(count: usize) -> Result<(), Error> {
     let mut free = Arena::current()?.lock_free_slots();
     let missing = count.saturating_sub(free.len());
     add_regions(&mut free, missing.div_ceil(SLOTS_PER_REGION))
 }
 
-/// Maps `count` regions and adds their slots to the free ones, or changes nothing.
+/// Maps `count` regions and adds their slots to the free ones. On failure nothing changes.
 fn add_regions(free: &mut Vec<Slot>, count: usize) -> Result<(), Error> {
     let mut regions = Vec::new();
     regions.try_reserve_exact(count).map_err(|_| Error::OutOfMemory)?;
@@ -133,8 +133,9 @@ fn add_regions(free: &mut Vec<Slot>, count: usize) -> Result<(), Error> {
     added
 }
 
-/// Adds the regions' slots, except the first `reserved` of each, to the free ones, or none if there is no room for those
-/// that are in use as well.
+/// Adds the regions' slots to the free ones, except the first `reserved` of each.
+///
+/// The list gets room for every slot that exists, so that giving one back never allocates. On failure nothing changes.
 fn add_slots(free: &mut Vec<Slot>, regions: &[Region], reserved: usize) -> Result<(), Error> {
     let all_slots = free.capacity() + regions.len() * SLOTS_PER_REGION;
     free.try_reserve_exact(all_slots - free.len()).map_err(|_| Error::OutOfMemory)?;
@@ -146,12 +147,11 @@ fn add_slots(free: &mut Vec<Slot>, regions: &[Region], reserved: usize) -> Resul
     Ok(())
 }
 
-/// The process that something belongs to whose memory a forked child gets a copy of: a key schedule, a counter of nonces,
-/// a lock that another thread holds.
+/// The process that made something of which a forked child would get a copy: message keys, a counter of nonces, a lock.
 pub struct HomeProcess(&'static Arena);
 
 impl HomeProcess {
-    /// This process.
+    /// Names this process.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -159,24 +159,24 @@ impl HomeProcess {
         Ok(Self(Arena::current()?))
     }
 
-    /// Makes sure that this still is the process.
+    /// Checks that this is still the process.
     ///
     /// # Errors
-    /// [`Error::KeyErased`] in a forked child, which would seal other messages under the same nonces.
+    /// [`Error::KeyErased`] in a forked child: it would seal other messages under the same nonces.
     pub fn require(&self) -> Result<(), Error> {
         if self.0.belongs_to_this_process() { Ok(()) } else { Err(Error::KeyErased) }
     }
 }
 
-/// 32 secret bytes in the arena. Wiped by [`Secret::erase`], on drop, and by the kernel in a forked child.
+/// 32 secret bytes in the arena. [`Secret::erase`] and dropping wipe them; in a forked child the kernel does.
 pub(crate) struct Secret {
     arena: &'static Arena,
-    /// Readers share the lock for as long as they compute, so an erasure that returns has left no reader behind.
+    /// Readers hold the lock while they compute, so no reader is left when an erasure returns.
     slot: RwLock<Option<Slot>>,
 }
 
 impl Secret {
-    /// Makes a secret out of what `fill` writes; if `fill` fails there is none, and nothing of it stays.
+    /// Makes a secret of the bytes that `fill` writes. If `fill` fails, they are wiped.
     pub(crate) fn new(fill: impl FnOnce(&mut [u8; SECRET_BYTES]) -> Result<(), Error>) -> Result<Self, Error> {
         let arena = Arena::current()?;
         let mut slot = arena.take()?;
@@ -191,7 +191,7 @@ impl Secret {
 
     /// Lends the bytes to `compute`. An [`erase`](Self::erase) by another thread waits until it returns.
     pub(crate) fn read<R>(&self, compute: impl FnOnce(&[u8; SECRET_BYTES]) -> R) -> Result<R, Error> {
-        // Before the lock: in a forked child it may be held for ever by a thread that is not there.
+        // Check before locking: in a forked child a thread that does not exist may hold the lock for ever.
         if !self.arena.belongs_to_this_process() {
             return Err(Error::KeyErased);
         }

@@ -1,4 +1,4 @@
-//! Everything that can go wrong in this crate, in one enum: the binding maps it to Python in one place.
+//! Everything that can go wrong in this crate. The binding maps this one enum to Python in one place.
 
 use std::fmt;
 
@@ -12,22 +12,27 @@ pub enum Error {
     PublicKeySmallOrder,
     /// A private key has this many bytes instead of 32.
     PrivateKeyLength(usize),
-    /// The private key was erased, or the keys belong to the process that this one was forked from.
+    /// A private key or the keys of a message were erased, or they belong to the process that this one was forked from.
     KeyErased,
     /// The system's random source failed.
     Entropy(getrandom::Error),
     /// More key pairs were asked for than one call makes.
-    TooManyKeyPairs(usize),
-    /// A message cannot be opened. On purpose it does not say whether framing, a length or a tag was wrong.
+    TooManyKeyPairs {
+        /// The count that was asked for.
+        asked: usize,
+        /// The largest count.
+        limit: usize,
+    },
+    /// A message cannot be opened. The error does not say whether its framing, a length or a tag was wrong, on purpose.
     MalformedMessage,
     /// A frame announces this many bytes, more than the receiver takes.
     FrameTooLarge {
-        /// What the frame announces.
+        /// The length that the frame announces.
         announced: usize,
-        /// What the receiver takes at the most.
+        /// The longest frame that the receiver takes.
         limit: usize,
     },
-    /// The first frame of a request opens under none of the keys that are accepted.
+    /// The first frame of a request opens under none of the accepted keys.
     KeyMismatch,
     /// A response was asked for before the request's first frame was opened.
     RequestNotOpened,
@@ -38,22 +43,17 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PublicKeyLength(length) => {
-                write!(f, "an X25519 public key has 32 bytes, this one has {length}: pass the raw key, not PEM, DER or hex")
-            }
+            Self::PublicKeyLength(length) => write_wrong_length(f, "public", *length),
             Self::PublicKeySmallOrder => f.write_str(
-                "this public key is a point of small order, with which every exchange gives zeros: no honest peer sends it",
+                "the public key is a point of small order: every exchange with it gives zeros, no honest peer sends it",
             ),
-            Self::PrivateKeyLength(length) => {
-                write!(f, "an X25519 private key has 32 bytes, this one has {length}: pass the raw key, not PEM, DER or hex")
-            }
+            Self::PrivateKeyLength(length) => write_wrong_length(f, "private", *length),
             Self::KeyErased => f.write_str(
-                "this key pair's private key is gone: it was erased, or it belongs to the process that this one was forked from",
+                "the key is gone: it was erased, or it belongs to the process that this one was forked from",
             ),
             Self::Entropy(source) => write!(f, "the system's random source failed: {source}"),
-            Self::TooManyKeyPairs(count) => {
-                let most = crate::MAX_KEY_PAIRS_PER_CALL;
-                write!(f, "{count} key pairs are more than one call makes: ask for at most {most} at once")
+            Self::TooManyKeyPairs { asked, limit } => {
+                write!(f, "one call makes at most {limit} key pairs, not {asked}: call it several times")
             }
             Self::MalformedMessage => f.write_str("the sealed message is malformed, incomplete or not authentic"),
             Self::FrameTooLarge { announced, limit } => {
@@ -61,11 +61,17 @@ impl fmt::Display for Error {
             }
             Self::KeyMismatch => f.write_str("the request opens under none of the accepted keys: fetch the key anew"),
             Self::RequestNotOpened => {
-                f.write_str("no frame of the request is opened yet, so no key is agreed on to seal a response with")
+                f.write_str("no frame of the request is opened yet, so there is no key to seal a response with")
             }
-            Self::OutOfMemory => f.write_str("the system has no memory for more private keys: erase some, or raise its limit"),
+            Self::OutOfMemory => {
+                f.write_str("the system has no memory for more private keys: erase some, or raise its limit")
+            }
         }
     }
+}
+
+fn write_wrong_length(f: &mut fmt::Formatter<'_>, half: &str, length: usize) -> fmt::Result {
+    write!(f, "an X25519 {half} key has 32 bytes, this one has {length}: pass the raw key, not PEM, DER or hex")
 }
 
 impl std::error::Error for Error {}

@@ -1,37 +1,37 @@
-//! EHBP's framing: a body is a sequence of frames, each a 32-bit big-endian length and as many bytes of ciphertext.
+//! EHBP's framing. A body is a sequence of frames: a length (32 bits, big-endian), then as many bytes of ciphertext.
 
 use hpke::inout::InOutBuf;
 
-use crate::Error;
+use crate::error::Error;
 
 pub(crate) const LENGTH_BYTES: usize = 4;
-/// AES-GCM's tag, at the end of every ciphertext.
+/// The length of AES-GCM's tag, which ends every ciphertext.
 pub(crate) const TAG_BYTES: usize = 16;
-/// The longest frame that a receiver takes unless told otherwise.
+/// The longest frame that a receiver takes by default.
 pub const DEFAULT_MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 
-/// The longest plaintext that goes into one frame. Longer ones are split, so that every receiver with the default limit
-/// takes them.
+/// The longest plaintext of one frame. Longer ones are split, so that every receiver with the default limit takes them.
 const MAX_FRAME_PLAINTEXT_BYTES: usize = DEFAULT_MAX_FRAME_BYTES - TAG_BYTES;
-/// After as many frames without content in a row a message is not worth reading further.
+/// A message with more frames without content in a row is malformed.
 const MAX_EMPTY_FRAMES_IN_A_ROW: usize = 1024;
 
-/// Encrypts the next frame from an input to an output of the same length, the tag apart.
+/// Encrypts the next frame from an input to an output of the same length, and returns its tag.
 pub(crate) trait SealFrame {
     fn seal(&mut self, plaintext_to_ciphertext: InOutBuf<'_, '_, u8>) -> Result<[u8; TAG_BYTES], Error>;
 }
 
-/// Decrypts the next frame from an input to an output of the same length, if the tag is right.
+/// Decrypts the next frame from an input to an output of the same length, if its tag is right.
 pub(crate) trait OpenFrame {
     fn open(&mut self, ciphertext_to_plaintext: InOutBuf<'_, '_, u8>, tag: &[u8; TAG_BYTES]) -> Result<(), Error>;
 }
 
-/// How long the frames of `plaintext_bytes` bytes are together. Nothing needs no frame.
+/// Returns the length of all frames of `plaintext_bytes` bytes; 0 for 0, which needs no frame.
 pub(crate) fn sealed_bytes(plaintext_bytes: usize) -> usize {
     plaintext_bytes + plaintext_bytes.div_ceil(MAX_FRAME_PLAINTEXT_BYTES) * (LENGTH_BYTES + TAG_BYTES)
 }
 
-/// Seals `plaintext` as one frame (several above 16 MiB) into `sealed`, whose length is `sealed_bytes(plaintext.len())`.
+/// Seals `plaintext` as one frame (several above 16 MiB) into `sealed`, whose length is
+/// `sealed_bytes(plaintext.len())`.
 pub(crate) fn seal_frames(cipher: &mut impl SealFrame, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
     let mut rest = sealed;
     for part in plaintext.chunks(MAX_FRAME_PLAINTEXT_BYTES) {
@@ -48,7 +48,7 @@ pub(crate) fn seal_frames(cipher: &mut impl SealFrame, plaintext: &[u8], sealed:
     Ok(())
 }
 
-/// Opens the ciphertext of one frame and appends its plaintext to `plaintext`, which stays as it was on failure.
+/// Opens the ciphertext of one frame and appends its plaintext to `plaintext`. On failure it appends nothing.
 pub(crate) fn open_frame(cipher: &mut impl OpenFrame, frame: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
     let (ciphertext, tag) = frame.split_last_chunk::<TAG_BYTES>().ok_or(Error::MalformedMessage)?;
     let opened_before = plaintext.len();
@@ -58,12 +58,12 @@ pub(crate) fn open_frame(cipher: &mut impl OpenFrame, frame: &[u8], plaintext: &
     cipher.open(in_out, tag).inspect_err(|_| plaintext.truncate(opened_before))
 }
 
-/// Cuts a body that arrives in pieces into frames. Holds at most one incomplete frame, and no more of it than arrived.
+/// Cuts a body that arrives in pieces into frames. It holds at most one incomplete frame, as far as that has arrived.
 pub(crate) struct FrameReader {
     max_frame_bytes: usize,
     length: [u8; LENGTH_BYTES],
     length_bytes_read: usize,
-    /// What has arrived of the frame whose length is known.
+    /// The part that has arrived of the frame whose length is known.
     partial: Vec<u8>,
     empty_frames_in_a_row: usize,
 }
@@ -79,8 +79,8 @@ impl FrameReader {
         }
     }
 
-    /// Takes the next piece of the body and calls `open` with every frame that it completes. `open` says how many bytes of
-    /// content the frame had. After an error nothing of the body is kept.
+    /// Takes the next piece of the body and calls `open` with every frame that it completes. `open` returns how many
+    /// bytes of content the frame had. After an error nothing of the body is kept.
     pub(crate) fn feed(&mut self, piece: &[u8], open: impl FnMut(&[u8]) -> Result<usize, Error>) -> Result<(), Error> {
         self.cut(piece, open).inspect_err(|_| self.partial = Vec::new())
     }
@@ -115,7 +115,7 @@ impl FrameReader {
             } else if self.partial.is_empty() {
                 open(end_of_frame)?
             } else {
-                // Taken, not cleared: a large frame's memory is not kept for the small ones that follow.
+                // Take it instead of clearing it: small frames that follow must not keep a large frame's memory.
                 self.reserve_for(missing, frame_bytes)?;
                 let mut frame = std::mem::take(&mut self.partial);
                 frame.extend_from_slice(end_of_frame);
@@ -128,7 +128,8 @@ impl FrameReader {
         }
     }
 
-    /// Makes room for `more` bytes of the partial frame: doubling, so that few copies are made, but never beyond the frame.
+    /// Makes room for `more` bytes of the partial frame. It doubles, so that few copies are made, but never beyond the
+    /// frame.
     fn reserve_for(&mut self, more: usize, frame_bytes: usize) -> Result<(), Error> {
         let needed = self.partial.len() + more;
         if needed > self.partial.capacity() {
@@ -138,7 +139,7 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Says whether the body may end here, between two frames. If not, nothing of it is kept.
+    /// Checks that the body may end here, between two frames. Nothing of it is kept.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         self.partial = Vec::new();
         if self.length_bytes_read == 0 { Ok(()) } else { Err(Error::MalformedMessage) }

@@ -1,22 +1,22 @@
-//! A heap that forgets.
+//! A heap that keeps nothing of what was freed.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use zeroize::Zeroize;
 
-/// The system's allocator, except that it wipes every block before it gives it back.
+/// The system's allocator, with every block wiped before it is freed.
 ///
-/// Libraries below this crate keep intermediate values of secret computations in heap buffers that they free unwiped
-/// (the batch conversion of curve points is one). Installed as the global allocator of the final library, this reaches
-/// all of them.
+/// Libraries below this crate free heap buffers with intermediate values of secret computations unwiped; the batch
+/// conversion of curve points does. As the final library's global allocator, this one wipes all of them.
 #[derive(Debug)]
 pub struct WipingAllocator;
 
-// SAFETY: every block comes from `System` and goes back to it with the layout it came with; what happens in between is a
-// write to memory that its owner has given up. `realloc` is the trait's own: a new block, a copy, and `dealloc` of the old.
+// SAFETY: every block comes from `System` and goes back to it with its own layout. In between, this only writes to
+// memory that its owner has given up. `realloc` is the trait's default: a new block, a copy, and `dealloc` of the old
+// one.
 unsafe impl GlobalAlloc for WipingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller keeps `alloc`'s contract, which is `System`'s too.
+        // SAFETY: the caller keeps the contract of `alloc`, which is also `System`'s.
         unsafe { System.alloc(layout) }
     }
 
@@ -26,8 +26,8 @@ unsafe impl GlobalAlloc for WipingAllocator {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller owns these `layout.size()` bytes and will not read them again; `MaybeUninit` allows for
-        // bytes that were never written.
+        // SAFETY: the caller owns these `layout.size()` bytes and will not read them again. Bytes that were never
+        // written are valid as `MaybeUninit`.
         unsafe { std::slice::from_raw_parts_mut(block.cast::<std::mem::MaybeUninit<u8>>(), layout.size()) }.zeroize();
         // SAFETY: the caller passes the block's own layout.
         unsafe { System.dealloc(block, layout) }

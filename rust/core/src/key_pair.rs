@@ -7,8 +7,8 @@ use curve25519_dalek::edwards::EdwardsPoint;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroize;
 
-use crate::Error;
 use crate::arena::{SECRET_BYTES, Secret, reserve_secrets};
+use crate::error::Error;
 use crate::memory::require_headroom;
 use crate::no_trace::without_trace;
 
@@ -16,20 +16,20 @@ use crate::no_trace::without_trace;
 pub const PUBLIC_KEY_BYTES: usize = 32;
 /// The length of the secret that two parties share after an exchange.
 pub const SHARED_SECRET_BYTES: usize = 32;
-/// As many key pairs as one call of [`generate_key_pairs`] makes at the most: 32 MiB of private keys.
+/// The largest count that [`generate_key_pairs`] takes: 32 MiB of private keys.
 pub const MAX_KEY_PAIRS_PER_CALL: usize = 1 << 20;
 
-/// Points that share one field inversion, a quarter of the time of a key that has one to itself; and as many as are made
-/// before other threads get their chance, 0.3 ms.
+/// The number of keys that share one field inversion, which takes a quarter of the time of a key made alone. After so
+/// many keys (0.3 ms) other threads get a turn.
 const BATCH: usize = 32;
-/// More than a batch's scratch buffers take, each on pages of its own.
+/// More than the scratch buffers of a batch take if each lies on pages of its own.
 const SCRATCH_BYTES_PER_THREAD: usize = 64 * 1024;
-/// Many times what [`without_trace`] computations and their wipe take.
+/// Many times the stack that computations in [`without_trace`] and their wipe take.
 const STACK_BYTES_PER_THREAD: usize = 256 * 1024;
-/// A second thread costs about as much to start as this many key pairs to make.
+/// Starting a thread costs about as much time as making this many key pairs.
 const LEAST_PER_THREAD: usize = 64;
 
-/// An X25519 key pair (RFC 7748) whose private key never leaves this process and is wiped when it is erased or dropped.
+/// An X25519 key pair (RFC 7748). Its private key never leaves this process. Erasing or dropping the pair wipes it.
 pub struct KeyPair {
     public_key: [u8; PUBLIC_KEY_BYTES],
     private_key: Secret,
@@ -44,7 +44,7 @@ impl KeyPair {
         Self::with_private_key(random_secret()?)
     }
 
-    /// Makes the key pair of a private key that exists already. The caller wipes its own copy.
+    /// Makes the key pair of an existing private key. The caller must wipe its own copy.
     ///
     /// # Errors
     /// [`Error::PrivateKeyLength`] unless there are 32 bytes, [`Error::OutOfMemory`].
@@ -64,12 +64,12 @@ impl KeyPair {
         Ok(Self { public_key, private_key })
     }
 
-    /// The public key, as RFC 7748 encodes it.
+    /// Returns the public key, as RFC 7748 encodes it.
     pub fn public_key(&self) -> &[u8; PUBLIC_KEY_BYTES] {
         &self.public_key
     }
 
-    /// Writes the secret shared with the owner of `peer_public_key` to `shared_secret`, which stays as it was on failure.
+    /// Writes the secret shared with the owner of `peer_public_key` to `shared_secret`. On failure it writes nothing.
     ///
     /// # Errors
     /// [`Error::PublicKeyLength`], [`Error::PublicKeySmallOrder`], [`Error::KeyErased`].
@@ -92,12 +92,13 @@ impl KeyPair {
         &self.private_key
     }
 
-    /// Wipes the private key, once no other thread is using it. Every later use fails with [`Error::KeyErased`].
+    /// Waits until no other thread uses the private key, then wipes it. Every later use fails with
+    /// [`Error::KeyErased`].
     pub fn erase(&self) {
         self.private_key.erase();
     }
 
-    /// Whether the private key is gone: erased, or left behind in the process that this one was forked from.
+    /// Says whether the private key is gone: erased, or left in the process that this one was forked from.
     pub fn is_erased(&self) -> bool {
         self.private_key.is_erased()
     }
@@ -113,24 +114,25 @@ impl std::fmt::Debug for KeyPair {
 /// Makes `count` key pairs, on all processors where that is faster.
 ///
 /// # Errors
-/// [`Error::TooManyKeyPairs`] above [`MAX_KEY_PAIRS_PER_CALL`]; [`Error::Entropy`], [`Error::OutOfMemory`]: then none stay.
+/// [`Error::TooManyKeyPairs`] above [`MAX_KEY_PAIRS_PER_CALL`]; [`Error::Entropy`], [`Error::OutOfMemory`]. Then no
+/// pair stays.
 pub fn generate_key_pairs(count: usize) -> Result<Vec<KeyPair>, Error> {
     if count > MAX_KEY_PAIRS_PER_CALL {
-        return Err(Error::TooManyKeyPairs(count));
+        return Err(Error::TooManyKeyPairs { asked: count, limit: MAX_KEY_PAIRS_PER_CALL });
     }
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = processors.min(count / LEAST_PER_THREAD).max(1);
     let share = count / threads;
-    // All that grows with `count` is taken here, where a lack of memory is an error. What follows needs a little more, in
-    // libraries for which it is the end of the process.
+    // Allocate here all that grows with `count`: here a lack of memory is an error. Libraries allocate the little that
+    // is needed later, and for them a lack of memory ends the process.
     let mut key_pairs = room_for(count)?;
     let rooms = (1..threads).map(|_| room_for(share)).collect::<Result<Vec<_>, _>>()?;
     reserve_secrets(count)?;
     require_headroom(threads * (SCRATCH_BYTES_PER_THREAD + STACK_BYTES_PER_THREAD))?;
-    // Threads of its own for each call, no pool: a pool's threads are missing in a forked child, which would wait for
-    // them for ever.
+    // Each call starts its own threads. A forked child would wait for ever for a pool's threads, which it does not
+    // have.
     thread::scope(|scope| {
-        // Where the system gives no thread, this one does the work of all.
+        // If the system refuses a thread, this one does its work.
         let workers: Vec<_> = rooms
             .into_iter()
             .map_while(|room| {
@@ -152,11 +154,11 @@ fn room_for(count: usize) -> Result<Vec<KeyPair>, Error> {
     Ok(room)
 }
 
-/// Fills `key_pairs`, which is empty and has the room.
+/// Fills `key_pairs`, which is empty and has room for `count`.
 fn generate_batches(count: usize, mut key_pairs: Vec<KeyPair>) -> Result<Vec<KeyPair>, Error> {
     while key_pairs.len() < count {
         generate_batch(BATCH.min(count - key_pairs.len()), &mut key_pairs)?;
-        // An event loop that woke meanwhile runs now, not when the scheduler ends this thread's slice: milliseconds later.
+        // Let an event loop that woke meanwhile run now: the end of this thread's time slice is milliseconds away.
         thread::yield_now();
     }
     Ok(key_pairs)
@@ -173,7 +175,7 @@ fn generate_batch(count: usize, key_pairs: &mut Vec<KeyPair>) -> Result<(), Erro
             points.push(secret.read(|scalar| EdwardsPoint::mul_base_clamped(*scalar))?);
         }
         let public_keys = EdwardsPoint::to_montgomery_batch(&points);
-        // A point's projective coordinates say more of its scalar than the public key does.
+        // The projective coordinates of a point tell more about its scalar than the public key does.
         points.zeroize();
         Ok::<_, Error>(public_keys)
     })?;

@@ -1,8 +1,10 @@
 //! X25519 key pairs (RFC 7748) for servers that replace their keys every few minutes, and the Encrypted HTTP Body
-//! Protocol (EHBP) that puts them to use: [`RequestOpener`], [`ResponseSealer`] and their clients' counterparts.
+//! Protocol (EHBP) that uses them: [`RequestOpener`] and [`ResponseSealer`] on the server, [`RequestSealer`] and
+//! [`ResponseOpener`] on the client.
 //!
-//! This crate knows no Python. Private keys live in one arena of protected memory ([`KeyPair`]); whoever works with one
-//! leaves no copy behind on the stack, on the heap ([`WipingAllocator`]) or in registers.
+//! This crate knows no Python. Private keys live in one arena of protected memory ([`KeyPair`]). A computation with one
+//! leaves no copy of it on the stack, on the heap ([`WipingAllocator`]) or in registers. The modules import each other
+//! one way only; `tests/no_circles.rs` holds that.
 
 mod arena;
 mod error;
@@ -13,7 +15,7 @@ mod memory;
 mod no_trace;
 mod request;
 mod response;
-mod response_secret;
+mod response_keys;
 
 pub use arena::HomeProcess;
 pub use error::Error;
@@ -22,5 +24,5 @@ pub use heap::WipingAllocator;
 pub use key_pair::{KeyPair, MAX_KEY_PAIRS_PER_CALL, PUBLIC_KEY_BYTES, SHARED_SECRET_BYTES, generate_key_pairs};
 pub use memory::{RefusedProtection, unreported_refusal};
 pub use request::{RequestOpener, RequestSealer};
-pub use response::{RESPONSE_NONCE_BYTES, ResponseOpener, ResponseSealer};
-pub use response_secret::ENCAPSULATED_KEY_BYTES;
+pub use response::{ResponseOpener, ResponseSealer};
+pub use response_keys::{ENCAPSULATED_KEY_BYTES, RESPONSE_NONCE_BYTES};

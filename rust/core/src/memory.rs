@@ -1,15 +1,15 @@
-//! Memory that is fit to hold private keys, as far as the system offers it.
+//! Memory for private keys, protected as far as the system can.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::Error;
+use crate::error::Error;
 
-/// The size of one region. A multiple of every page size that Linux uses, and small enough for the least lock limit
-/// (`RLIMIT_MEMLOCK`) in use, 64 KiB.
+/// The size of one region: a multiple of every page size of Linux, and within the smallest usual limit of locked memory
+/// (`RLIMIT_MEMLOCK`), 64 KiB.
 pub(crate) const REGION_BYTES: usize = 64 * 1024;
 
-/// A protection that this system offers in general and refused here, as something to tell the operator.
+/// A protection that the system refused. Its `Display` tells the operator what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedProtection {
     /// `mlock` failed.
@@ -44,7 +44,7 @@ impl std::fmt::Display for RefusedProtection {
 static REFUSED: AtomicU8 = AtomicU8::new(0);
 static REPORTED: AtomicU8 = AtomicU8::new(0);
 
-/// A refusal that no earlier call of this process reported.
+/// Returns a refusal that no earlier call in this process has returned.
 pub fn unreported_refusal() -> Option<RefusedProtection> {
     let unreported = REFUSED.load(Ordering::Relaxed) & !REPORTED.load(Ordering::Relaxed);
     RefusedProtection::ALL
@@ -57,7 +57,7 @@ fn note_refusal(refusal: RefusedProtection) {
     REFUSED.fetch_or(refusal.bit(), Ordering::Relaxed);
 }
 
-/// Zeroed memory that is never unmapped, with an inaccessible page before and behind it where the system has pages.
+/// Zeroed memory that stays mapped. On Unix an inaccessible page lies before it and another behind it.
 #[derive(Debug)]
 pub(crate) struct Region {
     pub(crate) start: NonNull<u8>,
@@ -65,7 +65,7 @@ pub(crate) struct Region {
     pub(crate) wiped_on_fork: bool,
 }
 
-// SAFETY: a region is an address range that no thread owns; whoever shares one synchronizes access to its contents.
+// SAFETY: a region is an address range, which no thread owns. Code that shares one synchronizes access to its contents.
 unsafe impl Send for Region {}
 
 #[cfg(unix)]
@@ -75,13 +75,13 @@ impl Region {
 
         let guard_bytes = rustix::param::page_size();
         let mapped_bytes = guard_bytes + REGION_BYTES + guard_bytes;
-        // SAFETY: a new private mapping at an address of the system's choice touches nothing that exists.
+        // SAFETY: a new private mapping, at an address that the system chooses, touches nothing that exists.
         let mapping =
             unsafe { mmap_anonymous(std::ptr::null_mut(), mapped_bytes, ProtFlags::empty(), MapFlags::PRIVATE) };
         let mapping = mapping.map_err(|_| Error::OutOfMemory)?.cast::<u8>();
         // SAFETY: `guard_bytes` is inside the mapping of `mapped_bytes`.
         let start = unsafe { mapping.add(guard_bytes) };
-        // SAFETY: the range is page-aligned, inside the new mapping, and nobody else knows of it.
+        // SAFETY: the range is aligned to pages and inside the new mapping, and nobody else knows of it.
         let opened = unsafe { mprotect(start.cast(), REGION_BYTES, MprotectFlags::READ | MprotectFlags::WRITE) };
         if opened.is_err() {
             // SAFETY: nobody else knows of the mapping.
@@ -97,23 +97,23 @@ impl Region {
         Ok(Self { start, wiped_on_fork })
     }
 
-    /// Gives the memory back. Its owner has handed out no part of it.
+    /// Gives the memory back. No part of it may be in use.
     pub(crate) fn unmap(self) {
         let guard_bytes = rustix::param::page_size();
         let mapping = self.start.as_ptr().wrapping_sub(guard_bytes);
-        // SAFETY: `map` mapped this range, and nobody uses it.
+        // SAFETY: `map` mapped this range, and no part of it is in use.
         let _ = unsafe { rustix::mm::munmap(mapping.cast(), guard_bytes + REGION_BYTES + guard_bytes) };
     }
 
-    /// Keeps the region out of core dumps and forked children; says whether the latter succeeded.
+    /// Keeps the region out of core dumps and forked children. Returns whether the latter succeeded.
     #[cfg(target_os = "linux")]
     fn advise(start: *mut u8) -> bool {
         use rustix::mm::{Advice, madvise};
-        // SAFETY: this advice changes what a core dump sees, nothing in this process.
+        // SAFETY: this advice changes core dumps, and nothing in this process.
         if unsafe { madvise(start.cast(), REGION_BYTES, Advice::LinuxDontDump) }.is_err() {
             note_refusal(RefusedProtection::CoreDumpExclusion);
         }
-        // SAFETY: this advice changes what a forked child sees, nothing in this process.
+        // SAFETY: this advice changes forked children, and nothing in this process.
         unsafe { madvise(start.cast(), REGION_BYTES, Advice::LinuxWipeOnFork) }.is_ok()
     }
 
@@ -134,25 +134,24 @@ impl Region {
         Ok(Self { start, wiped_on_fork: false })
     }
 
-    /// Leaves the memory allocated: it is as good as none, and the process short of it.
+    /// Does nothing: on these systems the memory stays allocated.
     pub(crate) fn unmap(self) {}
 }
 
-/// Checks that the process may map `bytes` more at this moment, by mapping them.
+/// Checks that the process can map `bytes` more now, by mapping them.
 ///
-/// For work that is about to allocate through interfaces whose only failure is the end of the process, close to a limit
-/// like RLIMIT_AS.
+/// Call it before work whose allocations would end the process if they failed, as near a limit like RLIMIT_AS.
 #[cfg(unix)]
 pub(crate) fn require_headroom(bytes: usize) -> Result<(), Error> {
     use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
-    // SAFETY: a new private mapping at an address of the system's choice touches nothing that exists.
+    // SAFETY: a new private mapping, at an address that the system chooses, touches nothing that exists.
     let mapping = unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, ProtFlags::empty(), MapFlags::PRIVATE) };
     // SAFETY: nobody else knows of the mapping.
     let _ = unsafe { munmap(mapping.map_err(|_| Error::OutOfMemory)?, bytes) };
     Ok(())
 }
 
-/// Not checked on this system.
+/// Checks nothing on this system.
 #[cfg(not(unix))]
 pub(crate) fn require_headroom(_bytes: usize) -> Result<(), Error> {
     Ok(())

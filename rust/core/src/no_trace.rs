@@ -2,14 +2,15 @@
 
 use zeroize::zeroize_stack;
 
-/// How much of the stack below the caller is wiped: more than twice what the deepest computation here uses when optimized,
-/// and enough for it when not (a test measures that).
+/// How much of the stack below the caller is wiped. It is more than twice the depth of the deepest computation here
+/// when optimized, and enough without optimization; a test measures that.
 pub(crate) const WIPED_STACK_BYTES: usize = 16 * 1024;
 
-/// Runs `computation` in a stack frame of its own, then wipes that frame's place and the registers it may have used.
+/// Runs `computation` in a stack frame of its own, then wipes that frame and the registers that it may have used.
 ///
-/// Return nothing secret from it: a result passes through the frame of the caller, which is not wiped. Best effort, as
-/// everything of this kind in Rust is: the compiler promises neither where it spills values nor that `inline(never)` holds.
+/// The computation must return nothing secret: the result passes through the caller's frame, which is not wiped. This
+/// is a best effort, as always in Rust: the compiler promises neither where it spills values nor that `inline(never)`
+/// holds.
 pub(crate) fn without_trace<R>(computation: impl FnOnce() -> R) -> R {
     let result = in_own_frame(computation);
     #[cfg(test)]
@@ -31,11 +32,11 @@ fn in_own_frame<R>(computation: impl FnOnce() -> R) -> R {
     computation()
 }
 
-/// Zeroes the registers that a call need not preserve. The others were restored when `computation` returned.
+/// Zeroes the registers that a call need not preserve. `computation` restored the others when it returned.
 #[cfg(target_arch = "x86_64")]
 fn wipe_registers() {
     if std::arch::is_x86_feature_detected!("avx512f") {
-        // SAFETY: zeroes vector registers that the clobber list gives up, with instructions this CPU has.
+        // SAFETY: this zeroes vector registers that the clobber list gives up, with instructions that this CPU has.
         unsafe {
             std::arch::asm!(
                 "vpxorq zmm16, zmm16, zmm16",
@@ -60,7 +61,7 @@ fn wipe_registers() {
         }
     }
     if std::arch::is_x86_feature_detected!("avx") {
-        // SAFETY: as above; `vzeroall` zeroes the whole of the first sixteen vector registers.
+        // SAFETY: as above; `vzeroall` zeroes all of the first sixteen vector registers.
         unsafe { std::arch::asm!("vzeroall", clobber_abi("sysv64"), options(nomem, nostack)) };
     } else {
         // SAFETY: as above, with SSE2, which every x86-64 CPU has.
@@ -87,7 +88,7 @@ fn wipe_registers() {
             );
         }
     }
-    // SAFETY: zeroes general registers that the clobber list gives up.
+    // SAFETY: this zeroes general registers that the clobber list gives up.
     unsafe {
         std::arch::asm!(
             "xor eax, eax",
@@ -105,10 +106,10 @@ fn wipe_registers() {
     }
 }
 
-/// Zeroes the registers that a call need not preserve. The others were restored when `computation` returned.
+/// Zeroes the registers that a call need not preserve. `computation` restored the others when it returned.
 #[cfg(target_arch = "aarch64")]
 fn wipe_registers() {
-    // SAFETY: zeroes registers that the clobber list gives up; x18 is the platform's and left alone.
+    // SAFETY: this zeroes registers that the clobber list gives up. It leaves x18 to the platform.
     unsafe {
         std::arch::asm!(
             "movi v0.16b, #0",
@@ -159,7 +160,7 @@ fn wipe_registers() {
     }
 }
 
-/// Registers are wiped on x86-64 and AArch64 only.
+/// Wipes nothing: registers are wiped on x86-64 and AArch64 only.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn wipe_registers() {}
 
@@ -171,14 +172,14 @@ mod tests {
     const PATTERN: u64 = 0xa5a5_5a5a_a5a5_5a5a;
     const MEASURED_BYTES: usize = 256 * 1024;
 
-    /// How far below this frame `computation` writes to the stack.
+    /// Returns how far below this frame `computation` writes to the stack.
     #[inline(never)]
     fn stack_depth(computation: impl FnOnce()) -> usize {
         let here = std::hint::black_box(0_u64);
-        // By its number alone: the compiler knows that nothing but `here` is reached from a pointer to it.
+        // Make the pointer from its number: the compiler lets a pointer to `here` reach nothing but `here`.
         let top =
             std::ptr::with_exposed_provenance_mut::<u64>(std::hint::black_box((&raw const here).expose_provenance()));
-        // Some words below this frame are left out: the calls that paint need them.
+        // Leave out some words below this frame: the calls that paint need them.
         let painted = 64..MEASURED_BYTES / size_of::<u64>();
         for index in painted.clone() {
             // SAFETY: this thread's stack is longer than `MEASURED_BYTES`, and nothing alive is below this frame.
@@ -200,7 +201,7 @@ mod tests {
             let mut body = vec![0; RequestSealer::sealed_bytes(5)];
             sealer.seal(b"hello", &mut body).unwrap();
             let mut shared_secret = [0; 32];
-            // The wiping itself would be the deepest: what it encloses is measured without it.
+            // Measure without the wiping, which would be deepest.
             NOT_WIPING.set(true);
             [
                 ("generate", stack_depth(|| drop(KeyPair::generate().unwrap()))),

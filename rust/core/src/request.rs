@@ -12,15 +12,14 @@ use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use zeroize::Zeroizing;
 
 use crate::arena::HomeProcess;
+use crate::error::Error;
 use crate::frame::{FrameReader, OpenFrame, SealFrame, TAG_BYTES, open_frame, seal_frames, sealed_bytes};
-use crate::key_pair::KeyPair;
+use crate::key_pair::{KeyPair, PUBLIC_KEY_BYTES};
 use crate::no_trace::without_trace;
 use crate::response::{ResponseOpener, ResponseSealer};
-use crate::response_secret::{ENCAPSULATED_KEY_BYTES, ResponseSecret};
-use crate::{Error, PUBLIC_KEY_BYTES};
+use crate::response_keys::{ENCAPSULATED_KEY_BYTES, ExportSecret};
 
 const INFO: &[u8] = b"ehbp request";
-const EXPORT_LABEL: &[u8] = b"ehbp response";
 
 type Receiver = AeadCtxR<AesGcm256, HkdfSha256, X25519HkdfSha256>;
 type Sender = AeadCtxS<AesGcm256, HkdfSha256, X25519HkdfSha256>;
@@ -42,10 +41,22 @@ impl OpenFrame for Receiver {
     }
 }
 
+impl ExportSecret for Sender {
+    fn export(&self, label: &[u8], secret: &mut [u8]) -> Result<(), Error> {
+        AeadCtxS::export(self, label, secret).map_err(|_| Error::MalformedMessage)
+    }
+}
+
+impl ExportSecret for Receiver {
+    fn export(&self, label: &[u8], secret: &mut [u8]) -> Result<(), Error> {
+        AeadCtxR::export(self, label, secret).map_err(|_| Error::MalformedMessage)
+    }
+}
+
 /// Opens one request on the server.
 ///
-/// The first frame decides which of the accepted keys the request is sealed to; from then on no private key is needed, so
-/// that erasing it cannot hurt a request in flight.
+/// The first frame tells which of the accepted keys the request is sealed to. After it no private key is needed, so
+/// erasing one cannot hurt a request in flight.
 pub struct RequestOpener<K> {
     home: HomeProcess,
     encapsulated_key: [u8; ENCAPSULATED_KEY_BYTES],
@@ -55,7 +66,7 @@ pub struct RequestOpener<K> {
 }
 
 impl<K: Borrow<KeyPair>> RequestOpener<K> {
-    /// Prepares for a request whose header carried `encapsulated_key`, sealed to one of `accepted`, tried in this order.
+    /// Prepares for a request whose header carried `encapsulated_key`. The keys in `accepted` are tried in their order.
     ///
     /// # Errors
     /// [`Error::MalformedMessage`] unless the encapsulated key has 32 bytes.
@@ -73,16 +84,17 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
         })
     }
 
-    /// Whether the first frame is opened: the request is authentic so far, and a response can be sealed.
+    /// Says whether the first frame is opened: then the request is authentic so far, and a response can be sealed.
     pub fn is_opened(&self) -> bool {
         self.receiver.is_some()
     }
 
-    /// Takes the next piece of the sealed body and appends what it completes to `plaintext`.
+    /// Takes the next piece of the sealed body and appends the plaintext of the frames that it completes to
+    /// `plaintext`.
     ///
     /// # Errors
     /// [`Error::KeyMismatch`] if the first frame opens under no accepted key; [`Error::MalformedMessage`],
-    /// [`Error::FrameTooLarge`]; [`Error::KeyErased`] in a forked child. The body is not to be read further.
+    /// [`Error::FrameTooLarge`]; [`Error::KeyErased`] in a forked child. Do not read the body further then.
     pub fn feed(&mut self, piece: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
         let Self { home, encapsulated_key, accepted, receiver, frames } = self;
         home.require()?;
@@ -99,15 +111,15 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
         })
     }
 
-    /// Says whether there may be no body at all.
+    /// Checks that the request may have no body at all.
     ///
     /// # Errors
-    /// [`Error::MalformedMessage`] if the encapsulated key is a point of small order, as the first frame would show.
+    /// [`Error::MalformedMessage`] if the encapsulated key is a point of small order; no frame came that would show it.
     pub fn finish_without_body(&self) -> Result<(), Error> {
         if is_of_small_order(&self.encapsulated_key) { Err(Error::MalformedMessage) } else { Ok(()) }
     }
 
-    /// Says whether the body may end here.
+    /// Checks that the body may end here.
     ///
     /// # Errors
     /// [`Error::MalformedMessage`] inside a frame, or before the first one.
@@ -123,12 +135,11 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
     pub fn response_sealer(&self) -> Result<ResponseSealer, Error> {
         self.home.require()?;
         let receiver = self.receiver.as_deref().ok_or(Error::RequestNotOpened)?;
-        let export = |secret: &mut [u8]| receiver.export(EXPORT_LABEL, secret);
-        ResponseSealer::new(&response_secret(export, self.encapsulated_key)?)
+        ResponseSealer::new(receiver, &self.encapsulated_key)
     }
 }
 
-/// Whether the cofactor, 8, takes the point to the identity: the points with which every exchange gives zeros.
+/// Says whether 8, the cofactor, times the point is the identity. Every exchange with such a point gives zeros.
 fn is_of_small_order(public_key: &[u8; ENCAPSULATED_KEY_BYTES]) -> bool {
     MontgomeryPoint(*public_key).mul_bits_be([true, false, false, false].into_iter()) == MontgomeryPoint([0; 32])
 }
@@ -156,9 +167,9 @@ fn open_first_frame(
                     return Ok(receiver);
                 }
             }
-            // A point of small order, which fails with every key.
+            // The encapsulated key is a point of small order. It fails with every key.
             Ok(Err(_)) => return Err(Error::MalformedMessage),
-            // Erased since the request began: no longer accepted.
+            // The key was erased after the request began, so it is no longer accepted.
             Err(_) => {}
         }
     }
@@ -196,20 +207,20 @@ impl RequestSealer {
         Ok(Self { home, encapsulated_key: encapsulated_key_bytes, sender })
     }
 
-    /// What the request's header `Ehbp-Encapsulated-Key` carries.
+    /// Returns the value of the request's header `Ehbp-Encapsulated-Key`.
     pub fn encapsulated_key(&self) -> &[u8; ENCAPSULATED_KEY_BYTES] {
         &self.encapsulated_key
     }
 
-    /// The length of what [`seal`](Self::seal) makes of `plaintext_bytes` bytes.
+    /// Returns the length of what [`seal`](Self::seal) makes of `plaintext_bytes` bytes.
     pub fn sealed_bytes(plaintext_bytes: usize) -> usize {
         sealed_bytes(plaintext_bytes)
     }
 
-    /// Seals the next piece of the body into `sealed`, which has the length that [`sealed_bytes`](Self::sealed_bytes) says.
+    /// Seals the next piece of the body into `sealed`, whose length [`sealed_bytes`](Self::sealed_bytes) tells.
     ///
     /// # Errors
-    /// [`Error::MalformedMessage`] if `sealed` has another length.
+    /// [`Error::MalformedMessage`] if `sealed` has another length; [`Error::KeyErased`] in a forked child.
     pub fn seal(&mut self, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
         self.home.require()?;
         seal_frames(self.sender.as_mut(), plaintext, sealed)
@@ -221,21 +232,11 @@ impl RequestSealer {
     /// [`Error::MalformedMessage`] unless the nonce has 32 bytes.
     pub fn response_opener(&self, response_nonce: &[u8], max_frame_bytes: usize) -> Result<ResponseOpener, Error> {
         self.home.require()?;
-        let export = |secret: &mut [u8]| self.sender.export(EXPORT_LABEL, secret);
-        ResponseOpener::new(&response_secret(export, self.encapsulated_key)?, response_nonce, max_frame_bytes)
+        ResponseOpener::new(self.sender.as_ref(), &self.encapsulated_key, response_nonce, max_frame_bytes)
     }
 }
 
-fn response_secret(
-    export: impl FnOnce(&mut [u8]) -> Result<(), hpke::HpkeError>,
-    encapsulated_key: [u8; ENCAPSULATED_KEY_BYTES],
-) -> Result<ResponseSecret, Error> {
-    let mut secret = ResponseSecret { exported: Zeroizing::default(), encapsulated_key };
-    export(secret.exported.as_mut_slice()).map_err(|_| Error::MalformedMessage)?;
-    Ok(secret)
-}
-
-/// Random bytes that were drawn before, in the form that hpke takes them: its own source panics where the system's fails.
+/// Random bytes that were drawn before, in the form that hpke takes. Its own source panics where the system's fails.
 struct DrawnBytes(Zeroizing<[u8; 32]>);
 
 impl TryRng for DrawnBytes {
@@ -254,7 +255,7 @@ impl TryRng for DrawnBytes {
     }
 
     fn try_fill_bytes(&mut self, destination: &mut [u8]) -> Result<(), Self::Error> {
-        // hpke draws the 32 bytes of one private key, once (RFC 9180, GenerateKeyPair).
+        // hpke draws once, the 32 bytes of one private key (RFC 9180, GenerateKeyPair).
         assert_eq!(destination.len(), self.0.len(), "hpke draws another number of bytes than one private key has");
         destination.copy_from_slice(self.0.as_slice());
         Ok(())

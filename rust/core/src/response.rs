@@ -1,24 +1,18 @@
-//! EHBP responses: AES-256-GCM under keys that both sides derive from the request (as RFC 9458, section 4.4, does).
+//! EHBP responses: AES-256-GCM under the keys that both sides derive from the request.
 
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce};
-use hkdf::Hkdf;
-use sha2::Sha256;
-use zeroize::Zeroizing;
 
-use crate::Error;
 use crate::arena::HomeProcess;
+use crate::error::Error;
 use crate::frame::{FrameReader, OpenFrame, SealFrame, TAG_BYTES, open_frame, seal_frames, sealed_bytes};
 use crate::no_trace::without_trace;
-use crate::response_secret::ResponseSecret;
+use crate::response_keys::{
+    AEAD_NONCE_BYTES, ENCAPSULATED_KEY_BYTES, ExportSecret, RESPONSE_NONCE_BYTES, ResponseKeys,
+};
 
-/// The length of the random nonce that a server sends with a response.
-pub const RESPONSE_NONCE_BYTES: usize = 32;
-
-const AEAD_NONCE_BYTES: usize = 12;
-
-/// AES-256-GCM with a nonce that counts frames. Boxed: it is not moved, so it leaves no copies behind.
+/// AES-256-GCM with a nonce that counts frames. It stays in its box, because a move would leave a copy behind.
 struct CountingCipher {
     home: HomeProcess,
     aead: Aes256Gcm,
@@ -27,17 +21,16 @@ struct CountingCipher {
 }
 
 impl CountingCipher {
-    fn derive(secret: &ResponseSecret, response_nonce: &[u8; RESPONSE_NONCE_BYTES]) -> Result<Box<Self>, Error> {
+    fn derive(
+        context: &impl ExportSecret,
+        encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
+        response_nonce: &[u8; RESPONSE_NONCE_BYTES],
+    ) -> Result<Box<Self>, Error> {
         let home = HomeProcess::current()?;
-        let salt = [secret.encapsulated_key, *response_nonce].concat();
         without_trace(|| {
-            let prk = Hkdf::<Sha256>::new(Some(&salt), secret.exported.as_slice());
-            let mut key = Zeroizing::new([0; 32]);
-            let mut base_nonce = [0; AEAD_NONCE_BYTES];
-            prk.expand(b"key", key.as_mut_slice()).map_err(|_| Error::MalformedMessage)?;
-            prk.expand(b"nonce", &mut base_nonce).map_err(|_| Error::MalformedMessage)?;
-            let aead = Aes256Gcm::new_from_slice(key.as_slice()).map_err(|_| Error::MalformedMessage)?;
-            Ok(Box::new(Self { home, aead, base_nonce, frames: 0 }))
+            let keys = ResponseKeys::derive(context, encapsulated_key, response_nonce)?;
+            let aead = Aes256Gcm::new_from_slice(keys.key.as_slice()).map_err(|_| Error::MalformedMessage)?;
+            Ok(Box::new(Self { home, aead, base_nonce: keys.base_nonce, frames: 0 }))
         })
     }
 
@@ -47,7 +40,7 @@ impl CountingCipher {
         for (byte, count) in nonce[AEAD_NONCE_BYTES - 8..].iter_mut().zip(self.frames.to_be_bytes()) {
             *byte ^= count;
         }
-        // 2^64 frames are never reached.
+        // No message reaches 2^64 frames.
         self.frames += 1;
         Ok(nonce.into())
     }
@@ -72,7 +65,7 @@ impl OpenFrame for CountingCipher {
 
 impl Drop for CountingCipher {
     fn drop(&mut self) {
-        // The key wipes itself; what sealing frames left on this stack goes here, once, not after every frame.
+        // The key wipes itself. Wipe here what the frames left on this stack: once, not after every frame.
         without_trace(|| ());
     }
 }
@@ -84,27 +77,30 @@ pub struct ResponseSealer {
 }
 
 impl ResponseSealer {
-    pub(crate) fn new(secret: &ResponseSecret) -> Result<Self, Error> {
+    pub(crate) fn new(
+        context: &impl ExportSecret,
+        encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
+    ) -> Result<Self, Error> {
         let mut response_nonce = [0; RESPONSE_NONCE_BYTES];
         getrandom::fill(&mut response_nonce)?;
-        let cipher = CountingCipher::derive(secret, &response_nonce)?;
+        let cipher = CountingCipher::derive(context, encapsulated_key, &response_nonce)?;
         Ok(Self { response_nonce, cipher })
     }
 
-    /// What the response's header `Ehbp-Response-Nonce` carries.
+    /// Returns the value of the response's header `Ehbp-Response-Nonce`.
     pub fn response_nonce(&self) -> &[u8; RESPONSE_NONCE_BYTES] {
         &self.response_nonce
     }
 
-    /// The length of what [`seal`](Self::seal) makes of `plaintext_bytes` bytes.
+    /// Returns the length of what [`seal`](Self::seal) makes of `plaintext_bytes` bytes.
     pub fn sealed_bytes(plaintext_bytes: usize) -> usize {
         sealed_bytes(plaintext_bytes)
     }
 
-    /// Seals the next piece of the body into `sealed`, which has the length that [`sealed_bytes`](Self::sealed_bytes) says.
+    /// Seals the next piece of the body into `sealed`, whose length [`sealed_bytes`](Self::sealed_bytes) tells.
     ///
     /// # Errors
-    /// [`Error::MalformedMessage`] if `sealed` has another length.
+    /// [`Error::MalformedMessage`] if `sealed` has another length; [`Error::KeyErased`] in a forked child.
     pub fn seal(&mut self, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
         seal_frames(self.cipher.as_mut(), plaintext, sealed)
     }
@@ -117,16 +113,23 @@ pub struct ResponseOpener {
 }
 
 impl ResponseOpener {
-    pub(crate) fn new(secret: &ResponseSecret, response_nonce: &[u8], max_frame_bytes: usize) -> Result<Self, Error> {
+    pub(crate) fn new(
+        context: &impl ExportSecret,
+        encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
+        response_nonce: &[u8],
+        max_frame_bytes: usize,
+    ) -> Result<Self, Error> {
         let response_nonce = response_nonce.try_into().map_err(|_| Error::MalformedMessage)?;
-        let cipher = CountingCipher::derive(secret, response_nonce)?;
+        let cipher = CountingCipher::derive(context, encapsulated_key, response_nonce)?;
         Ok(Self { cipher, frames: FrameReader::new(max_frame_bytes) })
     }
 
-    /// Takes the next piece of the sealed body and appends what it completes to `plaintext`.
+    /// Takes the next piece of the sealed body and appends the plaintext of the frames that it completes to
+    /// `plaintext`.
     ///
     /// # Errors
-    /// [`Error::MalformedMessage`], [`Error::FrameTooLarge`]: the body is not to be read further.
+    /// [`Error::MalformedMessage`], [`Error::FrameTooLarge`]; [`Error::KeyErased`] in a forked child. Do not read the
+    /// body further then.
     pub fn feed(&mut self, piece: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
         let Self { cipher, frames } = self;
         frames.feed(piece, |frame| {
@@ -136,7 +139,7 @@ impl ResponseOpener {
         })
     }
 
-    /// Says whether the body may end here.
+    /// Checks that the body may end here.
     ///
     /// # Errors
     /// [`Error::MalformedMessage`] inside a frame.
@@ -149,25 +152,31 @@ impl ResponseOpener {
 mod tests {
     use super::*;
 
+    struct KnownSecret;
+
+    impl ExportSecret for KnownSecret {
+        fn export(&self, _label: &[u8], secret: &mut [u8]) -> Result<(), Error> {
+            secret.fill(0x11);
+            Ok(())
+        }
+    }
+
     #[test]
-    fn derives_the_keys_of_the_protocol() {
-        let sequence = |first: u8| -> [u8; 32] { std::array::from_fn(|index| first + index as u8) };
-        let secret = ResponseSecret { exported: sequence(0).into(), encapsulated_key: sequence(0x20) };
-        let mut derived = CountingCipher::derive(&secret, &sequence(0x40)).unwrap();
-        assert_eq!(derived.base_nonce, [0xf8, 0xb0, 0xce, 0x94, 0x66, 0xf2, 0x7a, 0xa6, 0x24, 0x3c, 0x65, 0xf9]);
-        let key = *b"\x40\xec\x52\x88\x47\xcd\x4e\x92\x84\x49\xf2\xed\x1a\x70\xa7\xd1\
-                     \xe8\xee\x31\x7d\x5e\x90\x04\x24\xfc\x1d\xd5\xb0\x47\x5b\x97\xf7";
-        let mut plain = CountingCipher {
-            home: HomeProcess::current().unwrap(),
-            aead: Aes256Gcm::new_from_slice(&key).unwrap(),
-            base_nonce: derived.base_nonce,
-            frames: 0,
-        };
-        for _ in 0..3 {
-            let (mut sealed, mut expected) = ([0; 25], [0; 25]);
-            seal_frames(derived.as_mut(), b"hello", &mut sealed).unwrap();
-            seal_frames(&mut plain, b"hello", &mut expected).unwrap();
-            assert_eq!(sealed, expected);
+    fn each_frame_is_sealed_under_the_base_nonce_with_its_number_in_the_last_bytes() {
+        let (encapsulated_key, response_nonce) = ([0x22; 32], [0x33; 32]);
+        let mut counting = CountingCipher::derive(&KnownSecret, &encapsulated_key, &response_nonce).unwrap();
+        let keys = ResponseKeys::derive(&KnownSecret, &encapsulated_key, &response_nonce).unwrap();
+        let plain = Aes256Gcm::new_from_slice(keys.key.as_slice()).unwrap();
+        for number in 0..300_u16 {
+            let mut nonce = keys.base_nonce;
+            for (byte, count) in nonce[10..].iter_mut().zip(number.to_be_bytes()) {
+                *byte ^= count;
+            }
+            let mut expected = *b"hello";
+            let tag = plain.encrypt_inout_detached(&nonce.into(), &[], expected.as_mut_slice().into()).unwrap();
+            let mut sealed = [0; 25];
+            seal_frames(counting.as_mut(), b"hello", &mut sealed).unwrap();
+            assert_eq!(sealed, [[0, 0, 0, 21].as_slice(), &expected, &tag].concat()[..]);
         }
     }
 }

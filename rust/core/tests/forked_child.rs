@@ -1,16 +1,17 @@
-//! A forked child finds the keys of its parent gone, and makes its own.
+//! In a forked child the keys of its parent are gone, and it makes its own.
 #![cfg(target_os = "linux")]
 
 use server_keys_core::{Error, KeyPair, RequestOpener, RequestSealer};
 
-/// Runs `child` in a forked process and says whether it returned true there.
+/// Runs `child` in a forked process and returns whether it returned true there.
 fn in_forked_child(child: impl FnOnce() -> bool) -> bool {
-    // SAFETY: the child runs code of this crate only, until it ends. Other threads of the harness hold none of its locks.
+    // SAFETY: the child runs only code of this crate until it ends. Other threads of the harness hold none of its
+    // locks.
     match unsafe { libc::fork() } {
         -1 => panic!("fork failed"),
         0 => {
             let succeeded = child();
-            // SAFETY: ends the process at once, before it could come back into the harness.
+            // SAFETY: this ends the process at once, before it could return to the harness.
             unsafe { libc::_exit(if succeeded { 0 } else { 1 }) }
         }
         pid => {

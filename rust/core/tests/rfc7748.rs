@@ -1,4 +1,4 @@
-//! Known answers: the vectors of RFC 7748 and the points of small order, in files that the Python tests read, too.
+//! Known answers: the vectors of RFC 7748 and the points of small order. The Python tests read the same files.
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 use std::path::Path;

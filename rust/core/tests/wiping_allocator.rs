@@ -1,4 +1,5 @@
-//! Freed heap blocks keep nothing. Looked at through /proc: reading them in the language would be undefined behaviour.
+//! Freed heap blocks keep nothing. The tests read them through /proc: reading them directly would be undefined
+//! behaviour.
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 #![cfg(target_os = "linux")]
 
@@ -14,15 +15,16 @@ const BLOCK: Layout = match Layout::from_size_align(64 * 1024, 16) {
     Err(_) => panic!("a power of two"),
 };
 
-/// How often the pattern occurs where a block was.
+/// Counts the pattern where a block was.
 fn patterns_at(address: usize) -> usize {
-    // Not on the heap: it would be put where the block was.
+    // Read to the stack: a buffer on the heap would be put where the block was.
     let mut memory = [0; BLOCK.size()];
     File::open("/proc/self/mem").unwrap().read_exact_at(&mut memory, address as u64).unwrap();
     memory.windows(PATTERN.len()).filter(|window| *window == PATTERN).count()
 }
 
-/// Allocates a block full of the pattern, and one behind it, so that freeing the first leaves its pages mapped.
+/// Allocates a block full of the pattern. It also allocates one behind it: then freeing the first leaves its pages
+/// mapped.
 fn full_block(heap: &impl GlobalAlloc) -> *mut u8 {
     // SAFETY: the layout is not of size zero.
     let (block, _barrier) = unsafe { (heap.alloc(BLOCK), heap.alloc(BLOCK)) };
