@@ -12,7 +12,7 @@ from tests.helpers.scripts import run_script
 
 PACKAGE = Path(__file__).parents[2] / "python" / "server_keys"
 
-BASE = {"_native", "errors", "_checks", "_clock"}
+BASE = {"_native", "errors", "_checks", "_clock", "_log"}
 KEYS = BASE | {"_keys"}
 SERVER = KEYS | {"_sealing", "middleware", "build_app"}
 # What each room of the package may import of the others.
@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "errors": {"_native"},
     "_checks": set[str](),
     "_clock": set[str](),
+    "_log": set[str](),
     "_keys": BASE,
     "_sealing": KEYS,
     "middleware": {"_sealing"},
