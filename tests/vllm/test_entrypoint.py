@@ -1,19 +1,29 @@
 """The alternative entrypoint, run as a process beside packages that are laid out like vLLM."""
 
-import json
+import re
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.helpers.fake_vllm import APP, BUILD_APP, ENTRY, OLD, SIGNATURES, make_fake_vllm, write
+from tests.helpers.fake_vllm import (
+    APP,
+    BUILD_APP,
+    ENTRY,
+    OLD,
+    RENDER,
+    SIGNATURES,
+    make_fake_vllm,
+    refused,
+    servers,
+    write,
+)
+from tests.helpers.fake_vllm import run as run_python
 
-AS_MODULE = (sys.executable, "-m", "server_keys.vllm")
-AS_SCRIPT = (str(Path(sys.executable).parent / "server-keys-vllm"),)
+SCRIPT = str(Path(sys.executable).parent / "server-keys-vllm")
 
 
 @pytest.fixture
@@ -21,13 +31,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(
-    folder: Path, *arguments: str, command: Sequence[str] = AS_MODULE, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    variables = {"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin", **environment}
-    return subprocess.run(
-        [*command, *arguments], env=variables, cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run_python(folder, ["-m", "server_keys.vllm", *arguments], **environment)
 
 
 def cpu_time_of_children_s() -> float:
@@ -36,15 +41,10 @@ def cpu_time_of_children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def children(result: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    assert result.returncode == 0, result.stderr
-    return [json.loads(line) for line in result.stdout.splitlines()]
-
-
 @pytest.mark.parametrize("version", SIGNATURES)
 def test_each_api_server_process_has_keys_of_its_own(folder: Path, version: str) -> None:
     make_fake_vllm(folder, version)
-    first, second = children(run(folder, "model"))
+    first, second = servers(run(folder, "model"))
     assert first["pid"] != second["pid"]
     assert len(first["key_id"]) == 16
     assert first["key_id"] != second["key_id"]
@@ -56,22 +56,31 @@ def test_each_api_server_process_has_keys_of_its_own(folder: Path, version: str)
 
 def test_the_console_script_is_the_same(folder: Path) -> None:
     make_fake_vllm(folder, "0.32.0")
-    first, second = children(run(folder, "model", "--key-refresh-time-s=7", command=AS_SCRIPT))
+    first, second = servers(run_python(folder, [SCRIPT, "model", "--key-refresh-time-s=7"]))
     assert first["period_s"] == second["period_s"] == 7
     assert first["key_id"] != second["key_id"]
 
 
-def test_options_override_the_environment_and_reach_the_children(folder: Path) -> None:
+def test_options_override_the_environment_and_reach_the_servers(folder: Path) -> None:
     make_fake_vllm(folder, "0.32.0")
     result = run(
         folder, "model", "--key-refresh-time-s", "9.5", SERVER_KEYS_REFRESH_TIME_S="60", SERVER_KEYS_OVERLAP_S="4"
     )
-    assert {(child["period_s"], child["overlap_s"]) for child in children(result)} == {(9.5, 4.0)}
+    assert {(child["period_s"], child["overlap_s"]) for child in servers(result)} == {(9.5, 4.0)}
+
+
+def test_a_setting_in_the_environment_needs_no_plugin(folder: Path) -> None:
+    # vLLM loads the plugin's check at the start wherever VLLM_PLUGINS is not set.
+    make_fake_vllm(folder, "0.32.0")
+    for count in ("1", "2"):
+        started = servers(run(folder, "model", "--api-server-count", count, SERVER_KEYS_REFRESH_TIME_S="60"))
+        assert [server["period_s"] for server in started] == [60] * int(count)
+        assert all(server["publishes_key"] for server in started)
 
 
 def test_keys_alone(folder: Path) -> None:
     make_fake_vllm(folder, "0.32.0")
-    first, second = children(run(folder, "model", "--no-protect"))
+    first, second = servers(run(folder, "model", "--no-protect"))
     assert first["key_id"]
     assert not first["publishes_key"]
     assert not second["publishes_key"]
@@ -82,48 +91,62 @@ def test_keys_alone(folder: Path) -> None:
 )
 def test_sealed_bodies_alone(folder: Path, arguments: list[str], environment: dict[str, str]) -> None:
     make_fake_vllm(folder, "0.32.0")
-    for child in children(run(folder, "model", *arguments, **environment)):
+    for child in servers(run(folder, "model", *arguments, **environment)):
         assert child["publishes_key"]
         assert not child["takes_plaintext"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "environment", "warning"),
-    [
-        (["--enable-log-requests"], {}, "--enable-log-requests writes prompts to vLLM's log in plaintext"),
-        ([], {"VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "true"}, "VLLM_DEBUG_LOG_API_SERVER_RESPONSE writes responses"),
-        (["--enable-log-requests", "--no-protect"], {}, None),
-        ([], {}, None),
-    ],
-)
-def test_prompts_in_vllm_s_log_are_warned_of_once(
-    folder: Path, arguments: list[str], environment: dict[str, str], warning: str | None
-) -> None:
+def test_help_shows_the_options_without_vllm_within_a_second(folder: Path) -> None:
+    for help_option in ("--help", "-h"):
+        before_s = cpu_time_of_children_s()
+        # Help is wanted most where something is wrong.
+        result = run(folder, "model", help_option, SERVER_KEYS_REFRESH_TIME_S="nan")
+        assert cpu_time_of_children_s() - before_s < 1.0
+        assert result.returncode == 0
+        assert result.stderr == ""
+        assert result.stdout.startswith("usage: server-keys-vllm ")
+        for text in (
+            "--key-refresh-time-s",
+            "--key-overlap-s",
+            "--require-sealed",
+            "SERVER_KEYS_REFRESH_TIME_S",
+            "300 by default",
+            "--help=all",
+            "--version",
+        ):
+            assert text in result.stdout
+
+
+def test_the_help_of_vllm_has_the_options_too(folder: Path) -> None:
     make_fake_vllm(folder, "0.32.0")
-    result = run(folder, "model", *arguments, **environment)
-    assert len(children(result)) == 2
-    assert result.stderr.count(warning or " writes ") == (1 if warning else 0)
+    shown = run(folder, "--help=all").stdout
+    assert shown.startswith("usage: server-keys-vllm ")
+    for text in ("--key-overlap-s", "SERVER_KEYS_OVERLAP_S", "--require-sealed", "--grpc"):
+        assert text in shown
+
+
+def test_the_version_without_vllm_and_beside_it(folder: Path) -> None:
+    result = run(folder, "--version")
+    assert result.returncode == 0
+    assert result.stdout.startswith(f"server-keys-vllm {version('server-keys')} (no vLLM is installed: ")
+    make_fake_vllm(folder, "0.32.0")
+    write(folder, "vllm.__init__", "raise AssertionError('imported')")
+    info = folder / "vllm-0.32.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0\n")
+    assert run(folder, "--version").stdout == f"server-keys-vllm {version('server-keys')} (vLLM 0.32.0)\n"
 
 
 def test_vllm_sees_no_argument_that_it_does_not_know(folder: Path) -> None:
     make_fake_vllm(folder, "0.32.0")
-    child = children(run(folder, "model", "--key-refresh-time-s", "9", "--api-server-count", "1"))[0]
-    assert child["args"] == ["api_server_count", "enable_log_requests", "grpc", "model_tag"]
-
-
-def test_help_shows_the_options(folder: Path) -> None:
-    make_fake_vllm(folder, "0.32.0")
-    shown = run(folder, "--help").stdout
-    assert shown.startswith("usage: server-keys-vllm ")
-    for text in (
-        "--key-refresh-time-s",
-        "--key-overlap-s",
-        "--require-sealed",
-        "SERVER_KEYS_REFRESH_TIME_S",
-        "300 by default",
-        "--grpc",
-    ):
-        assert text in shown
+    child = servers(run(folder, "model", "--key-refresh-time-s", "9", "--api-server-count", "1"))[0]
+    assert child["args"] == [
+        "api_server_count",
+        "enable_log_outputs",
+        "enable_log_requests",
+        "grpc",
+        "model_tag",
+    ]
 
 
 def test_vllm_s_own_usage_errors_are_vllm_s(folder: Path) -> None:
@@ -154,18 +177,11 @@ def test_a_wrong_refresh_time_ends_the_start_within_a_second(
     assert error == f"server-keys-vllm: error: {name} must be a finite number of seconds above zero, not {value!r}"
 
 
-def refused(result: subprocess.CompletedProcess[str]) -> str:
-    """Return the one line of a start that was refused."""
-    assert result.returncode == 1
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    return line
-
-
 def test_without_vllm(folder: Path) -> None:
     line = refused(run(folder, "model"))
     assert line.startswith("server-keys: `vllm serve` cannot be run: ModuleNotFoundError: No module named 'vllm'")
-    assert line.endswith('(no vLLM is installed: pip install "server-keys[vllm]")')
+    # No index has server-keys, so its extra is told by what it asks for.
+    assert re.search(r'no vLLM is installed: pip install "vllm[^" ]+<0\.34[^" ]*" "uvicorn>=0\.50"\)$', line)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +202,7 @@ def test_servers_without_an_app_that_holds_keys_are_refused(
 
 def test_a_vllm_whose_build_app_is_elsewhere_is_refused(folder: Path) -> None:
     make_fake_vllm(folder, "0.32.0")
-    for module in (APP, ENTRY):
+    for module in (APP, ENTRY, RENDER):
         path = folder.joinpath(*module.split(".")).with_suffix(".py")
         path.write_text(path.read_text().replace("build_app", "assemble_app"))
     write(folder, OLD, "from vllm.entrypoints.launchers.app import assemble_app")
@@ -213,7 +229,8 @@ def test_a_vllm_that_does_not_serve_with_what_it_defines_is_refused(folder: Path
 
 def test_a_vllm_that_cannot_be_imported_is_refused(folder: Path) -> None:
     make_fake_vllm(folder, "0.32.0")
-    write(folder, "vllm.entrypoints.launchers.render.entry", "import no_such_thing")
+    write(folder, "vllm.entrypoints.cli.launch", "def cmd_init(): return []")
+    write(folder, RENDER, "import no_such_thing")
     assert "ModuleNotFoundError: No module named 'no_such_thing'" in refused(run(folder, "model"))
 
 

@@ -1,11 +1,8 @@
 """The plugin as vLLM's loader sees it, without a vLLM."""
 
-import argparse
 import asyncio
-import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ import server_keys.vllm.hooks
 from server_keys import EntropyError, KeyRing
 from server_keys.vllm.hooks import with_keys
 from server_keys.vllm.settings import Settings
-from tests.helpers.fake_vllm import make_fake_vllm, write
+from tests.helpers.fake_vllm import write
 
 REFRESH_TIME = "SERVER_KEYS_REFRESH_TIME_S"
 
@@ -124,78 +121,3 @@ except Exception:
     assert result.stdout == ""
     reason = "the plugin for vLLM cannot be imported: ImportError: not for this machine"
     assert result.stderr == f"server-keys: {reason}\n"
-
-
-class TestStart:
-    """The check that vLLM calls in each process, before a model is loaded."""
-
-    @pytest.fixture
-    def check(self) -> Callable[[], None]:
-        check: Callable[[], None] = entry_point("vllm.general_plugins")
-        return check
-
-    @pytest.fixture
-    def vllm(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-        """A vLLM in front of which `vllm serve` was called."""
-        make_fake_vllm(tmp_path, "0.32.0")
-        write(tmp_path, "vllm.plugins.endpoint_plugins.interface", "")
-        monkeypatch.syspath_prepend(str(tmp_path))
-        monkeypatch.setattr(sys, "argv", ["/usr/bin/vllm", "serve", "model"])
-        yield tmp_path
-        for name in [name for name in sys.modules if name.partition(".")[0] == "vllm"]:
-            del sys.modules[name]
-
-    def test_nobody_asked(self, check: Callable[[], None], vllm: Path) -> None:
-        check()
-
-    def test_asked_by_name(self, check: Callable[[], None], vllm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("VLLM_PLUGINS", "other,server_keys")
-        check()
-
-    def test_a_wrong_setting(self, check: Callable[[], None], vllm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("VLLM_PLUGINS", "server_keys")
-        monkeypatch.setenv(REFRESH_TIME, "-3")
-        with pytest.raises(SystemExit, match=f"{REFRESH_TIME} must be a finite number of seconds above zero, not '-3'"):
-            check()
-
-    def test_keys_set_but_the_plugin_not_listed(
-        self, check: Callable[[], None], vllm: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv(REFRESH_TIME, "60")
-        with pytest.raises(
-            SystemExit, match=f"{REFRESH_TIME} is set, but .* set VLLM_PLUGINS=server_keys, or start with"
-        ):
-            check()
-
-    @pytest.mark.parametrize("argv", [["/usr/bin/vllm", "bench", "serve"], ["my_offline_inference.py"], ["-c"]])
-    def test_no_server_no_business_of_ours(
-        self, check: Callable[[], None], vllm: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str]
-    ) -> None:
-        monkeypatch.setenv(REFRESH_TIME, "-3")
-        monkeypatch.setattr(sys, "argv", argv)
-        check()
-
-    def test_a_vllm_without_endpoint_plugins(
-        self, check: Callable[[], None], vllm: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("VLLM_PLUGINS", "server_keys")
-        (vllm / "vllm" / "plugins" / "endpoint_plugins" / "__init__.py").unlink()
-        (vllm / "vllm" / "plugins" / "endpoint_plugins" / "interface.py").unlink()
-        (vllm / "vllm" / "plugins" / "endpoint_plugins").rmdir()
-        importlib.invalidate_caches()
-        with pytest.raises(SystemExit, match=r"no endpoint plugins, 0\.26 is the first .* server-keys-vllm"):
-            check()
-
-    def test_the_rust_front_end(self, check: Callable[[], None], vllm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("VLLM_PLUGINS", "server_keys")
-        monkeypatch.setenv("VLLM_USE_RUST_FRONTEND", "1")
-        with pytest.raises(SystemExit, match="VLLM_USE_RUST_FRONTEND serves without FastAPI"):
-            check()
-
-    def test_grpc(self, check: Callable[[], None], vllm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("VLLM_PLUGINS", "server_keys")
-        serve = importlib.import_module("vllm.entrypoints.cli.serve")
-        check()
-        args = argparse.Namespace(grpc=True)
-        with pytest.raises(SystemExit, match="--grpc serves without FastAPI"):
-            serve.ServeSubcommand.cmd(args)

@@ -7,20 +7,35 @@ import argparse
 import multiprocessing
 import os
 import sys
+from importlib import metadata
 
 from server_keys.vllm import hooks
-from server_keys.vllm.settings import USAGE, Settings, add_options, settings_at_a_glance, take_settings
-from server_keys.vllm.start_checks import refusal, refuse_without_app, warn_of_prompt_logging
+from server_keys.vllm.settings import (
+    PROGRAM,
+    USAGE,
+    Settings,
+    add_options,
+    help_text,
+    settings_at_a_glance,
+    take_settings,
+)
+from server_keys.vllm.start_checks import refusal, refuse_without_app, vllm_met, warn_of_plaintext
 
 
 def main() -> None:
     """Run `vllm serve` with the arguments of the command line, and with keys.
+
+    `--help` and `--version` answer at once and need no vLLM.
 
     Raises:
         SystemExit: with status 2 for settings that cannot be used, before vLLM is imported; with 1 and one line if
             the server would have no keys.
     """
     arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        return print(help_text(), end="")
+    if "--version" in arguments:
+        return print(f"{PROGRAM} {metadata.version('server-keys')} ({vllm_met()})")
     settings_at_a_glance(arguments, os.environ)
     if "--omni" in arguments:
         raise refusal("--omni hands over to another package's server, which would have no keys: leave it out")
@@ -41,7 +56,7 @@ def _prepare(args: argparse.Namespace) -> None:
     refuse_without_app(os.environ, grpc=getattr(args, "grpc", False))
     os.environ.update(settings.as_environment())
     if settings.protect:
-        warn_of_prompt_logging(args, os.environ)
+        warn_of_plaintext(args, os.environ, hooks.lowest_log_level())
     _wrap_or_exit(settings)
 
 

@@ -1,4 +1,4 @@
-"""Everything that reaches into vLLM: its `build_app`, and its `serve` command.
+"""Everything that reaches into vLLM: its `build_app`, its `serve` command, and its server.
 
 This is the only module that a new vLLM can break.
 """
@@ -7,10 +7,11 @@ import argparse
 import functools
 import importlib
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any
+from types import FunctionType, ModuleType
+from typing import Any, TypeGuard
 
 from fastapi import FastAPI
 
@@ -30,8 +31,14 @@ _LAYOUTS = (
     ("vllm.entrypoints.openai.api_server", ("vllm.entrypoints.openai.api_server",)),
 )
 _SERVE_COMMAND = "vllm.entrypoints.cli.serve"
+# vLLM's own server: `vllm serve` and `python -m vllm.entrypoints.openai.api_server` call the first one, `vllm launch
+# render` the second. Each takes the parsed arguments, and builds the app that it serves.
+_SERVERS = ("run_server", "run_launch_fastapi")
 
 _WRAPPED = "_server_keys_wrapped"
+_LOOKED_AT = "_server_keys_looked_at"
+
+Action = Callable[[argparse.Namespace], None]
 
 
 def with_keys(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
@@ -98,23 +105,43 @@ def extend_serve_parser(add_options: Callable[[argparse.ArgumentParser], None], 
     command.subparser_init = extended_subparser_init
 
 
-def call_before_serving(action: Callable[[argparse.Namespace], None]) -> None:
+def call_before_serving(action: Action) -> None:
     """Let `vllm serve` call `action` with its parsed arguments before it does anything else. Imports vLLM."""
     command = _serve_command()
-    serve = command.cmd
-
-    # The function keeps its name: vLLM leaves it among the arguments, and pickles them for its API server processes.
-    @functools.wraps(serve)
-    def act_then_serve(args: argparse.Namespace) -> None:
-        action(args)
-        serve(args)
-
-    command.cmd = staticmethod(act_then_serve)
+    if not hasattr(command.cmd, _LOOKED_AT):
+        command.cmd = staticmethod(_preceded(command.cmd, action))
 
 
-def has_serve_command() -> bool:
-    """Whether this is the process of vLLM's command. The API server processes that it starts import no command."""
-    return _SERVE_COMMAND in sys.modules
+def call_before_serving_if_loaded(before_command: Action, before_server: Action) -> None:
+    """Let vLLM's own server, as far as this process has imported it, call an action before it loads a model.
+
+    Imports nothing. Another server that uses vLLM as a library calls none of these functions, whatever its program is
+    called. A command that has an action already keeps it: that is the entrypoint's.
+
+    Args:
+        before_command: called by `vllm serve`, with its parsed arguments.
+        before_server: called by each function in `_SERVERS`, with its parsed arguments.
+    """
+    if _SERVE_COMMAND in sys.modules:
+        call_before_serving(before_command)
+    for module in list(sys.modules.values()):
+        if not isinstance(module, ModuleType):
+            continue
+        for name in _SERVERS:
+            server = vars(module).get(name)
+            if _is_function_of_vllm(server) and not hasattr(server, _LOOKED_AT):
+                vars(module)[name] = _preceded(server, before_server)
+
+
+def lowest_log_level() -> int:
+    """Return the lowest level that any of vLLM's loggers takes. Imports nothing."""
+    loggers = [
+        logger
+        for name, logger in logging.root.manager.loggerDict.items()
+        if name.partition(".")[0] == "vllm" and isinstance(logger, logging.Logger)
+    ]
+    levels = [logger.getEffectiveLevel() for logger in (logging.getLogger("vllm"), *loggers)]
+    return max(min(levels), logging.root.manager.disable + 1)
 
 
 def has_endpoint_plugins() -> bool:
@@ -126,6 +153,25 @@ def vllm_command() -> Callable[[], None]:
     """Return the function behind the command `vllm`, which reads `sys.argv`. Imports vLLM."""
     main: Callable[[], None] = importlib.import_module("vllm.entrypoints.cli.main").main
     return main
+
+
+def _preceded(function: Callable[..., Any], action: Action) -> Callable[..., Any]:
+    """Return a function like `function` that first calls `action` with its first argument."""
+
+    # The function keeps its name: vLLM leaves its command among the arguments, and pickles them for its API servers.
+    @functools.wraps(function)
+    def act_then_serve(args: argparse.Namespace, *more: Any, **kwargs: Any) -> Any:
+        action(args)
+        return function(args, *more, **kwargs)
+
+    setattr(act_then_serve, _LOOKED_AT, True)
+    return act_then_serve
+
+
+def _is_function_of_vllm(value: object) -> TypeGuard[FunctionType]:
+    """Whether vLLM defines this function, also in a module of vLLM that `python -m` runs as `__main__`."""
+    spec = value.__globals__.get("__spec__") if isinstance(value, FunctionType) else None
+    return spec is not None and str(spec.name).partition(".")[0] == "vllm"
 
 
 def _serve_command() -> Any:

@@ -3,44 +3,49 @@
 import argparse
 import functools
 import os
-import sys
-from pathlib import Path
 
 from fastapi import FastAPI
 
 from server_keys.errors import SettingsError
 from server_keys.vllm import hooks
 from server_keys.vllm.settings import Settings
-from server_keys.vllm.start_checks import refusal, refuse_without_app, warn_of_prompt_logging
-
-# vLLM's server is `vllm serve`, `vllm launch`, or one of these modules run with `python -m`.
-_SERVING_COMMANDS = ("serve", "launch")
-_SERVING_FILES = ("api_server.py", "entry.py")
+from server_keys.vllm.start_checks import refusal, refuse_without_app, warn_of_plaintext
 
 
 def attach(app: FastAPI) -> None:
-    """Add to vLLM's app what the entrypoint adds.
+    """Add to vLLM's app what the entrypoint adds, and warn of what leaves it in plaintext all the same.
 
     Raises:
         SystemExit: the app cannot have keys. vLLM would log an `Exception`, and serve without the plugin.
     """
-    hooks.with_keys(lambda: app, _settings())()
+    settings = _settings()
+    hooks.with_keys(lambda: app, settings)()
+    if settings.protect and not hooks.is_wrapped():  # Else the entrypoint has warned already.
+        args = getattr(app.state, "args", argparse.Namespace())
+        warn_of_plaintext(args, os.environ, hooks.lowest_log_level())
 
 
 def check_start(plugin_name: str) -> None:
-    """End a server that was asked for keys and would have none, before it loads a model.
+    """Let vLLM's own server end before it loads a model if it was asked for keys and would have none.
 
-    vLLM calls this in every process.
+    vLLM calls this in every process. A program that embeds vLLM in an app of its own goes on: `protect` gives that app
+    its keys.
 
     Args:
         plugin_name: the name that `VLLM_PLUGINS` has to list.
-
-    Raises:
-        SystemExit: it would have none.
     """
-    if not _is_serving():
-        return
-    settings = _settings()
+    check_server = functools.partial(_refuse_without_keys, plugin_name)
+
+    def check_command(args: argparse.Namespace) -> None:
+        check_server(args)
+        refuse_without_app(os.environ, grpc=getattr(args, "grpc", False))
+
+    hooks.call_before_serving_if_loaded(check_command, check_server)
+
+
+def _refuse_without_keys(plugin_name: str, _: argparse.Namespace) -> None:
+    """End the process if vLLM would not attach the plugin, or the settings cannot be used."""
+    _settings()
     if hooks.is_wrapped():
         return
     if not hooks.has_endpoint_plugins():
@@ -51,19 +56,6 @@ def check_start(plugin_name: str) -> None:
             f"{asked_by} is set, but vLLM loads no endpoint plugin that VLLM_PLUGINS does not list: "
             f"set VLLM_PLUGINS={plugin_name}, or start with server-keys-vllm"
         )
-    refuse_without_app(os.environ, grpc=False)
-    if hooks.has_serve_command():
-        hooks.call_before_serving(functools.partial(_look_at_arguments, settings))
-
-
-def _look_at_arguments(settings: Settings, args: argparse.Namespace) -> None:
-    refuse_without_app(os.environ, grpc=getattr(args, "grpc", False))
-    if settings.protect:
-        warn_of_prompt_logging(args, os.environ)
-
-
-def _is_serving() -> bool:
-    return sys.argv[1:2] in ([command] for command in _SERVING_COMMANDS) or Path(sys.argv[0]).name in _SERVING_FILES
 
 
 def _settings() -> Settings:

@@ -148,6 +148,22 @@ def settings_at_a_glance(arguments: Sequence[str], environment: Mapping[str, str
     return _read_or_exit(environment, given)
 
 
+def help_text() -> str:
+    """Return the help on these options, and how to see vLLM's. Needs no vLLM."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage=USAGE,
+        description="Runs vLLM's server with ephemeral keys. It takes every option of `vllm serve`, and these:",
+        epilog=f"{PROGRAM} --help=all shows these and all of vLLM's own, {PROGRAM} --help=listgroup their groups.",
+        add_help=False,
+    )
+    add_options(parser)
+    own = parser.add_argument_group("Without a server")
+    own.add_argument("-h", "--help", action="store_true", help="Show this help and exit.")
+    own.add_argument("--version", action="store_true", help="Show the versions of server-keys and vLLM, and exit.")
+    return parser.format_help()
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to vLLM's parser, for its help, its configuration file and its abbreviations."""
     group = parser.add_argument_group(title="ServerKeys", description="Ephemeral keys of the server.")

@@ -7,16 +7,13 @@ import argparse
 import importlib.util
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 
-_logger = logging.getLogger("server_keys")
+from server_keys._log import warn_at_start
 
-_LOGGING_OPTIONS = {
-    "enable_log_requests": "--enable-log-requests writes prompts",
-    "enable_log_outputs": "--enable-log-outputs writes responses",
-}
-_RESPONSE_VARIABLE = "VLLM_DEBUG_LOG_API_SERVER_RESPONSE"
+_LOG_RESPONSES = "VLLM_DEBUG_LOG_API_SERVER_RESPONSE"
+_STORE_RESPONSES = "VLLM_ENABLE_RESPONSES_API_STORE"
 
 
 def refusal(reason: object) -> SystemExit:
@@ -37,9 +34,19 @@ def vllm_met() -> str:
                 continue
     if version is None:
         if importlib.util.find_spec("vllm") is None:
-            return 'no vLLM is installed: pip install "server-keys[vllm]"'
+            return f"no vLLM is installed: pip install {_requirements()}"
         return "a vLLM of unknown version"
     return f"vLLM {version}"
+
+
+def _requirements() -> str:
+    """Return what the extra `vllm` asks for. No index has server-keys itself, so pip could not find it there."""
+    try:
+        required = metadata.requires("server-keys") or []
+    except metadata.PackageNotFoundError:
+        return "vllm"
+    marked = (requirement.partition(";") for requirement in required)
+    return " ".join(f'"{name.strip()}"' for name, _, marker in marked if "vllm" in marker)
 
 
 def refuse_without_app(environment: Mapping[str, str], *, grpc: bool) -> None:
@@ -58,15 +65,35 @@ def refuse_without_app(environment: Mapping[str, str], *, grpc: bool) -> None:
         raise refusal("--grpc serves without FastAPI, so without keys: leave it out")
 
 
-def warn_of_prompt_logging(args: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Warn of each setting that makes vLLM log what clients sealed.
+def warn_of_plaintext(args: argparse.Namespace, environment: Mapping[str, str], lowest_log_level: int) -> None:
+    """Warn of each setting with which vLLM gives away in plaintext what clients sealed.
 
     Args:
         args: vLLM's parsed arguments.
         environment: the environment variables.
+        lowest_log_level: the lowest level that vLLM's log takes.
     """
-    told = [what for name, what in _LOGGING_OPTIONS.items() if getattr(args, name, False)]
-    if environment.get(_RESPONSE_VARIABLE, "").lower() in ("true", "1"):
-        told.append(f"{_RESPONSE_VARIABLE} writes responses")
-    for what in told:
-        _logger.warning("%s to vLLM's log in plaintext, whether they travel sealed or not", what)
+    for what in _plaintext(args, environment, lowest_log_level):
+        warn_at_start("server-keys: %s, whether it travels sealed or not", what)
+
+
+def _plaintext(args: argparse.Namespace, environment: Mapping[str, str], lowest_log_level: int) -> Iterator[str]:
+    if getattr(args, "enable_log_requests", False):
+        if lowest_log_level <= logging.DEBUG:
+            yield "--enable-log-requests writes every prompt to vLLM's log in plaintext at this log level (DEBUG)"
+        elif lowest_log_level <= logging.INFO:
+            yield (
+                "--enable-log-requests writes the parameters of every request to vLLM's log in plaintext, among them "
+                "stop strings and JSON schemas (and every prompt at the log level DEBUG)"
+            )
+    if getattr(args, "enable_log_outputs", False) and lowest_log_level <= logging.INFO:
+        yield "--enable-log-outputs writes every response to vLLM's log in plaintext"
+    if environment.get(_LOG_RESPONSES, "").lower() == "true":
+        yield f"{_LOG_RESPONSES} writes every response to vLLM's log in plaintext"
+    if environment.get(_STORE_RESPONSES, "0").strip() not in ("", "0"):
+        yield (
+            f"{_STORE_RESPONSES} keeps responses, and gives each in plaintext to whoever asks for it by a request "
+            "without a body (GET /v1/responses/ID)"
+        )
+    if getattr(getattr(args, "kv_events_config", None), "enable_kv_cache_events", False):
+        yield "--kv-events-config publishes the token ids of every prompt in plaintext"
