@@ -1,4 +1,4 @@
-// Byte arrays: hex, joining, text.
+// Byte arrays: hexadecimal, joining, UTF-8.
 
 export const toHex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 

@@ -1,32 +1,16 @@
-// A client of the Encrypted HTTP Body Protocol: seals request bodies to the server's current key and opens responses.
+// A client of the Encrypted HTTP Body Protocol: seals request bodies to a server's current key and opens the responses.
 import { concat, fromHex, toHex, utf8 } from "./bytes.js";
 import { frame, framesOf } from "./frames.js";
 import { expand, extract, KEY_BYTES, NONCE_BYTES, NumberedCipher, setupSender } from "./hpke.js";
 import { received, request } from "./requests.js";
+import { ServerKey } from "./server_key.js";
 
-const CONFIG_PATH = "/.well-known/hpke-keys";
-const CONFIG_MEDIA_TYPE = "application/ohttp-keys";
-const CONFIG_START = "000020"; // key id 0, KEM X25519
-const CONFIG_SUITE = "000400010002"; // one suite: HKDF-SHA256, AES-256-GCM
+const KEY_PATH = "/.well-known/hpke-keys";
 const KEY_MISMATCH = "urn:ietf:params:ehbp:error:key-config";
 const REQUEST_INFO = utf8("ehbp request");
 const RESPONSE_LABEL = utf8("ehbp response");
 
-export function publicKeyOfConfig(config) {
-  const hex = toHex(config);
-  if (!hex.startsWith(CONFIG_START) || hex.slice(70, 82) !== CONFIG_SUITE) {
-    throw new Error(`not a key configuration of X25519, HKDF-SHA256 and AES-256-GCM: ${hex.slice(0, 100)}`);
-  }
-  return config.slice(3, 35);
-}
-
-export async function responseCipher(secret, encapsulatedKey, responseNonce) {
-  const pseudorandomKey = await extract(concat(encapsulatedKey, responseNonce), secret);
-  const key = await expand(pseudorandomKey, utf8("key"), KEY_BYTES);
-  return NumberedCipher.create(key, await expand(pseudorandomKey, utf8("nonce"), NONCE_BYTES));
-}
-
-// A response came that nobody sealed. What it says may come from anybody on the way.
+// The answer to a sealed request is not sealed. Anybody between client and server may have written it.
 export class UnsealedResponseError extends Error {
   constructor(status, text) {
     super(`The answer ${status} was not sealed, so anybody on the way may have written it: ${text.slice(0, 300)}`);
@@ -35,24 +19,43 @@ export class UnsealedResponseError extends Error {
 }
 
 export class EhbpClient {
-  // Told what travels, as it travels; see the calls below.
+  #base;
   #onWire;
-  #key = null;
-  #fetches = 0;
+  #serverKey;
 
-  // For those who want to see a stale key refused and replaced: keep a key for longer than the server says.
-  ignoreMaxAge = false;
-
-  constructor({ onWire = () => {} } = {}) {
+  // baseUrl: the server, from which the paths of requests are resolved; the page's own server by default.
+  // onWire: called with what travels, as it travels. The demo shows it.
+  constructor({ baseUrl = globalThis.location?.href, onWire = () => {} } = {}) {
+    if (!/^https?:/i.test(baseUrl) || !URL.canParse(baseUrl)) {
+      throw new TypeError(`baseUrl must be a server's URL such as "https://my-server", not ${JSON.stringify(baseUrl)}`);
+    }
+    this.#base = new URL(baseUrl);
     this.#onWire = onWire;
+    this.#serverKey = new ServerKey(this.#urlOf(KEY_PATH), (publicKey, maxAge) => {
+      this.#onWire({ kind: "key", publicKey: toHex(publicKey), maxAge });
+    });
   }
 
-  // Resolves to { status, contentType, pieces }; pieces yields the plaintext of each frame as it arrives.
-  async post(path, body, { contentType = "application/json", signal } = {}) {
+  // For demonstrations only: keep using a key after its time, to see the server refuse it.
+  set ignoreMaxAge(ignore) {
+    this.#serverKey.ignoreMaxAge = ignore;
+  }
+
+  // Sends a body (a string or a Uint8Array) to a path of the server. Resolves to { status, contentType, pieces }.
+  // pieces yields { index, plaintext } for each frame of the response as soon as it has arrived.
+  async post(path, body, { headers = {}, signal } = {}) {
+    const url = this.#urlOf(path);
+    const plaintext = typeof body === "string" ? utf8(body) : body;
     for (let mayRetry = true; ; mayRetry = false) {
-      const { context, response } = await this.#sendSealed(path, body, contentType, signal);
+      const publicKey = await this.#serverKey.current(signal);
+      const { context, response } = await this.#sendSealed(url, publicKey, plaintext, headers, signal).catch((error) => {
+        this.#serverKey.discard(publicKey);
+        throw error;
+      });
       const nonce = response.headers.get("Ehbp-Response-Nonce");
       if (nonce !== null) return this.#opened(context, response, nonce);
+      // Perhaps the server has other keys now, and somebody in between hides its refusal.
+      this.#serverKey.discard(publicKey);
       if (response.ok) {
         await response.body?.cancel();
         throw new UnsealedResponseError(response.status, "a success without a seal is never read");
@@ -62,19 +65,27 @@ export class EhbpClient {
         throw new UnsealedResponseError(response.status, text);
       }
       this.#onWire({ kind: "mismatch", status: response.status });
-      this.#key = null;
     }
   }
 
-  async #sendSealed(path, body, contentType, signal) {
-    const publicKey = await this.#currentKey(signal);
+  #urlOf(path) {
+    const url = new URL(path, this.#base);
+    // A body is sealed to one server's key, so it must not go to another.
+    if (url.origin !== this.#base.origin) throw new TypeError(`${url} is not on the server ${this.#base.origin}`);
+    return url.href;
+  }
+
+  async #sendSealed(url, publicKey, plaintext, headers, signal) {
     const context = await setupSender(publicKey, REQUEST_INFO);
-    const ciphertext = await context.seal(body);
+    const ciphertext = await context.seal(plaintext);
     const encapsulatedKey = toHex(context.encapsulatedKey);
+    const path = url.slice(this.#base.origin.length);
     this.#onWire({ kind: "request", path, publicKey: toHex(publicKey), encapsulatedKey });
     this.#onWire({ kind: "frame", sent: true, index: 0, ciphertext });
-    const headers = { "Content-Type": contentType, "Ehbp-Encapsulated-Key": encapsulatedKey };
-    const response = await request(path, { method: "POST", headers, body: frame(ciphertext), signal });
+    const allHeaders = new Headers({ "Content-Type": "application/json" });
+    new Headers(headers).forEach((value, name) => allHeaders.set(name, value));
+    allHeaders.set("Ehbp-Encapsulated-Key", encapsulatedKey);
+    const response = await request(url, { method: "POST", headers: allHeaders, body: frame(ciphertext), signal });
     return { context, response };
   }
 
@@ -101,22 +112,13 @@ export class EhbpClient {
       index += 1;
     }
   }
+}
 
-  async #currentKey(signal) {
-    if (this.#key && (this.ignoreMaxAge || performance.now() < this.#key.goodUntil)) return this.#key.publicKey;
-    const number = ++this.#fetches;
-    const response = await request(CONFIG_PATH, { cache: "no-store", signal });
-    if (!response.ok) throw new Error(`GET ${CONFIG_PATH} was answered ${response.status}`);
-    if (response.headers.get("Content-Type") !== CONFIG_MEDIA_TYPE) throw new Error(`${CONFIG_PATH} is not ${CONFIG_MEDIA_TYPE}`);
-    const publicKey = publicKeyOfConfig(new Uint8Array(await received(response.arrayBuffer())));
-    const maxAge = Number(/max-age=(\d+)/.exec(response.headers.get("Cache-Control") ?? "")?.[1] ?? 0);
-    this.#onWire({ kind: "key", publicKey: toHex(publicKey), maxAge });
-    // An answer that was overtaken by a later fetch does not replace the newer key.
-    if (number > (this.#key?.number ?? 0)) {
-      this.#key = { publicKey, number, goodUntil: performance.now() + maxAge * 1000 };
-    }
-    return this.#key.publicKey;
-  }
+// Derives the cipher that opens a response from the request's exported secret and the response's nonce.
+export async function responseCipher(secret, encapsulatedKey, responseNonce) {
+  const pseudorandomKey = await extract(concat(encapsulatedKey, responseNonce), secret);
+  const key = await expand(pseudorandomKey, utf8("key"), KEY_BYTES);
+  return NumberedCipher.create(key, await expand(pseudorandomKey, utf8("nonce"), NONCE_BYTES));
 }
 
 function problemType(text) {

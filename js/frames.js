@@ -1,4 +1,4 @@
-// EHBP's framing: a length of four bytes, big-endian, then a ciphertext of that length.
+// EHBP's framing: four bytes that hold a length, big-endian, then a ciphertext of that length.
 import { concat } from "./bytes.js";
 import { received } from "./requests.js";
 
@@ -11,8 +11,9 @@ export function frame(ciphertext) {
   return concat(length, ciphertext);
 }
 
-// Yields the ciphertext of each frame of a ReadableStream as soon as it is complete; skips empty ones.
+// Yields the ciphertext of each frame of a ReadableStream as soon as it is complete. Skips empty frames.
 export async function* framesOf(stream) {
+  if (stream === null) return; // a response without a body, such as a 204
   const reader = stream.getReader();
   let buffered = new Uint8Array();
   try {
@@ -30,7 +31,7 @@ export async function* framesOf(stream) {
     }
     if (buffered.length > 0) throw new Error("the response ended inside a frame");
   } finally {
-    // Also when nobody reads on: the server need not send the rest.
+    // The reader may have left early. Then the server need not send the rest.
     await reader.cancel().catch(() => {});
   }
 }

@@ -1,5 +1,4 @@
-// One turn of the chat: the message out, the answer in, and what the panes show of both.
-import { utf8 } from "./js/bytes.js";
+// The chat: sends a message, reads the answer, and tells both panes.
 import { EhbpClient } from "./js/ehbp.js";
 import { EventParser } from "./server_sent_events.js";
 
@@ -14,11 +13,11 @@ export class Chat {
   #messages = [];
   #answer = null;
   #exchange = null;
-  // The key that the current message was last sealed to, and whether the server has refused it.
+  // The key that the current message was last sealed to, and whether the server has refused that key.
   #sealedTo = null;
   #refused = false;
 
-  // onSealed is told the public key that a message was sealed to.
+  // onSealed is called with the public key that a message was sealed to.
   constructor(conversation, wire, onSealed) {
     this.#conversation = conversation;
     this.#wire = wire;
@@ -45,7 +44,7 @@ export class Chat {
       answer.end(`${sentBytes.toLocaleString("en")} bytes out, ${receivedBytes.toLocaleString("en")} back in ${receivedFrames} sealed frames`);
       exchange.search(text, answer.text);
     } catch (error) {
-      // The server sees whole turns only.
+      // A question without an answer does not become part of the conversation.
       this.#messages.pop();
       const stopped = error.name === "AbortError";
       answer.end(stopped ? "Stopped." : error.message, !stopped);
@@ -56,13 +55,13 @@ export class Chat {
   async #complete(answer, signal) {
     const turn = this.#messages.filter(({ role }) => role === "user").length;
     const body = { model: MODEL, messages: this.#messages, stream: true, seed: turn };
-    const response = await this.#client.post(PATH, utf8(JSON.stringify(body)), { signal });
+    const response = await this.#client.post(PATH, JSON.stringify(body), { signal });
     if (response.status !== 200) throw new Error(await refusalOf(response));
     const parser = new EventParser();
     let complete = false;
     for await (const { index, plaintext } of response.pieces) {
       for (const data of parser.feed(plaintext)) {
-        // The end of the stream alone proves nothing: it may have been cut between two frames.
+        // Only [DONE] proves that the answer is complete: somebody may cut the stream between two frames.
         if (data === "[DONE]") complete = true;
         else answer.add(JSON.parse(data).choices[0]?.delta.content ?? "", index);
       }
@@ -80,7 +79,7 @@ export class Chat {
   }
 }
 
-// An error that the server sealed: the words of the app itself.
+// Returns the message of a sealed error. It comes from the app itself.
 async function refusalOf(response) {
   const decoder = new TextDecoder();
   let text = "";

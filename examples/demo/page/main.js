@@ -1,14 +1,14 @@
-// Connects the parts of the page: the keys' lives, the chat, the wire, the key agreement.
+// Connects the parts of the page: the timeline of keys, the chat, the wire, and the key agreement.
 import { Chat } from "./chat.js";
 import { Conversation } from "./conversation.js";
 import { child } from "./dom.js";
 import { durationInWords } from "./durations.js";
-import { KeyAgreement } from "./exchange.js";
+import { KeyAgreement } from "./agreement.js";
 import { Timeline } from "./timeline.js";
 import { Wire } from "./wire.js";
 
 const LONGEST_POLL_MS = 1000;
-// A server that hangs is one that does not answer.
+// After this time a silent server counts as gone.
 const LONGEST_WAIT_MS = 2000;
 const SUGGESTIONS = ["Hello, who are you?", "Where do erased keys go?", "What does the river keep?"];
 
@@ -28,7 +28,7 @@ async function followKeys() {
     document.querySelector("[data-refresh]").textContent = durationInWords(lives.refresh_time_s);
     document.querySelector("[data-overlap]").textContent = durationInWords(lives.overlap_s);
     notice("server", null);
-    // Soon after the server's next event, so that it is seen when it happens.
+    // Ask again right after the server's next event.
     wait = Math.min(LONGEST_POLL_MS, (lives.next_event_in_s ?? 1) * 1000 + 30);
   } catch {
     timeline.pause();
@@ -70,14 +70,14 @@ function connectChat() {
     stopping = new AbortController();
     prompt.value = "";
     stop.hidden = false;
-    // The button that was pressed goes: without it the focus would fall to the start of the page.
+    // The pressed button disappears. Without this line the focus would jump to the start of the page.
     if (document.activeElement === send || suggestions.contains(document.activeElement)) stop.focus({ preventScroll: true });
     suggestions.replaceChildren();
     send.hidden = true;
     await chat.say(text, stopping.signal);
     stopping = null;
     send.hidden = false;
-    // Whoever has gone elsewhere meanwhile stays there.
+    // If the person has moved the focus elsewhere, it stays there.
     if (document.activeElement === stop || document.activeElement === document.body) prompt.focus({ preventScroll: true });
     stop.hidden = true;
   }

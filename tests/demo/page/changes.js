@@ -1,4 +1,4 @@
-// How often texts inside an element are set in 60 frames: to another text, and to the one that they had.
+// Counts in 60 frames how often texts inside an element are set to another text, and how often to the same.
 async (selector) => {
   let [changed, unchanged] = [0, 0];
   const observer = new MutationObserver((records) => {

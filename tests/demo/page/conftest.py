@@ -1,12 +1,12 @@
-"""What the tests of the demo's page share: a browser, a demo whose keys live for seconds, and a visit there."""
+"""Fixtures for the demo's page: a browser, a demo whose keys live for seconds, and a visit of its page."""
 
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser
 
-from tests.demo.page.chromium import chromium
 from tests.demo.page.visit import Visit
+from tests.helpers.chromium import chromium
 from tests.helpers.demo_process import Demo, running_demo
 
 

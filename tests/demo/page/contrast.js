@@ -1,4 +1,4 @@
-// For each element that holds text itself: the contrast (WCAG) of its colour with the nearest background behind it.
+// Returns for each element with a text of its own the contrast (WCAG) of that text with the background behind it.
 () => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (colour) => {

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.demo.page.chromium import needs_chromium
 from tests.demo.page.visit import PROMPT, Visit
+from tests.helpers.chromium import needs_chromium
 from tests.helpers.demo_process import Demo, running_demo
 
 pytestmark = needs_chromium
 
-# WCAG 2.2, level AA, for text of normal size.
+# The least contrast that WCAG 2.2 asks for at level AA, for text of normal size.
 LEAST_CONTRAST = 4.5
 CONTRASTS_OF_TEXT = Path(__file__).with_name("contrast.js").read_text()
 CHANGES_OF_TEXT = Path(__file__).with_name("changes.js").read_text()
@@ -39,7 +39,7 @@ def test_on_a_phone_nothing_is_out_of_view_or_cut_off(browser: Browser, demo: De
     page.get_by_label(re.compile("Keep using the same key")).check()
     visit.say("Hello")
     expect(prompt).to_be_in_viewport(ratio=1)
-    # The column that it tells of is not there.
+    # The narrow page has no column for tags.
     expect(page.get_by_text("tag", exact=True)).to_be_hidden()
     chip = page.locator(".chip")
     expect(chip).to_have_text("key erased: this recording stays closed")
@@ -93,7 +93,7 @@ def test_the_focus_is_never_lost_and_never_taken_away(browser: Browser) -> None:
 
 
 def show_keys(page: Page, keys: int) -> None:
-    """Let the page think that `keys` pairs were made, one a minute."""
+    """Answer the page as if `keys` pairs had been made, one each minute."""
     lives = [
         {
             "number": number,
@@ -117,7 +117,7 @@ def test_the_keys_that_are_seen_are_listed_newest_first(visit: Visit) -> None:
         newest_first = [f"{number:064x}" for number in range(made, 0, -1)]
         titles = keys.locator(".lane-label")
         assert titles.evaluate_all("(labels) => labels.map((label) => label.title)") == newest_first
-        # Five lanes are seen, and so is the newest.
+        # Five lanes are visible, the newest among them.
         expect(keys.get_by_role("listitem")).to_have_count(5)
         expect(keys.get_by_role("listitem").first.locator(".lane-label")).to_have_attribute("title", newest_first[0])
 

@@ -1,4 +1,4 @@
-"""The demo's page in a real browser: what is read, and what travels."""
+"""The demo's chat in a real browser: the conversation, and the wire."""
 
 import re
 from urllib.parse import urlsplit
@@ -6,19 +6,19 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.demo.page.chromium import needs_chromium
 from tests.demo.page.visit import CHAT, PROMPT, Visit
+from tests.helpers.chromium import needs_chromium
 from tests.helpers.demo_process import Demo, running_demo
 
 pytestmark = needs_chromium
 
-# Words of four letters turn up in ciphertext by chance: in one run of some thousands.
+# Words of four letters appear in ciphertext by chance, in one of some thousand runs.
 SHORTEST_WORD = 5
 PARTS_OF_FRAMES = """
     (rows) => rows.map((row) => [".length", ".ciphertext", ".tag"].map((part) => row.querySelector(part).textContent))
 """
 
-# What an exchange that carried `frame`, in the clear, is told to have carried.
+# Shows an exchange whose frame is in the clear, and searches it.
 SEARCH_OF_THE_WIRE = """
     async ({ message, answer, frame }) => {
         const { Wire } = await import("/wire.js");
@@ -69,7 +69,7 @@ def test_the_wire_is_shown_as_it_was(visit: Visit) -> None:
     assert request.post_data_buffer is not None
     assert response is not None
     frames = frames_of(request.post_data_buffer) + frames_of(response.body())
-    # A frame a word, and those for the role, the end and [DONE].
+    # One frame for each word, and one each for the role, the end and [DONE].
     assert len(frames) > len(answer.split())
     rows = visit.page.locator(".frame")
     shown = rows.evaluate_all(PARTS_OF_FRAMES)
@@ -142,9 +142,9 @@ def test_a_stale_key_is_refused_and_the_message_sent_again_under_the_new_one(vis
     assert len(visit.page.locator(".theirs").all()) == 2
     refusal = visit.page.locator(".refusal")
     expect(refusal).to_have_text(
-        f"The server refused key {first_key[:8]}…, which is erased: the message went again, sealed to {keys[2][:8]}…"
+        f"The server refused key {first_key[:8]}…, which is erased. The message went again, sealed to {keys[2][:8]}…"
     )
-    # It stays, below the answer that it tells of.
+    # It stays below its answer.
     expect(visit.page.locator(".theirs:has(+ .refusal)")).to_have_text(answer)
 
 
@@ -170,7 +170,7 @@ def test_an_answer_can_be_stopped_and_the_chat_goes_on(browser: Browser) -> None
         (422, '{"type": "about:blank"}', "The answer 422 was not sealed"),
     ],
 )
-def test_what_nobody_sealed_is_not_taken_for_an_answer(visit: Visit, status: int, body: str, shown: str) -> None:
+def test_an_unsealed_answer_is_not_shown_as_one(visit: Visit, status: int, body: str, shown: str) -> None:
     visit.page.route(f"**{CHAT}", lambda route: route.fulfill(status=status, body=body))
     visit.page.get_by_label("Your message").fill("Hello")
     visit.page.keyboard.press("Enter")
@@ -180,14 +180,14 @@ def test_what_nobody_sealed_is_not_taken_for_an_answer(visit: Visit, status: int
 
 @pytest.mark.parametrize("path", [CHAT, "/.well-known/hpke-keys"])
 @pytest.mark.parametrize("status", [302, 307])
-def test_a_redirect_is_not_followed(visit: Visit, path: str, status: int) -> None:
+def test_a_redirect_is_not_followed(visit: Visit, demo: Demo, path: str, status: int) -> None:
     elsewhere = f"{path}?elsewhere"
     headers = {"Location": elsewhere}
     visit.page.route(f"**{path}", lambda route: route.fulfill(status=status, headers=headers))
     visit.page.get_by_label("Your message").fill("Hello")
     visit.page.keyboard.press("Enter")
     expect(visit.page.locator(".note.bad")).to_have_text(
-        f"{path} was answered with a redirect, which is never followed."
+        f"{demo.url}{path} was answered with a redirect, which is never followed."
     )
     expect(visit.page.locator(".theirs")).to_have_count(0)
     assert not any(request.url.endswith(elsewhere) for request in visit.requests)
@@ -218,7 +218,7 @@ def test_a_stream_cut_between_two_frames_is_no_complete_answer(visit: Visit) -> 
     expect(visit.page.locator(".note.bad")).to_contain_text("cut off")
 
 
-def test_a_server_that_fails_is_told_in_plain_words(browser: Browser) -> None:
+def test_the_page_says_in_plain_words_that_a_server_fails(browser: Browser) -> None:
     with running_demo("--word-delay-s", "0.2") as demo:
         page = Visit(browser, demo).page
         note, verdict = page.locator(".note.bad").last, page.locator("#proof-verdict")

@@ -1,4 +1,4 @@
-"""The keys on the demo's page, as they come and go with and without their server."""
+"""The demo's timeline of keys, with a server that runs, stops, hangs or starts again."""
 
 import re
 import signal
@@ -6,13 +6,13 @@ import signal
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.demo.page.chromium import needs_chromium
 from tests.demo.page.visit import Visit
+from tests.helpers.chromium import needs_chromium
 from tests.helpers.demo_process import Demo, running_demo
 
 pytestmark = needs_chromium
 
-# How far a lane's text reaches into its track.
+# By how many pixels a lane's text reaches into its track.
 OVERHANG_PX = """
     (state) => {
         const text = document.createRange();
@@ -23,7 +23,7 @@ OVERHANG_PX = """
 
 
 def see_lane(page: Page, state: str, key: str) -> None:
-    # Asked at each frame that the browser draws: `expect` asks once a second, and a state may last no longer.
+    # This looks at each frame that the browser draws. `expect` looks once a second, and a state may be shorter.
     page.wait_for_function(
         "([state, key]) => [...document.querySelectorAll(`.lane.${state} code`)].some(code => code.innerText === key)",
         arg=[state, key],
@@ -52,7 +52,7 @@ def test_keys_that_live_for_moments_are_seen(browser: Browser) -> None:
     with running_demo("--refresh-time-s", "0.2") as demo:
         visit = Visit(browser, demo)
         expect(visit.page.locator(".lane")).to_have_count(24)
-        # Before the next one comes, each lane is where it belongs and as it shall look.
+        # Each lane is in place before the next key comes.
         visit.page.wait_for_function(
             "() => getComputedStyle(document.querySelector('.lane.current')).opacity === '1'", timeout=10_000
         )
@@ -85,11 +85,12 @@ def test_durations_are_told_in_units_that_people_read(
         visit.page.close()
 
 
-def test_the_wire_tells_for_how_long_a_key_is_good(browser: Browser) -> None:
-    with running_demo("--refresh-time-s", "86400", "--word-delay-s", "0.001") as demo:
+@pytest.mark.parametrize(("refresh_time_s", "kept"), [("86400", "60 min"), ("600", r"9\.\d+ min"), ("60", r"5\d s")])
+def test_the_wire_tells_for_how_long_a_key_is_kept(browser: Browser, refresh_time_s: str, kept: str) -> None:
+    with running_demo("--refresh-time-s", refresh_time_s, "--word-delay-s", "0.001") as demo:
         visit = Visit(browser, demo)
         visit.say("Hello")
-        expect(visit.page.locator(".line.fetched .value")).to_have_text(re.compile("… for 24 h$"))
+        expect(visit.page.locator(".line.fetched .value")).to_have_text(re.compile(f"… for {kept}$"))
         visit.page.close()
 
 
@@ -111,7 +112,7 @@ def test_a_server_that_stops_is_missed(browser: Browser) -> None:
         expect(states).to_contain_text(["replaced in"])
         expect(visit.page.get_by_role("alert")).to_be_hidden()
     expect(visit.page.get_by_role("alert")).to_contain_text("does not answer")
-    # What nobody knows is not shown: neither which key is current nor what is ahead of it.
+    # The page shows nothing that it cannot know: neither which key is current nor what comes.
     expect(states).to_have_text(["state unknown"])
     expect(visit.page.locator(".lane.current")).to_have_count(0)
     expect(visit.page.locator(".ahead").locator("visible=true")).to_have_count(0)
@@ -152,7 +153,7 @@ def test_a_server_that_was_started_again_has_other_keys(browser: Browser) -> Non
         assert lanes.inner_text() != first_key
         expect(ticks.last).to_have_attribute("data-at", "+8.33 min")
         expect(page.locator(".now")).to_have_count(1)
-    # Erased is erased, whether or not there is a server to ask.
+    # An erased key stays erased while the server does not answer.
     expect(page.get_by_role("alert")).to_contain_text("does not answer")
     expect(chip).to_have_text("key erased: this recording stays closed")
     page.close()

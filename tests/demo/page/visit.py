@@ -9,21 +9,21 @@ from tests.helpers.demo_process import Demo
 CHAT = "/v1/chat/completions"
 PROMPT = "Is my secret safe from the proxy?"
 
-# Playwright's own 5 s are too few for a busy machine.
+# Playwright's default of 5 s is too short for a busy machine.
 expect.set_options(timeout=20_000)
 
 
 class Visit:
-    """One visit of the page, with all that the browser sent, fetched and complained of."""
+    """One visit of the page, with its requests and the browser's complaints."""
 
     def __init__(self, browser: Browser, demo: Demo, **options: object) -> None:
         self.page: Page = browser.new_page(**options)  # type: ignore[arg-type]
         self.requests: list[Request] = []
         self.complaints: list[str] = []
-        # A function: Playwright sets an attribute on it, which a built-in method does not take.
+        # Not `self.requests.append`: Playwright sets an attribute on the handler, and a built-in method has none.
         self.page.on("request", lambda request: self.requests.append(request))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        # A refusal that the page recovers from is logged by the browser, too.
+        # The browser also logs refusals that the page recovers from.
         self.page.on(
             "console",
             lambda message: self.complaints.append(message.text) if message.type in ("error", "warning") else None,

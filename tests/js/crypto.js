@@ -1,13 +1,14 @@
-// What the page's cryptography makes of given inputs. Runs in Chromium and in Node; `base` is where the modules are.
-async ({ base, vector, response, frames }) => {
+// Returns what the client's cryptography makes of given inputs. `base` is the URL of the modules.
+async ({ base, vector, response, frames, caching }) => {
   const { toHex, fromHex } = await import(`${base}/bytes.js`);
   const { setupSender } = await import(`${base}/hpke.js`);
-  const { publicKeyOfConfig, responseCipher } = await import(`${base}/ehbp.js`);
+  const { responseCipher } = await import(`${base}/ehbp.js`);
+  const { lifetimeOf, publicKeyOfConfig } = await import(`${base}/server_key.js`);
   const { framesOf } = await import(`${base}/frames.js`);
 
   const messageOf = (error) => error.message || error.name;
 
-  // RFC 8410: what comes before the 32 bytes of an X25519 private key in PKCS #8.
+  // RFC 8410: the bytes before the 32 of an X25519 private key in PKCS #8.
   const pkcs8 = fromHex(`302e020100300506032b656e04220420${vector.skEm}`);
   const ephemeral = {
     privateKey: await crypto.subtle.importKey("pkcs8", pkcs8, { name: "X25519" }, false, ["deriveBits"]),
@@ -67,6 +68,7 @@ async ({ base, vector, response, frames }) => {
     read,
     smallOrder,
     config: config(`000020${vector.pkRm}000400010002`),
+    lifetimes: caching.map((headers) => lifetimeOf(new Headers(headers))),
     foreignConfig: config(`000020${vector.pkRm}000400010001`),
   };
 }

@@ -1,4 +1,4 @@
-// A key agreement with the server (X25519, RFC 7748), and the proof that both sides hold the same secret.
+// A key agreement with the server (X25519, RFC 7748), and a proof that both sides hold the same secret.
 import { concat, fromHex, toHex, utf8 } from "./js/bytes.js";
 import { received, request } from "./js/requests.js";
 
@@ -25,7 +25,7 @@ export class KeyAgreement {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ server_public_key: this.serverKey, public_key: toHex(myKey) }),
     });
-    // Of any other the server's app knows nothing, nor need it be JSON.
+    // Any other status comes from elsewhere, and its body may be anything.
     if (![200, 409, 422].includes(response.status)) throw new Error(`POST /exchange was answered ${response.status}`);
     const answer = await received(response.json());
     const result = { serverKey: this.serverKey, myKey: toHex(myKey) };

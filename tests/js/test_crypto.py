@@ -1,27 +1,34 @@
-"""The cryptography of the demo's page against RFC 9180's vectors and the protocol's check value."""
+"""The cryptography of the browser's client against RFC 9180's vectors and the protocol's check value."""
 
 import json
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from examples.demo.app import create_app
-from tests.demo.page.chromium import chromium, needs_chromium
-from tests.helpers.servers import running
+from tests.js.engines import Engine
 
-PROJECT = Path(__file__).parents[3]
-VECTORS = PROJECT / "tests" / "vectors"
+VECTORS = Path(__file__).parents[1] / "vectors"
 VECTOR = json.loads((VECTORS / "hpke_x25519_sha256_aes256gcm.json").read_text())
-RUN = Path(__file__).with_name("crypto.js").read_text()
+RUN = Path(__file__).with_name("crypto.js").read_text().partition("\n")[2]
 
 # EHBP's check value.
 RESPONSE_KEY = bytes.fromhex("40ec528847cd4e928449f2ed1a70a7d1e8ee317d5e900424fc1dd5b0475b97f7")
 RESPONSE_BASE_NONCE = int("f8b0ce9466f27aa6243c65f9", 16)
+# Headers of an answer, and for how many seconds it may be used again.
+LIFETIMES: list[tuple[dict[str, str], int]] = [
+    ({"Cache-Control": "max-age=60"}, 60),
+    ({"Cache-Control": 'private, Max-Age="60"'}, 60),
+    ({"Cache-Control": "max-age=60", "Age": "20"}, 40),
+    ({"Cache-Control": "max-age=60", "Age": "61"}, 0),
+    ({"Cache-Control": "max-age=60", "Age": "nonsense"}, 60),
+    ({"Cache-Control": "max-age=60", "Age": "-60"}, 60),
+    ({"Cache-Control": "max-age=60, no-store"}, 0),
+    ({"Cache-Control": "s-maxage=60"}, 0),
+    ({"Cache-Control": "max-age=" + "9" * 400}, 3600),
+    ({}, 0),
+]
 ANSWERS = [b"one", b"two", b"three"]
 INPUTS = {
     "vector": VECTOR,
@@ -43,39 +50,15 @@ INPUTS = {
         "too large": ["01000001"],
         "nothing": [],
     },
+    "caching": [headers for headers, _ in LIFETIMES],
 }
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param("chromium", marks=needs_chromium),
-        pytest.param("node", marks=pytest.mark.skipif(shutil.which("node") is None, reason="Node is missing")),
-    ],
-)
-def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What the page's modules make of INPUTS."""
-    if request.param == "chromium":
-        with running(create_app(1000)) as url, chromium() as browser:
-            page = browser.new_page()
-            page.goto(url)
-            yield page.evaluate(RUN, {"base": f"{url}/js", **INPUTS})
-    else:
-        folder = tmp_path_factory.mktemp("page")
-        # Node takes .js files for modules of the old kind unless a package says otherwise.
-        (folder / "package.json").write_text('{"type": "module"}')
-        for script in (PROJECT / "js").glob("*.js"):
-            (folder / script.name).write_text(script.read_text())
-        inputs = json.dumps({"base": folder.as_uri(), **INPUTS})
-        run = folder / "run.mjs"
-        run.write_text(
-            f"const run = {RUN.split(chr(10), 1)[1].rstrip()};\nconsole.log(JSON.stringify(await run({inputs})));"
-        )
-        ran = subprocess.run(
-            ["node", "--no-warnings", str(run)], capture_output=True, text=True, timeout=60, check=False
-        )
-        assert ran.returncode == 0, ran.stderr
-        yield json.loads(ran.stdout)
+@pytest.fixture(scope="module")
+def results(engine: Engine) -> dict[str, Any]:
+    """What the modules make of INPUTS."""
+    results: dict[str, Any] = engine.run(RUN, **INPUTS)
+    return results
 
 
 def test_the_sender_is_that_of_rfc_9180(results: dict[str, Any]) -> None:
@@ -117,3 +100,7 @@ def test_keys_and_configurations_of_another_kind_are_refused(results: dict[str, 
     assert results["smallOrder"] == "refused"
     assert results["config"] == VECTOR["pkRm"]
     assert "not a key configuration" in results["foreignConfig"]
+
+
+def test_a_key_is_kept_as_long_as_its_answer_allows_and_no_longer_than_an_hour(results: dict[str, Any]) -> None:
+    assert results["lifetimes"] == [lifetime_s for _, lifetime_s in LIFETIMES]

@@ -1,0 +1,252 @@
+"""The browser's client against servers of other origins, well behaved and not."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server_keys import KeyRing, protect
+from tests.helpers.servers import running
+from tests.js.engines import Engine
+
+KEY_PATH = "/.well-known/hpke-keys"
+
+# The functions that tests run get `client`, and `read`, which returns a response's whole text.
+PRELUDE = """
+    const { EhbpClient } = await import(`${base}/ehbp.js`);
+    const client = new EhbpClient({ baseUrl: url });
+    const read = async ({ pieces }) => {
+      const decoder = new TextDecoder();
+      let text = "";
+      for await (const { plaintext } of pieces) text += decoder.decode(plaintext, { stream: true });
+      return text;
+    };
+    const messageOf = (error) => `${error.name}: ${error.message}`;
+"""
+
+
+@dataclass
+class Server:
+    """A protected app, and somebody in front of it who answers as a test wants it."""
+
+    inner: ASGIApp
+    ring: KeyRing
+    url: str = ""
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    answers: dict[str, Response] = field(default_factory=dict)
+    """By path: what is answered in place of the app."""
+    key_headers: dict[str, str | None] = field(default_factory=dict)
+    """What replaces the headers of the key's answer; None removes one."""
+    key_delay_s: float = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.inner(scope, receive, send)
+            return
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        if scope["method"] != "OPTIONS":  # what browsers ask before they send
+            self.requests.append((scope["method"], scope["path"], headers))
+        is_key = scope["path"] == KEY_PATH
+        if is_key:
+            await asyncio.sleep(self.key_delay_s)
+
+        async def send_changed(message: Message) -> None:
+            if is_key and message["type"] == "http.response.start":
+                changed = {name.encode(): value for name, value in self.key_headers.items()}
+                kept = [header for header in message["headers"] if header[0] not in changed]
+                added = [(name, value.encode()) for name, value in changed.items() if value is not None]
+                message = {**message, "headers": kept + added}
+            await send(message)
+
+        app: ASGIApp = self.answers.get(scope["path"], self.inner) if scope["method"] != "OPTIONS" else self.inner
+        await app(scope, receive, send_changed)
+
+    @property
+    def key_requests(self) -> int:
+        return sum(path == KEY_PATH for _, path, _ in self.requests)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    app = FastAPI()
+
+    @app.post("/echo")
+    async def echo(request: Request) -> Response:
+        words = (await request.body()).decode().split(" ")
+
+        async def stream() -> Any:
+            for word in words:
+                yield f"{word};"
+
+        return StreamingResponse(stream())
+
+    @app.post("/nothing")
+    async def nothing() -> Response:
+        return Response(status_code=204)
+
+    app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
+    # The key lifespan finds this ring in the app's state, and shares it.
+    with KeyRing(300) as ring:
+        app.state.ephemeral_keys = ring
+        server = Server(protect(app), ring)
+        with running(server) as url:
+            server.url = url
+            yield server
+
+
+def run(engine: Engine, body: str, url: str, **inputs: object) -> Any:
+    return engine.run("async ({ base, url, ...inputs }) => {" + PRELUDE + body + "}", url=url, **inputs)
+
+
+def test_a_page_of_another_origin_talks_to_the_server_that_it_names(engine: Engine, server: Server) -> None:
+    texts = run(
+        engine,
+        "return [await read(await client.post('/echo', 'a b')), await read(await client.post('/echo', 'c'))];",
+        server.url,
+    )
+    assert texts == ["a;b;", "c;"]
+    assert [(method, path) for method, path, _ in server.requests] == [
+        ("GET", KEY_PATH),
+        ("POST", "/echo"),
+        ("POST", "/echo"),
+    ]
+
+
+def test_a_base_url_with_a_path_is_what_relative_paths_begin_with(engine: Engine, server: Server) -> None:
+    assert run(engine, "return read(await client.post('echo', 'a'));", f"{server.url}/") == "a;"
+    answer = run(engine, "return client.post('echo', 'a').then(({ status }) => status);", f"{server.url}/team-a/")
+    assert answer == 404
+    assert server.requests[-2:][0][1] == KEY_PATH
+    assert server.requests[-1][1] == "/team-a/echo"
+
+
+@pytest.mark.parametrize("path", ["https://elsewhere.invalid/echo", "//elsewhere.invalid/echo", "data:,x"])
+def test_a_body_goes_to_the_server_whose_key_seals_it_and_nowhere_else(
+    engine: Engine, server: Server, path: str
+) -> None:
+    told = run(engine, "return client.post(inputs.path, 'a').catch(messageOf);", server.url, path=path)
+    assert told.startswith("TypeError: ")
+    assert f"is not on the server {server.url}" in told
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("bad", ["my-server", "ftp://my-server", "about:blank", "https://", 5])
+def test_a_bad_base_url_is_named(engine: Engine, bad: object) -> None:
+    made = "try { new EhbpClient({ baseUrl: inputs.bad }); } catch (error) { return messageOf(error); }"
+    told = run(engine, made, "https://unused.invalid", bad=bad)
+    assert told.startswith("TypeError: baseUrl must be a server's URL such as")
+
+
+def test_a_page_need_not_name_its_own_server_and_node_must(engine: Engine) -> None:
+    made = "try { new EhbpClient(); return null; } catch (error) { return messageOf(error); }"
+    told = run(engine, made, "https://unused.invalid")
+    in_a_page = run(engine, "return Boolean(globalThis.document);", "https://unused.invalid")
+    assert (told is None) is in_a_page
+
+
+def test_callers_headers_go_with_the_body_and_not_to_the_key(engine: Engine, server: Server) -> None:
+    headers = {"Authorization": "Bearer x", "content-type": "text/plain", "Ehbp-Encapsulated-Key": "mine"}
+    body = "return read(await client.post('/echo', 'a', { headers: inputs.headers }));"
+    assert run(engine, body, server.url, headers=headers) == "a;"
+    (_, _, at_key), (_, _, at_echo) = server.requests
+    assert "authorization" not in at_key
+    assert (at_echo["authorization"], at_echo["content-type"]) == ("Bearer x", "text/plain")
+
+
+def test_a_key_that_the_server_erased_is_replaced_at_once(engine: Engine, server: Server) -> None:
+    # Between the key and the request, the server replaces its keys twice.
+    class Rotating(PlainTextResponse):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            server.answers.clear()
+            server.ring.refresh()
+            server.ring.refresh()
+            await server.inner(scope, receive, send)
+
+    server.answers["/echo"] = Rotating()
+    assert run(engine, "return read(await client.post('/echo', 'a'));", server.url) == "a;"
+    assert server.key_requests == 2
+
+
+@pytest.mark.parametrize("media_type", ["Application/OHTTP-Keys", "application/ohttp-keys; charset=utf-8"])
+def test_the_keys_media_type_may_be_written_in_any_way(engine: Engine, server: Server, media_type: str) -> None:
+    server.key_headers = {"content-type": media_type}
+    assert run(engine, "return read(await client.post('/echo', 'a'));", server.url) == "a;"
+
+
+@pytest.mark.parametrize("media_type", ["text/html", "application/ohttp-keys-2", None])
+def test_another_media_type_is_no_key(engine: Engine, server: Server, media_type: str | None) -> None:
+    server.key_headers = {"content-type": media_type}
+    told = run(engine, "return client.post('/echo', 'a').catch(messageOf);", server.url)
+    assert f"{KEY_PATH} was answered with {media_type or 'no media type'}, not application/ohttp-keys" in told
+
+
+def test_a_burst_fetches_the_key_once(engine: Engine, server: Server) -> None:
+    server.key_delay_s = 0.2
+    burst = "return Promise.all([...Array(20).keys()].map(async (i) => read(await client.post('/echo', String(i)))));"
+    assert run(engine, burst, server.url) == [f"{i};" for i in range(20)]
+    assert server.key_requests == 1
+
+
+def test_one_of_a_burst_may_leave_while_the_key_is_fetched(engine: Engine, server: Server) -> None:
+    server.key_delay_s = 0.5
+    burst = """
+        const leaving = new AbortController();
+        const left = client.post("/echo", "a", { signal: leaving.signal }).catch((error) => error.name);
+        const stayed = client.post("/echo", "b").then(read);
+        leaving.abort();
+        const late = client.post("/echo", "c", { signal: leaving.signal }).catch((error) => error.name);
+        return [await left, await stayed, await late];
+    """
+    assert run(engine, burst, server.url) == ["AbortError", "b;", "AbortError"]
+    assert server.key_requests == 1
+
+
+@pytest.mark.parametrize("cache_control", ["no-store", None])
+def test_a_key_that_may_not_be_kept_is_fetched_for_each_request(
+    engine: Engine, server: Server, cache_control: str | None
+) -> None:
+    server.key_headers = {"cache-control": cache_control}
+    run(engine, "await client.post('/echo', 'a'); await client.post('/echo', 'b');", server.url)
+    assert server.key_requests == 2
+
+
+@pytest.mark.parametrize("status", [200, 400, 422, 503])
+def test_after_an_unsealed_answer_the_key_is_fetched_anew(engine: Engine, server: Server, status: int) -> None:
+    cors = {"Access-Control-Allow-Origin": "*"}
+    server.answers["/nothing"] = PlainTextResponse("a gateway's words", status, headers=cors)
+    body = """
+        const told = await client.post("/nothing", "a").catch((error) => error.message);
+        return [told, await read(await client.post("/echo", "b"))];
+    """
+    told, text = run(engine, body, server.url)
+    assert told.startswith(f"The answer {status} was not sealed")
+    assert text == "b;"
+    assert server.key_requests == 2
+
+
+@pytest.mark.parametrize("path", [KEY_PATH, "/echo"])
+def test_a_redirect_is_not_followed(engine: Engine, server: Server, path: str) -> None:
+    headers = {"Access-Control-Allow-Origin": "*", "Location": f"{server.url}/elsewhere"}
+    server.answers[path] = Response(status_code=307, headers=headers)
+    told = run(engine, "return client.post('/echo', 'a').catch(messageOf);", server.url)
+    assert told == f"Error: {server.url}{path} was answered with a redirect, which is never followed."
+    assert not any(path == "/elsewhere" for _, path, _ in server.requests)
+
+
+def test_a_response_without_a_body_has_no_pieces(engine: Engine, server: Server) -> None:
+    body = "const response = await client.post('/nothing', 'a'); return [response.status, await read(response)];"
+    assert run(engine, body, server.url) == [204, ""]
+
+
+def test_a_server_that_is_not_there_is_told_in_plain_words(engine: Engine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    told = run(engine, "return client.post('/echo', 'a').catch(messageOf);", nobody)
+    assert told == "Error: The server does not answer."
