@@ -1,1 +1,1 @@
-"""The embedded demo: a server whose keys come and go while you watch. Run it with `python -m examples.demo`."""
+"""The demo: a server whose keys come and go while you watch. `make demo` runs it."""

@@ -1,4 +1,4 @@
-"""A key agreement that a caller can check: both sides derive the same proof, and the secret itself never travels."""
+"""A key agreement that the caller can check: both sides derive the same proof, and the secret never travels."""
 
 import hmac
 from typing import Annotated
@@ -17,7 +17,7 @@ router = APIRouter()
 
 
 class CurrentKey(BaseModel):
-    """The key to use now, and how long it will be good for."""
+    """The server's current public key, and the seconds until it is replaced and erased."""
 
     public_key: PublicKeyHex
     replaced_in_s: float
@@ -25,7 +25,7 @@ class CurrentKey(BaseModel):
 
 
 class ExchangeRequest(BaseModel):
-    """The caller's public key, and the server key that it was told and used."""
+    """The caller's public key, and the server's key that the caller used."""
 
     server_public_key: PublicKeyHex
     public_key: PublicKeyHex
@@ -48,7 +48,10 @@ def current_key(keys: EphemeralKeys) -> CurrentKey:
 
 @router.post("/exchange")
 def exchange(asked: ExchangeRequest, keys: EphemeralKeys, request: Request) -> ExchangeAnswer:
-    """Agree on a secret with the caller (X25519) and prove it: 409 for a key whose time is over, 422 for a bad one."""
+    """Agree on a secret with the caller (X25519) and prove it.
+
+    The answer is 409 for a server key that is no longer accepted, and 422 for a bad caller's key.
+    """
     history: KeyHistory = request.app.state.key_history
     key_pair = _accepted_pair(keys.accepted, bytes.fromhex(asked.server_public_key))
     if key_pair is None:
@@ -57,7 +60,7 @@ def exchange(asked: ExchangeRequest, keys: EphemeralKeys, request: Request) -> E
         shared_secret = key_pair.exchange(bytes.fromhex(asked.public_key))
     except InvalidPublicKeyError as error:
         raise HTTPException(422, f"public_key {asked.public_key}: {error}") from error
-    except KeyErasedError as error:  # between the look into the ring and here
+    except KeyErasedError as error:  # the ring erased it after the line that found it
         raise _stale(asked.server_public_key) from error
     history.note_agreement(key_pair.public_key)
     proof = proof_of_agreement(shared_secret, key_pair.public_key, bytes.fromhex(asked.public_key))

@@ -1,4 +1,4 @@
-"""The demo's FastAPI app: a chat sealed to keys that refresh every few seconds, and a page that shows it."""
+"""The demo's FastAPI app: a chat that is sealed to short-lived keys, and a page that shows both."""
 
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from examples.demo.key_history import KeyHistory
 from server_keys import EphemeralKeys, KeysUnavailableError, protect
 
 _PAGE = Path(__file__).parent / "page"
-_JS = Path(__file__).parents[2] / "js"
+_BROWSER_CLIENT = Path(__file__).parents[2] / "js"
 _PAGE_HEADERS = {
-    # Nothing from elsewhere, nothing inline, and nobody frames the page.
+    # The page loads nothing from elsewhere, runs nothing inline, and stands in no frame.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -44,15 +44,15 @@ def create_app(
     Args:
         refresh_time_s: seconds between refreshes.
         overlap_s: seconds for which a replaced key is still accepted; `refresh_time_s` by default.
-        word_delay_s: seconds between the words of a streamed answer, for those who look on.
-        history: remembers the keys' lives; a new one by default.
+        word_delay_s: seconds between the words of a streamed answer.
+        history: watches the keys; a new one by default.
 
     Raises:
         TypeError: a duration is not a number.
-        ValueError: a duration is not finite or out of its range.
+        ValueError: a duration is not finite or is out of its range.
     """
     history = KeyHistory() if history is None else history
-    # FastAPI's own documentation page loads its scripts from elsewhere.
+    # FastAPI's documentation page would load scripts from elsewhere.
     app = protect(FastAPI(title="server-keys demo", docs_url=None, redoc_url=None), refresh_time_s, overlap=overlap_s)
     app.router.lifespan_context = history.kept(app.router.lifespan_context)
     app.state.key_history = history
@@ -63,13 +63,14 @@ def create_app(
     app.add_exception_handler(KeysUnavailableError, _unavailable)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.mount("/js", _Page(directory=_JS))
+    # The page's modules import the browser's client as ./js/.
+    app.mount("/js", _Page(directory=_BROWSER_CLIENT))
     app.mount("/", _Page(directory=_PAGE, html=True))
     return app
 
 
 def key_lives(keys: EphemeralKeys, request: Request) -> dict[str, Any]:
-    """Return the latest keys' lives, newest first; times are seconds before now."""
+    """Return the latest keys, newest first, with how many seconds ago each was made, replaced and erased."""
     history: KeyHistory = request.app.state.key_history
     history.observe(keys)
     lives = history.lives
@@ -98,17 +99,17 @@ def _unavailable(_request: Request, error: Exception) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
+    assert isinstance(error, HTTPException)  # noqa: S101 - the handler is registered for it
     if _is_for_chat(request):
         return chat_api.error_response(error.status_code, error.detail)
     return await http_exception_handler(request, error)
 
 
 def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is registered for
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the handler is registered for it
     if _is_for_chat(request):
         return chat_api.error_response(400, chat_api.complaint_of(error.errors()[0]))
-    # As FastAPI does, but without what came: JSON can escape strings and write numbers that no answer can hold.
+    # FastAPI's own answer repeats the input, but JSON can hold strings and numbers that no answer can.
     told = [{part: one[part] for part in ("type", "loc", "msg")} for one in error.errors()]
     return JSONResponse({"detail": told}, 422)
 
@@ -118,7 +119,7 @@ def _is_for_chat(request: Request) -> bool:
 
 
 class _Page(StaticFiles):
-    """The page's files, with the headers that keep everything else out of it."""
+    """Static files, with headers that keep everything else out of the page."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)

@@ -1,4 +1,4 @@
-"""The part of the OpenAI API that a chat needs, answered by the toy model: models, and chat completions."""
+"""The part of the OpenAI API that a chat needs: models, and chat completions by the toy model."""
 
 import asyncio
 import json
@@ -40,8 +40,8 @@ def _checked(content: Content) -> Content:
     try:
         text_of(content).encode()
     except UnicodeEncodeError as error:
-        # JSON can escape half of a surrogate pair; no text holds one.
-        raise ValueError(f"half of a character: {error.object[error.start]!a} alone is no text") from error
+        # JSON can escape half of a surrogate pair, but UTF-8 cannot hold it.
+        raise ValueError(f"{error.object[error.start]!a} is half of a character, and so no text") from error
     return content
 
 
@@ -58,13 +58,13 @@ class ChatMessage(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """What a stream shall contain beside the answer."""
+    """Options of a stream."""
 
     include_usage: bool = False
 
 
 class ChatRequest(BaseModel):
-    """A request for a chat completion; what the toy model cannot heed is ignored."""
+    """A request for a chat completion. Parameters that the toy model does not have are ignored."""
 
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
@@ -102,7 +102,7 @@ def error_response(status: int, message: str) -> JSONResponse:
 
 
 def complaint_of(error: Mapping[str, Any]) -> str:
-    """Return in one line what an error of pydantic's says of a request."""
+    """Return one of pydantic's errors about a request as one line."""
     where = ".".join(map(str, error["loc"][1:]))
     if error["type"] == "json_invalid":
         return f"the request's body is not JSON: {error['ctx']['error']} at character {where}"

@@ -1,4 +1,4 @@
-"""What became of each key pair of a run: when it came, was replaced and was erased."""
+"""The lives of a run's key pairs: when each came, was replaced, and was erased."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from server_keys import KeyPair, KeyRing, KeysUnavailableError, Lifespan
 
 KeyEvent = Literal["came", "replaced", "erased", "agreed"]
 
-# As many pairs as are remembered: enough for every view, and no leak in a demo that runs for a week.
+# How many pairs are remembered: enough for every view, and few enough for a demo that runs for a week.
 _REMEMBERED = 24
 _LONGEST_SLEEP_S = 0.5
 
@@ -40,7 +40,7 @@ class KeyHistory:
     """Watches a ring and remembers the lives of its latest pairs, newest first. Safe under threads.
 
     Args:
-        on_event: is told each event, with the life that it belongs to, one event at a time. It may read this history.
+        on_event: called with each event and the life that it belongs to, one at a time. It may read this history.
         clock: tells the time in seconds.
     """
 
@@ -52,21 +52,21 @@ class KeyHistory:
     ) -> None:
         self._on_event = on_event
         self._clock = clock
-        # For those who change something. Readers need none, as the lives are immutable and swapped as a whole: so a log
-        # handler that draws them never waits for somebody who observes and logs.
+        # Writers hold this lock. Readers need none, because the lives are immutable and swapped as a whole. So a log
+        # handler that draws the lives never waits for an observer that logs.
         self._changing = threading.RLock()
         self._lives: tuple[KeyLife, ...] = ()
-        # Asked whether they are erased, until they are: an end is shown because it was seen, not because it was due.
+        # Each pair is asked whether it is erased. So the history shows an end that happened, not one that was due.
         self._unerased: dict[str, KeyPair] = {}
 
     @property
     def lives(self) -> tuple[KeyLife, ...]:
-        """The latest pairs' lives, newest first, as they are now."""
+        """The lives of the latest pairs, newest first."""
         return self._lives
 
     @property
     def made(self) -> int:
-        """How many pairs were seen to come."""
+        """How many pairs have come so far."""
         lives = self._lives
         return lives[0].number if lives else 0
 
@@ -76,13 +76,13 @@ class KeyHistory:
         return len(self._unerased)
 
     def now(self) -> float:
-        """The time on the clock of the lives."""
+        """The time in seconds, on the clock of the lives."""
         return self._clock()
 
     def observe(self, ring: KeyRing) -> None:
-        """Compare `ring` with what is known of it and remember what changed."""
+        """Remember what has changed in `ring` since the last call."""
         with self._changing:
-            # Read under the lock: what a slower thread read before a newer pair came would be taken for news.
+            # Read under the lock: otherwise a slow thread could add a pair after its successor.
             try:
                 accepted = ring.accepted
             except KeysUnavailableError:
@@ -99,21 +99,23 @@ class KeyHistory:
                     self._change(life, "erased", replace(life, erased_at=now))
 
     def note_agreement(self, public_key: bytes) -> None:
-        """Count a secret agreed on under `public_key`."""
+        """Count a key agreement under `public_key`."""
         with self._changing:
             for life in self._lives:
                 if life.public_key == public_key.hex():
                     self._change(life, "agreed", replace(life, agreements=life.agreements + 1))
 
     def kept(self, lifespan: Lifespan) -> Lifespan:
-        """Wrap a lifespan that brings a key ring so that this history watches the ring, to the erasure at its end."""
+        """Wrap a lifespan that holds a key ring, so that this history watches the ring until its keys are erased."""
 
         @asynccontextmanager
         async def lifespan_with_history(app: FastAPI) -> AsyncIterator[Mapping[str, Any] | None]:
             async with lifespan(app) as state:
                 ring = getattr(app.state, "ephemeral_keys", None)
                 if not isinstance(ring, KeyRing):
-                    raise RuntimeError("there is no key ring to watch: the wrapped lifespan must bring one")
+                    raise RuntimeError(
+                        "app.state.ephemeral_keys holds no key ring: wrap the lifespan of a protected app"
+                    )
                 watching = asyncio.create_task(self._watch(ring), name="key history")
                 try:
                     yield state

@@ -1,4 +1,4 @@
-"""The keys of the demo in a terminal: a live table where there is one, plain lines where the output goes elsewhere."""
+"""The demo's keys as text: a live table in a terminal, plain lines in a pipe or a file."""
 
 import asyncio
 import logging
@@ -24,11 +24,11 @@ def is_live(output: TextIO) -> bool:
 
 
 def say(text: str, output: TextIO) -> None:
-    """Print a line at once. Once nobody reads `output` any more, nothing is printed, and SIGTERM ends the program."""
+    """Print a line at once. If nobody reads `output` any more, end the program with SIGTERM."""
     try:
         print(text, file=output, flush=True)
     except BrokenPipeError:
-        # Here, too, goes what Python flushes at the end: else it would complain once more.
+        # Python flushes the output at exit, which would fail again.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, output.fileno())
         os.close(nowhere)
@@ -36,7 +36,7 @@ def say(text: str, output: TextIO) -> None:
 
 
 class PlainView:
-    """One line for each event: for pipes, files and service logs."""
+    """Prints one line for each event."""
 
     def __init__(self, output: TextIO, overlap_s: float) -> None:
         self._output = output
@@ -54,7 +54,7 @@ class PlainView:
 
 
 class LiveView:
-    """A table of the latest key pairs that is drawn over itself, ten times a second."""
+    """Draws a table of the latest key pairs over itself, ten times a second."""
 
     def __init__(self, output: TextIO, history: KeyHistory, period_s: float, overlap_s: float) -> None:
         self._output = output
@@ -77,7 +77,7 @@ class LiveView:
             self._output.flush()
 
     def write_above(self, text: str) -> None:
-        """Print `text` where the table is, and the table below it."""
+        """Print `text` in place of the table, and the table below it."""
         self._erase()
         self._output.write(text.rstrip("\n") + "\n")
         self._draw()
@@ -91,7 +91,7 @@ class LiveView:
         width = shutil.get_terminal_size().columns
         lines = [self._row(life) for life in self._history.lives[:_ROWS]]
         lines += [("plain", "")] * (_ROWS - len(lines))
-        # Over the old lines, not after clearing them: no flicker.
+        # Drawing over the old lines does not flicker; clearing them first would.
         back = f"\x1b[{self._lines_drawn}F" if self._lines_drawn else ""
         drawn = "".join(f"{_CLEAR_LINE}{self._styled(style, text[: width - 1])}\n" for style, text in lines)
         self._output.write(back + drawn)
@@ -128,7 +128,7 @@ class LogAboveTable(logging.Handler):
         """Write one record."""
         try:
             self._view.write_above(self.format(record))
-        except Exception:  # noqa: BLE001 - what every logging handler does: a log line never ends the program
+        except Exception:  # noqa: BLE001 - a log line must never end the program
             self.handleError(record)
 
 

@@ -1,4 +1,4 @@
-"""A toy language model: words that follow the two words before them in one page of text (a Markov chain of order 2)."""
+"""A toy language model: a Markov chain of order 2 over one page of text."""
 
 import random
 import re
@@ -12,18 +12,18 @@ _WORD = re.compile(r"[a-z']+|[.,]")
 _ENDS_SENTENCE = "."
 _START = ("", "")
 _OPENING_WORDS = 3
-# Words that are in more sentences than this say nothing about what was asked.
+# A word that is in more sentences than this says nothing about the question.
 _MOST_TELLING = 12
 _Pair = tuple[str, str]
-# Below this temperature the choice is the most frequent word: 1 / temperature is an exponent.
+# 1 / temperature is an exponent. Below this temperature the model always takes the most frequent word.
 _COLDEST = 0.05
 
 
 class ToyModel:
-    """Continues a prompt with sentences that sound like its text. It understands nothing, and says so at times.
+    """Answers with sentences that sound like its text. It understands nothing.
 
-    A prompt steers it in one way: answers begin with sentences of the text that share rare words with the prompt, and
-    its words are preferred as the answer goes on.
+    A prompt steers it in one way: an answer begins like sentences that share rare words with the prompt, and prefers
+    the prompt's words as it goes on.
 
     Args:
         text: sentences, each ending with a full stop.
@@ -44,13 +44,14 @@ class ToyModel:
         self._sentences = [frozenset(words_of(sentence)) for sentence in text.splitlines()]
 
     def answer(self, prompt: str, *, sentences: int = 3, temperature: float = 1.0, seed: int = 0) -> Iterator[str]:
-        """Yield an answer word by word, with the spaces between: the same one for the same arguments.
+        """Yield an answer word by word, with the spaces between. The same arguments give the same answer.
 
         Args:
-            prompt: what to answer.
-            sentences: after how many sentences to stop.
-            temperature: 0 prefers the most frequent words, 1 draws as the text does, more evens them out.
-            seed: chooses among the answers.
+            prompt: the question.
+            sentences: how many sentences the answer has.
+            temperature: 0 takes the most frequent words, 1 draws words as often as the text has them, more evens them
+                out.
+            seed: selects one of the possible answers.
         """
         draw = random.Random(f"{seed} {prompt}")  # noqa: S311 - a toy's dice
         asked = frozenset(word for word in words_of(prompt) if self._frequency[word] <= _MOST_TELLING)
@@ -66,7 +67,7 @@ class ToyModel:
                 starts_sentence = starts_answer = False
 
     def _opening(self, asked: frozenset[str], told: set[tuple[str, ...]], draw: random.Random) -> tuple[str, ...]:
-        """Choose how a sentence begins: like those that share the rarest words with the question."""
+        """Choose a sentence's first words: most likely those of a sentence that shares rare words with the question."""
         weights = [
             0.0 if opening in told else 0.01 + sum(1 / self._frequency[word] for word in words & asked) ** 2
             for opening, words in zip(self._openings, self._sentences, strict=True)

@@ -1,5 +1,6 @@
-"""The demo as its users meet it: a process of its own, over HTTP and in the terminal."""
+"""The demo as a process of its own, over HTTP and in the terminal."""
 
+import ast
 import json
 import os
 import posixpath
@@ -34,6 +35,18 @@ SMALL_ORDER_POINT = "00" * 32
 def demo() -> Iterator[Demo]:
     with running_demo("--refresh-time-s", "1", "--overlap-s", "1") as demo:
         yield demo
+
+
+def test_the_examples_use_public_names_only() -> None:
+    sources = list((PROJECT / "examples").rglob("*.py"))
+    assert PROJECT / "examples" / "demo" / "app.py" in sources
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{name}" for name in names]
+            private = [name for name in names if name.startswith("server_keys") and "._" in name]
+            assert private == [], source
 
 
 def test_the_client_of_the_readme_agrees_across_a_rotation(demo: Demo) -> None:
@@ -90,7 +103,7 @@ def test_a_bad_key_is_refused(demo: Demo, field: str, bad: object) -> None:
     good = X25519PrivateKey.generate().public_key().public_bytes_raw().hex()
     asked = {"server_public_key": demo.ask("GET", "/key")[1]["public_key"], "public_key": good} | {field: bad}
     status, answer, _ = demo.ask("POST", "/exchange", asked)
-    # A point of small order is a well-formed name for a server key; there is none of that name.
+    # A point of small order is a well-formed server key, but no server key of this demo.
     assert status == (409 if (field, bad) == ("server_public_key", SMALL_ORDER_POINT) else 422)
     assert field in json.dumps(answer) or status == 409
 
@@ -101,7 +114,7 @@ def test_each_page_file_is_served_under_a_policy_that_lets_nothing_else_in(demo:
     assert headers.get_content_type() == "text/html"
     files = set(re.findall(r'(?:src|href)="([^"#]+)"', page.decode()))
     scripts = {file for file in files if file.endswith(".js")}
-    while scripts:  # what the scripts import, too
+    while scripts:  # and the scripts that they import
         script = scripts.pop()
         source = demo.ask("GET", f"/{script}")[1].decode()
         imported = {
@@ -110,7 +123,7 @@ def test_each_page_file_is_served_under_a_policy_that_lets_nothing_else_in(demo:
         }
         scripts |= imported - files
         files |= imported
-    assert {"main.js", "timeline.js", "js/ehbp.js", "js/bytes.js", "style.css"} <= files
+    assert {"main.js", "timeline.js", "js/ehbp.js", "js/server_key.js", "style.css"} <= files
     for file in files:
         status, content, headers = demo.ask("GET", f"/{file}")
         assert status == 200, file
@@ -136,10 +149,18 @@ def test_the_terminal_shows_keys_coming_and_going_and_what_is_left_at_the_end() 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--refresh-time-s", "0"], "--refresh-time-s must be a finite number of seconds above zero, not 0.0"),
-        (["--refresh-time-s", "nan"], "not nan"),
-        (["--overlap-s", "9"], "--overlap-s must be from 0 to the refresh time (8) in seconds, not 9.0"),
-        (["--word-delay-s", "-1"], "--word-delay-s must be a finite number of seconds above zero, not -1.0"),
+        (["--refresh-time-s", "0"], "--refresh-time-s, --overlap-s: refresh_time must be"),
+        (
+            ["--refresh-time-s", "nan"],
+            "argument --refresh-time-s: must be a finite number of seconds, 0 or more, not 'nan'",
+        ),
+        (
+            ["--refresh-time-s", "8s"],
+            "argument --refresh-time-s: must be a finite number of seconds, 0 or more, not '8s'",
+        ),
+        (["--overlap-s", "9"], "--refresh-time-s, --overlap-s: overlap must be from 0 to the refresh time (8)"),
+        (["--overlap-s", "inf"], "argument --overlap-s: must be a finite number of seconds, 0 or more, not 'inf'"),
+        (["--word-delay-s", "-1"], "argument --word-delay-s: must be a finite number of seconds, 0 or more, not '-1'"),
         (["--port", "65536"], "a port is a number from 0 to 65535, not '65536'"),
         (["--port", "x"], "a port is a number from 0 to 65535, not 'x'"),
     ],
@@ -163,9 +184,9 @@ def test_a_busy_port_is_a_clear_error() -> None:
 @pytest.mark.parametrize(
     ("host", "complaint"),
     [
-        ("nonsense.invalid", "no address has that name"),
-        # TEST-NET-1, RFC 5737: no machine has it.
-        ("192.0.2.1", "no address of this machine"),
+        ("nonsense.invalid", "that name has no address"),
+        # RFC 5737 reserves it for documentation, so no machine has it.
+        ("192.0.2.1", "this machine does not have that address"),
     ],
 )
 def test_a_host_that_cannot_be_is_told_from_a_busy_port(host: str, complaint: str) -> None:
@@ -179,7 +200,7 @@ def test_a_host_that_cannot_be_is_told_from_a_busy_port(host: str, complaint: st
     assert "Traceback" not in ended.stderr
 
 
-# Before the server has started, and long after: what is read by then.
+# How many lines are read: none before the server has started, six long after.
 @pytest.mark.parametrize("lines", [0, 1, 6])
 def test_it_ends_quietly_when_nobody_reads_on(lines: int) -> None:
     command = [*COMMAND, "--port", "0", "--refresh-time-s", "0.3"]
@@ -220,7 +241,7 @@ def test_a_terminal_gets_a_table_that_is_drawn_over_itself() -> None:
         while True:
             try:
                 more = os.read(primary, 65536)
-            except OSError:  # how Linux tells that the other end is closed
+            except OSError:  # Linux raises it when the other end is closed
                 break
             if not more:
                 break

@@ -1,4 +1,4 @@
-"""The history of keys under threads: request handlers observe the ring beside the task that watches it."""
+"""The history of keys under threads: request handlers observe the ring while a task watches it."""
 
 import sys
 import threading
@@ -22,7 +22,7 @@ def _frequent_switches() -> Iterator[None]:
 
 
 def until_done(work: Callable[[], None], beside: Callable[[], None]) -> None:
-    """Run `work` once and `beside` again and again in threads meanwhile, and raise what they raised."""
+    """Run `work` once while threads run `beside` again and again, and raise their errors."""
     done = threading.Event()
     errors: list[BaseException] = []
 
@@ -30,7 +30,7 @@ def until_done(work: Callable[[], None], beside: Callable[[], None]) -> None:
         try:
             while not done.is_set():
                 beside()
-        except BaseException as error:  # noqa: BLE001 - the test's own thread raises it
+        except BaseException as error:  # noqa: BLE001 - the test's own thread raises it again
             errors.append(error)
 
     threads = [threading.Thread(target=repeat) for _ in range(OBSERVERS)]
@@ -96,7 +96,7 @@ def test_nobody_waits_to_read_while_somebody_observes() -> None:
     seen: list[tuple[int, int]] = []
 
     def read_elsewhere(_event: KeyEvent, life: KeyLife) -> None:
-        # As a log handler does that draws the table: in another thread, and this one waits for it.
+        # A log handler may draw the table in another thread while this thread waits for it.
         reader = threading.Thread(target=lambda: seen.append((life.number, history.lives[0].number)))
         reader.start()
         reader.join(10)

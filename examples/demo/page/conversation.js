@@ -1,4 +1,4 @@
-// The pane that the person reads: messages, and answers that grow word by word.
+// The pane with the conversation: messages, and answers that grow word by word.
 import { child, followEnd, shortened } from "./dom.js";
 
 export class Conversation {
@@ -29,7 +29,7 @@ class Answer {
 
   text = "";
 
-  // Told when the pointer is on a piece, with the number of the frame that brought it, and when it leaves it.
+  // Called with a frame's number when the pointer enters (true) or leaves (false) a piece that the frame brought.
   onPoint = () => {};
 
   constructor(pane) {
@@ -50,10 +50,10 @@ class Answer {
     });
   }
 
-  // Says, below the answer, that the message was sent twice, and why: on the wire that is soon out of view.
+  // Says below the answer why the message was sent twice. In the wire's pane that soon scrolls away.
   tellRefusal(refusedKey, newKey) {
     followEnd(this.#pane, () => {
-      const text = `The server refused key ${shortened(refusedKey)}, which is erased: the message went again, sealed to ${shortened(newKey)}`;
+      const text = `The server refused key ${shortened(refusedKey)}, which is erased. The message went again, sealed to ${shortened(newKey)}`;
       child(this.#pane, "p", "refusal", text);
     });
   }

@@ -8,10 +8,10 @@ export function child(parent, tag, className = "", text = "") {
   return element;
 }
 
-// What people tell public keys by.
+// The first digits of a public key: enough to tell keys apart.
 export const shortened = (publicKey) => `${publicKey.slice(0, 8)}…`;
 
-// Scrolls to the end unless the reader has scrolled back.
+// Makes a change to a scrolling element and stays at its end, unless the reader has scrolled back.
 export function followEnd(scroller, change) {
   const atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48;
   change();

@@ -1,4 +1,4 @@
-// Durations in the unit that people read them in.
+// Durations in seconds, minutes, hours or days.
 
 const SECOND = { inSeconds: 1, symbol: "s", name: "second" };
 const UNITS = [
@@ -7,20 +7,20 @@ const UNITS = [
   { inSeconds: 60, symbol: "min", name: "minute" },
 ];
 
-// The largest unit that is in a duration twice: 90 s, 2 min, 24 h.
+// Returns the largest unit that fits twice into a duration: 90 s, 2 min, 24 h.
 export const unitOf = (seconds) => UNITS.find(({ inSeconds }) => seconds >= 2 * inSeconds) ?? SECOND;
 
-// "24 h"; in another unit where several durations are to be compared.
+// Returns "24 h". Pass a unit to make several durations comparable.
 export const duration = (seconds, unit = unitOf(seconds)) => `${rounded(seconds / unit.inSeconds)} ${unit.symbol}`;
 
-// "24 hours"
+// Returns "24 hours".
 export function durationInWords(seconds) {
   const unit = unitOf(seconds);
   const number = rounded(seconds / unit.inSeconds);
   return `${number} ${unit.name}${number === 1 ? "" : "s"}`;
 }
 
-// "3.0 s": of the same width while it runs down.
+// Returns "3.0 s", which keeps its width while it runs down.
 export function timeLeft(seconds) {
   const left = Math.max(seconds, 0);
   const unit = unitOf(left);

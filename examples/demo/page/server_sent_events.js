@@ -1,10 +1,10 @@
-// Server-sent events, as chat completions stream them: "data:" lines, an empty line after each event.
+// Server-sent events as chat completions use them: "data:" lines, and an empty line after each event.
 
 export class EventParser {
   #decoder = new TextDecoder();
   #rest = "";
 
-  // Takes the next bytes, returns the data of the events that they complete.
+  // Takes the next bytes and returns the data of the events that are complete now.
   feed(bytes) {
     const blocks = (this.#rest + this.#decoder.decode(bytes, { stream: true })).split(/\r?\n\r?\n/);
     this.#rest = blocks.pop();

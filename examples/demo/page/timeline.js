@@ -1,9 +1,9 @@
-// The lives of the server's keys on a moving time axis: one lane a key, the newest on top.
+// The server's keys on a moving time axis: one lane for each key, the newest on top.
 
 import { child, shortened } from "./dom.js";
 import { duration, timeLeft, unitOf } from "./durations.js";
 
-// The window, in refresh times, to both sides of "now": a key lives for two at most, the overlap included.
+// How much of the axis lies before and after "now", in refresh times. A key lives for two at most.
 const PAST_PERIODS = 3.5;
 const AHEAD_PERIODS = 2;
 const ROWS = 5;
@@ -36,10 +36,10 @@ export class Timeline {
     this.#lives = lives;
     this.#readAt = performance.now();
     this.#pause(false);
-    // Lanes are in place, and ends are over, before the next ones come.
+    // Animations must end before the next key comes.
     this.#list.style.setProperty("--refresh-time", `${lives.refresh_time_s}s`);
     const known = new Set();
-    // The oldest first: each new lane goes above those that are there, for eyes and for screen readers.
+    // The oldest first, because each new lane goes above the others, also for screen readers.
     for (const [row, life] of [...lives.keys.entries()].reverse()) {
       known.add(life.public_key);
       const lane = this.#lanes.get(life.public_key) ?? this.#addLane(life, row);
@@ -56,18 +56,18 @@ export class Timeline {
     this.#drawTicks();
   }
 
-  // Sets a mark at now on the lane of a key.
+  // Marks the present moment on the lane of a key.
   mark(publicKey) {
     for (const { element, life, marks } of this.#lanes.values()) {
       if (life.public_key !== publicKey) continue;
       const dot = child(element.querySelector(".lane-track"), "span", "mark");
-      dot.hidden = true; // until it is drawn where it belongs
-      dot.title = "a message of yours was sealed to this key";
+      dot.hidden = true; // until the next frame positions it
+      dot.title = "one of your messages was sealed to this key";
       marks.push({ dot, at: performance.now() });
     }
   }
 
-  // Until the next update, nobody knows what the server's keys do: the keys are shown as they were last heard of.
+  // Shows the keys as last heard of, with their state unknown, until the next update.
   pause() {
     this.#pause(true);
     this.#draw();
@@ -90,7 +90,7 @@ export class Timeline {
     const state = child(label, "span");
     const track = child(element, "span", "lane-track");
     const segments = ["current", "overlap", "current ahead", "overlap ahead"].map((kind) => child(track, "span", `segment ${kind}`));
-    element.getBoundingClientRect(); // so that the transition starts from here
+    element.getBoundingClientRect(); // makes the transition start here
     const lane = { element, state, segments, life, marks: [], phase: null, text: "" };
     this.#lanes.set(life.public_key, lane);
     return lane;
@@ -104,7 +104,7 @@ export class Timeline {
 
   #drawTicks() {
     const { period } = this.#window();
-    // A server that was started again may have another refresh time.
+    // A restarted server may have another refresh time.
     if (period === this.#ticksOf) return;
     this.#ticksOf = period;
     this.#axis.replaceChildren();
@@ -130,7 +130,7 @@ export class Timeline {
       const erasedOrDue = erased ?? Math.max(replacedOrDue + overlap, 0);
       const alive = this.#paused ? "unknown" : replaced !== null ? "overlap" : "current";
       const phase = erased !== null ? "erased" : alive;
-      // Only an end that is seen to come is shown as one.
+      // An end is animated only if the page saw the key before.
       const seen = lane.phase === "current" || lane.phase === "overlap";
       if (phase !== lane.phase) element.className = `lane ${phase}${seen && phase === "erased" ? " wiped" : ""}`;
       lane.phase = phase;
@@ -140,7 +140,7 @@ export class Timeline {
         erased: "erased",
         unknown: "state unknown",
       }[phase];
-      // Not in every frame: each time is a change to those who watch the page, such as a screen reader.
+      // Only if the text differs: a screen reader takes each assignment for a change.
       if (text !== lane.text) state.textContent = lane.text = text;
       const spans = [
         [made, Math.min(replacedOrDue, 0)],
