@@ -32,13 +32,14 @@ export class Chat {
   async say(text, signal) {
     this.#conversation.ask(text);
     const answer = this.#conversation.answer();
-    const exchange = this.#wire.open();
+    this.#messages.push({ role: "user", content: text });
+    const body = this.#body();
+    const exchange = this.#wire.open(body);
     [this.#answer, this.#exchange, this.#refused] = [answer, exchange, false];
     answer.onPoint = (index, on) => exchange.highlight(index, on);
     exchange.onPoint = (index, on) => answer.highlight(index, on);
-    this.#messages.push({ role: "user", content: text });
     try {
-      await this.#complete(answer, signal);
+      await this.#complete(body, answer, signal);
       this.#messages.push({ role: "assistant", content: answer.text });
       const { sentBytes, receivedBytes, receivedFrames } = exchange;
       answer.end(`${sentBytes.toLocaleString("en")} bytes out, ${receivedBytes.toLocaleString("en")} back in ${receivedFrames} sealed frames`);
@@ -52,14 +53,18 @@ export class Chat {
     }
   }
 
-  async #complete(answer, signal) {
+  #body() {
     const turn = this.#messages.filter(({ role }) => role === "user").length;
-    const body = { model: MODEL, messages: this.#messages, stream: true, seed: turn };
-    const response = await this.#client.post(PATH, JSON.stringify(body), { signal });
+    return JSON.stringify({ model: MODEL, messages: this.#messages, stream: true, seed: turn });
+  }
+
+  async #complete(body, answer, signal) {
+    const response = await this.#client.post(PATH, body, { signal });
     if (response.status !== 200) throw new Error(await refusalOf(response));
     const parser = new EventParser();
     let complete = false;
     for await (const { index, plaintext } of response.pieces) {
+      this.#exchange.reveal(index, plaintext);
       for (const data of parser.feed(plaintext)) {
         // Only [DONE] proves that the answer is complete: somebody may cut the stream between two frames.
         if (data === "[DONE]") complete = true;

@@ -95,6 +95,17 @@ function connectChat() {
   }
 }
 
+function connectWire() {
+  const shown = (unsealed) => {
+    wire.showsPlaintext = unsealed;
+    element("wire-title").textContent = unsealed ? "What a proxy would have read" : "What the wire carried";
+    element("wire-legend").hidden = unsealed;
+    element("unsealed-note").hidden = !unsealed;
+  };
+  element("unsealed").addEventListener("change", (event) => shown(event.target.checked));
+  shown(element("unsealed").checked); // a browser may keep the choice of an earlier visit
+}
+
 function connectExchange() {
   const agreement = new KeyAgreement();
   const show = (id, text) => { element(id).textContent = text ?? "-"; };
@@ -128,6 +139,7 @@ function connectExchange() {
 }
 
 followKeys();
+connectWire();
 const missing = await checkCryptography();
 if (missing) {
   notice("cryptography", missing);

@@ -45,6 +45,7 @@ export class Timeline {
       const lane = this.#lanes.get(life.public_key) ?? this.#addLane(life, row);
       lane.life = life;
       lane.element.style.transform = `translateY(${row * 100}%)`;
+      lane.element.style.zIndex = lives.keys.length - row;
       lane.element.style.opacity = row < ROWS ? "1" : "0";
       lane.element.style.visibility = row < ROWS ? "visible" : "hidden";
     }
@@ -81,9 +82,9 @@ export class Timeline {
   #addLane(life, row) {
     const element = child(this.#list, "li", "lane");
     this.#axis.after(element);
-    // New lanes slide in from above.
-    element.style.transform = `translateY(${row * 100 - 60}%)`;
-    element.style.opacity = "0";
+    // A new lane is in full view at once, so that one key is current at any time. The others slide away below it.
+    element.style.transform = `translateY(${row * 100}%)`;
+    element.style.opacity = row < ROWS ? "1" : "0";
     const label = child(element, "span", "lane-label");
     child(label, "code").textContent = shortened(life.public_key);
     label.title = life.public_key;

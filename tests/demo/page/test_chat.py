@@ -1,5 +1,6 @@
 """The demo's chat in a real browser: the conversation, and the wire."""
 
+import json
 import re
 from urllib.parse import urlsplit
 
@@ -22,7 +23,7 @@ PARTS_OF_FRAMES = """
 SEARCH_OF_THE_WIRE = """
     async ({ message, answer, frame }) => {
         const { Wire } = await import("/wire.js");
-        const exchange = new Wire(document.getElementById("wire")).open();
+        const exchange = new Wire(document.getElementById("wire")).open("");
         const ciphertext = new TextEncoder().encode(frame + "0".repeat(16));
         exchange.take({ kind: "frame", sent: true, index: 0, ciphertext });
         exchange.search(message, answer);
@@ -106,6 +107,52 @@ def test_the_search_of_the_wire_tells_what_it_looked_for_and_found(
     expect(visit.page.locator(".closing")).to_contain_text(told)
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_lines_that_tell_stay_in_view_while_frames_scroll(browser: Browser, demo: Demo, width: int) -> None:
+    visit = Visit(browser, demo, viewport={"width": width, "height": 844})
+    visit.say(PROMPT)
+    pane = visit.page.locator("#wire")
+    pane.scroll_into_view_if_needed()
+    assert pane.evaluate("(pane) => pane.scrollTop") > 200
+    for line in ("POST /v1/chat/completions", "Ehbp-Encapsulated-Key", "200", "Ehbp-Response-Nonce", "sealed to"):
+        expect(pane.get_by_text(line, exact=line == "200")).to_be_in_viewport(ratio=0.9)
+    visit.page.close()
+
+
+def test_a_person_sees_what_a_proxy_would_have_read(visit: Visit) -> None:
+    answer = visit.say(PROMPT)
+    words = words_in(PROMPT, answer)
+    pane = visit.page.locator("#wire")
+    sealed = pane.inner_text().lower().encode()
+    assert [word for word in words if word in sealed] == []
+    visit.page.get_by_label("Show what a proxy would have read").check()
+    expect(visit.page.get_by_role("heading", name="What a proxy would have read")).to_be_visible()
+    # innerText has what is displayed.
+    unsealed = pane.inner_text().lower().encode()
+    assert [word for word in words if word not in unsealed] == []
+    expect(pane.get_by_text(PROMPT)).to_be_in_viewport()
+    expect(pane.locator(".ciphertext").locator("visible=true")).to_have_count(0)
+    visit.page.get_by_label("Show what a proxy would have read").uncheck()
+    assert pane.inner_text().lower().encode() == sealed
+
+
+def test_the_shown_plaintext_is_what_the_frames_carried(visit: Visit) -> None:
+    answer = visit.say(PROMPT)
+    (request,) = visit.chats
+    response = request.response()
+    assert request.post_data_buffer is not None
+    assert response is not None
+    frames = frames_of(request.post_data_buffer) + frames_of(response.body())
+    texts = visit.page.locator(".plaintext").evaluate_all("(all) => all.map((one) => one.title)")
+    # A frame has four bytes of length and sixteen of tag.
+    assert [len(text.encode()) for text in texts] == [len(frame) - 20 for frame in frames]
+    sent, *received, done = texts
+    assert json.loads(sent)["messages"] == [{"role": "user", "content": PROMPT}]
+    assert done == "data: [DONE]\n\n"
+    deltas = [json.loads(text.removeprefix("data: "))["choices"][0]["delta"] for text in received]
+    assert "".join(delta.get("content", "") for delta in deltas) == answer
+
+
 def test_pointing_at_a_word_shows_the_frame_that_brought_it(visit: Visit) -> None:
     visit.say(PROMPT)
     word = visit.page.locator(".piece").nth(5)
@@ -144,7 +191,11 @@ def test_a_stale_key_is_refused_and_the_message_sent_again_under_the_new_one(vis
     expect(refusal).to_have_text(
         f"The server refused key {first_key[:8]}…, which is erased. The message went again, sealed to {keys[2][:8]}…"
     )
-    # It stays below its answer.
+    # Without sealing nothing would have been refused.
+    expect(visit.page.locator(".attempt").locator("visible=true")).to_have_count(3)
+    visit.page.get_by_label("Show what a proxy would have read").check()
+    expect(visit.page.locator(".attempt").locator("visible=true")).to_have_count(2)
+    # The refusal stays below its answer.
     expect(visit.page.locator(".theirs:has(+ .refusal)")).to_have_text(answer)
 
 

@@ -22,6 +22,34 @@ OVERHANG_PX = """
 """
 
 
+# Counts the frames that the browser draws while keys are replaced three times, and those in which no key is current. A
+# lane counts if it is opaque, inside the timeline, and not covered.
+FRAMES_WITHOUT_A_CURRENT_KEY = """
+    async () => {
+        const isSeen = (lane) => {
+            const code = lane.querySelector("code");
+            const { left, right, top, bottom } = code.getBoundingClientRect();
+            const atItsMiddle = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+            return getComputedStyle(lane).opacity > 0.9 && atItsMiddle === code;
+        };
+        const newest = () => document.querySelector(".lane code").textContent;
+        let [frames, without, rotations, before] = [0, 0, 0, newest()];
+        while (rotations < 3) {
+            await new Promise(requestAnimationFrame);
+            frames += 1;
+            if (![...document.querySelectorAll(".lane.current")].some(isSeen)) without += 1;
+            if (newest() !== before) rotations += 1;
+            before = newest();
+        }
+        for (let more = 0; more < 60; more++) {
+            await new Promise(requestAnimationFrame);
+            if (![...document.querySelectorAll(".lane.current")].some(isSeen)) without += 1;
+        }
+        return [frames, without];
+    }
+"""
+
+
 def see_lane(page: Page, state: str, key: str) -> None:
     # This looks at each frame that the browser draws. `expect` looks once a second, and a state may be shorter.
     page.wait_for_function(
@@ -36,6 +64,33 @@ def test_keys_come_and_go_before_ones_eyes(visit: Visit) -> None:
     see_lane(visit.page, "overlap", first)
     assert current.inner_text() != first
     see_lane(visit.page, "wiped", first)
+
+
+def test_one_key_is_current_at_every_moment(visit: Visit) -> None:
+    frames, without = visit.page.evaluate(FRAMES_WITHOUT_A_CURRENT_KEY)
+    assert frames > 30
+    assert without == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_planned_keys_look_like_the_legend_says_and_not_like_erased_ones(
+    browser: Browser, demo: Demo, scheme: str
+) -> None:
+    visit = Visit(browser, demo, color_scheme=scheme)
+    expect(visit.page.get_by_text("planned", exact=True)).to_be_visible()
+    expect(visit.page.locator(".lane.erased")).not_to_have_count(0)
+    look = "(one, pseudo) => { const { backgroundColor, borderStyle } = getComputedStyle(one, pseudo); return %s; }"
+    colour, border = look % "backgroundColor", look % "borderStyle"
+    planned, overlapping = visit.page.locator(".segment.ahead.current"), visit.page.locator(".segment.ahead.overlap")
+    # The legend's sample has the colours of both.
+    sample = visit.page.locator(".legend .planned").evaluate(
+        "(one) => getComputedStyle(one, '::before').backgroundImage"
+    )
+    assert planned.first.evaluate(colour) in sample
+    assert overlapping.first.evaluate(colour) in sample
+    assert planned.first.evaluate(border) == overlapping.first.evaluate(border) == "none"
+    assert visit.page.locator(".lane.erased .segment").first.evaluate(border) == "dashed"
+    visit.page.close()
 
 
 @pytest.mark.parametrize("refresh_time_s", ["0.1", "0.2", "0.3", "0.7331", "8"])
