@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -82,6 +83,25 @@ class Client:
     def post(self, url: str, content: bytes | str, **options: Any) -> Any:
         """Send a POST request and return the response, read."""
         return self.request("POST", url, content=content, **options)
+
+    def post_at_once(self, url: str, contents: Sequence[str]) -> list[Any]:
+        """Send POST requests at the same time and return for each the response, read, or the exception."""
+        if not self._is_async:
+
+            def post(content: str) -> Any:
+                try:
+                    return self.post(url, content)
+                except Exception as error:  # noqa: BLE001 - tests look at it
+                    return error
+
+            with ThreadPoolExecutor(len(contents)) as pool:
+                return list(pool.map(post, contents))
+
+        async def all_at_once() -> list[Any]:
+            requests = (self._client.post(url, content=content) for content in contents)
+            return await asyncio.gather(*requests, return_exceptions=True)
+
+        return self._runner.run(all_at_once())
 
     def pieces(self, url: str, content: str) -> Generator[bytes, None, None]:
         """Send a POST request and yield the pieces of the response's body as they arrive."""

@@ -8,10 +8,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING, cast
 
 from server_keys._checks import checked_max_frame_bytes
+from server_keys.client.body_headers import without_body_headers
 from server_keys.client.exchange import Exchange
 from server_keys.client.key_cache import KeyCache
+from server_keys.client.key_location import KeyLocation
 from server_keys.client.opening import AsyncOpening, SyncOpening
-from server_keys.client.steps import Close, Library, Outcome, Read, Send, Step, Steps, Verify
+from server_keys.client.steps import Close, Library, Outcome, Read, Send, Step, Steps, Verify, Wait
 
 if TYPE_CHECKING:
     import httpx2 as http
@@ -35,16 +37,23 @@ class Driver:
         verify_key: the user's check of public keys.
         max_frame_bytes: the longest frame that a response may have, tag included.
         clock: tells the time in seconds.
+        key_url: where servers publish their keys, or None for EHBP's well-known path.
     """
 
     def __init__(
-        self, library: Library, verify_key: AsyncVerifyKey | None, max_frame_bytes: int, clock: Callable[[], float]
+        self,
+        library: Library,
+        verify_key: AsyncVerifyKey | None,
+        max_frame_bytes: int,
+        clock: Callable[[], float],
+        key_url: str | None,
     ) -> None:
         if verify_key is not None and not callable(verify_key):
             raise TypeError(f"verify_key must be a function that takes a public key, not {verify_key!r}")
         self._library = library
         self._verify_key = verify_key
         self._max_frame_bytes = checked_max_frame_bytes(max_frame_bytes)
+        self._location = KeyLocation(key_url)
         self._cache = KeyCache(clock)
 
     def require_own(self, request: http.Request) -> None:
@@ -56,22 +65,20 @@ class Driver:
             )
 
     def _steps(self, request: http.Request, body: bytes) -> Steps[Outcome]:
-        return Exchange(self._library, self._cache, request, body, self._max_frame_bytes).steps()
+        exchange = Exchange(self._library, self._cache, self._location, request, body, self._max_frame_bytes)
+        return exchange.steps()
 
     def _verdict(self, public_key: bytes) -> object:
         return None if self._verify_key is None else self._verify_key(public_key)
 
     def _response(self, outcome: Outcome, stream_type: type[SyncStream | AsyncStream]) -> http.Response:
         response = outcome.response
-        if outcome.opener is None:
+        if outcome.opener is None or outcome.on_failure is None:
             return response
-        headers = self._library.Headers(response.headers)
-        # It is the length of the sealed body, where a proxy has put one.
-        headers.pop("Content-Length", None)
         return self._library.Response(
             response.status_code,
-            headers=headers,
-            stream=stream_type(response, outcome.opener),
+            headers=without_body_headers(self._library, response.headers),
+            stream=stream_type(response, outcome.opener, outcome.on_failure),
             extensions=response.extensions,
         )
 
@@ -84,13 +91,17 @@ class SyncDriver(Driver):
     ) -> http.Response:
         """Return the response to `request`. Its body is opened while it is read."""
         with closing(self._steps(request, request.read())) as steps:
-            result: object = None
-            while True:
-                try:
-                    step = steps.send(result)
-                except StopIteration as end:
-                    return self._response(end.value, stream_type)
-                result = self._carry_out(inner, step)
+            try:
+                step = next(steps)
+                while True:
+                    try:
+                        result = self._carry_out(inner, step)
+                    except BaseException as error:  # noqa: BLE001 - the steps raise it again, or go on without
+                        step = steps.throw(error)
+                    else:
+                        step = steps.send(result)
+            except StopIteration as end:
+                return self._response(end.value, stream_type)
 
     def _carry_out(self, inner: http.BaseTransport, step: Step) -> object:
         match step:
@@ -103,6 +114,8 @@ class SyncDriver(Driver):
                 return None
             case Verify(public_key):
                 return self._verdict(public_key)
+            case Wait(fetch, timeout_s):
+                return fetch.wait(timeout_s)
 
     def _read(self, response: http.Response, most_bytes: int) -> bytes | None:
         body = b""
@@ -133,13 +146,17 @@ class AsyncDriver(Driver):
     ) -> http.Response:
         """Return the response to `request`. Its body is opened while it is read."""
         with closing(self._steps(request, await request.aread())) as steps:
-            result: object = None
-            while True:
-                try:
-                    step = steps.send(result)
-                except StopIteration as end:
-                    return self._response(end.value, stream_type)
-                result = await self._carry_out(inner, step)
+            try:
+                step = next(steps)
+                while True:
+                    try:
+                        result = await self._carry_out(inner, step)
+                    except BaseException as error:  # noqa: BLE001 - the steps raise it again, or go on without
+                        step = steps.throw(error)
+                    else:
+                        step = steps.send(result)
+            except StopIteration as end:
+                return self._response(end.value, stream_type)
 
     async def _carry_out(self, inner: http.AsyncBaseTransport, step: Step) -> object:
         match step:
@@ -153,6 +170,8 @@ class AsyncDriver(Driver):
             case Verify(public_key):
                 verdict = self._verdict(public_key)
                 return await verdict if inspect.isawaitable(verdict) else verdict
+            case Wait(fetch, timeout_s):
+                return await fetch.wait_async(timeout_s)
 
     async def _read(self, response: http.Response, most_bytes: int) -> bytes | None:
         body = b""

@@ -5,35 +5,28 @@ Both drivers, the sync and the async one, carry out the steps of the same exchan
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from server_keys._native import InvalidPublicKeyError, RequestSealer, ResponseOpener
+from server_keys._native import RequestSealer, ResponseOpener
 from server_keys._sealing.protocol import ENCAPSULATED_KEY_HEADER, RESPONSE_NONCE_HEADER, bytes_of_header
+from server_keys.client.body_headers import without_body_headers
 from server_keys.client.key_cache import KeyCache
-from server_keys.client.published_key import (
-    is_for_the_caller,
-    key_in_response,
-    key_request,
-    key_url,
-    lifetime_s,
-    server_of,
-)
-from server_keys.client.refusal import is_key_mismatch
-from server_keys.client.steps import Close, Library, Outcome, Read, Send, Steps, Verify
-from server_keys.errors import (
-    KeyConfigurationError,
-    KeyRejectedError,
-    SealedTransportError,
-    UnsealedResponseError,
-)
+from server_keys.client.key_fetch import Key
+from server_keys.client.key_location import KeyLocation
+from server_keys.client.key_steps import KeySteps
+from server_keys.client.steps import Close, Library, Outcome, Read, Send, Steps
+from server_keys.client.unsealed import MOST_UNSEALED_BYTES, is_key_mismatch
+from server_keys.errors import SealedTransportError, UnsealedResponseError
 
 if TYPE_CHECKING:
     import httpx2 as http
 
 # Frames are sealed and opened one at a time, so a server never holds more of a long body than this.
 _FRAME_PLAINTEXT_BYTES = 64 * 1024
-# The longest key configuration or problem that is read. A hostile one may have no end.
-_MOST_UNSEALED_BYTES = 64 * 1024
+# The second refusal of a key is final, unless the request waited so long that the key had to be too old.
+_MOST_TRIES = 5
+_LEAST_LONG_WAIT_S = 1.0
 
 
 class Exchange:
@@ -42,21 +35,27 @@ class Exchange:
     Args:
         library: httpx or httpx2.
         cache: the servers' keys.
+        location: where the servers publish them.
         request: the library's request.
         body: the request's body.
         max_frame_bytes: the longest frame that a response may have, tag included.
     """
 
     def __init__(
-        self, library: Library, cache: KeyCache, request: http.Request, body: bytes, max_frame_bytes: int
+        self,
+        library: Library,
+        cache: KeyCache,
+        location: KeyLocation,
+        request: http.Request,
+        body: bytes,
+        max_frame_bytes: int,
     ) -> None:
         self._library = library
         self._cache = cache
+        self._location = location
         self._request = request
         self._body = body
         self._max_frame_bytes = max_frame_bytes
-        self._server = server_of(request)
-        self._key_url = key_url(request)
 
     def steps(self) -> Steps[Outcome]:
         """Yield the steps and return the outcome.
@@ -65,26 +64,47 @@ class Exchange:
             KeyConfigurationError: the server publishes no key that can be used.
             KeyRejectedError: the user refused its key.
             UnsealedResponseError: a success is not sealed, the response is a redirect, or an unsealed 422 is too long.
-            SealedTransportError: the request asks for another protocol, such as WebSocket, which has no sealed form.
+            SealedTransportError: the request asks for another protocol, such as WebSocket, which has no sealed form, or
+                is for another server than the one whose key is at `key_url`.
         """
         self._refuse_upgrade()
         if not self._body:
-            return Outcome((yield Send(self._request)), None)
-        for is_retry in (False, True):
-            key = yield from self._key(past_caches=is_retry)
-            if not isinstance(key, bytes):
-                return Outcome(key, None)
-            sealer = self._sealer(key)
-            response = yield Send(self._sealed_request(sealer))
+            return Outcome((yield Send(self._request)))
+        keys = KeySteps(self._library, self._cache, self._location, self._request)
+        tries = 0
+        while True:
+            key = yield from keys.key()
+            if not isinstance(key, Key):
+                return Outcome(key)
+            tries += 1
+            sealed_at = self._cache.now()
+            outcome, refuses_key = yield from self._sealed_to(key, keys.server)
+            if not refuses_key or tries == _MOST_TRIES or (tries > 1 and not self._waited_too_long(key, sealed_at)):
+                return outcome
+            self._cache.discard(keys.server, key)
+
+    def _waited_too_long(self, key: Key, sealed_at: float) -> bool:
+        """Return whether the key's time ran out while the request waited, for a free connection above all."""
+        now = self._cache.now()
+        return now >= key.fresh_until and now - sealed_at >= _LEAST_LONG_WAIT_S
+
+    def _sealed_to(self, key: Key, server: object) -> Steps[tuple[Outcome, bool]]:
+        """Return the outcome of the request sealed to `key`, and whether the server refuses the key."""
+        sealer = RequestSealer(key.public_key)
+        is_sealed = False
+        try:
+            response: http.Response = yield Send(self._sealed_request(sealer))
             yield from self._refuse_redirect(response)
             if RESPONSE_NONCE_HEADER in response.headers:
-                return Outcome(response, (yield from self._opener(sealer, response)))
+                opener = yield from self._opener(sealer, response)
+                is_sealed = True
+                return Outcome(response, opener, partial(self._cache.doubt, server, key)), False
             yield from self._refuse_success(response)
-            response, is_mismatch = yield from self._read_refusal(response)
-            if is_retry or not is_mismatch:
-                break
-            self._cache.discard(self._server, key)
-        return Outcome(response, None)
+            response, refuses_key = yield from self._read_refusal(response)
+            return Outcome(response), refuses_key
+        finally:
+            if not is_sealed:
+                self._cache.doubt(server, key)
 
     def _refuse_upgrade(self) -> None:
         if "Upgrade" in self._request.headers:
@@ -93,41 +113,9 @@ class Exchange:
                 "sent; use a client without this transport if everybody on the way may read it"
             )
 
-    def _key(self, *, past_caches: bool) -> Steps[bytes | http.Response]:
-        """Return the server's key, or the response that tells the caller to ask later."""
-        known = self._cache.get(self._server)
-        if known is not None:
-            return known
-        ticket = self._cache.draw_ticket()
-        response: http.Response = yield Send(key_request(self._library, self._request, past_caches=past_caches))
-        if is_for_the_caller(response):
-            return response
-        key = yield from self._published_key(response)
-        self._cache.put(self._server, key, lifetime_s(response.headers), ticket)
-        return key
-
-    def _published_key(self, response: http.Response) -> Steps[bytes]:
-        url = self._key_url
-        config = yield Read(response, _MOST_UNSEALED_BYTES)
-        if config is None:
-            raise KeyConfigurationError(f"{url} answered with more than {_MOST_UNSEALED_BYTES} bytes instead of a key")
-        public_key = key_in_response(url, response, config)
-        verdict = yield Verify(public_key)
-        if verdict is not None and verdict is not True:
-            raise KeyRejectedError(f"verify_key refused the key {public_key.hex()} that {url} published: {verdict!r}")
-        return public_key
-
-    def _sealer(self, public_key: bytes) -> RequestSealer:
-        try:
-            return RequestSealer(public_key)
-        except InvalidPublicKeyError as error:
-            raise KeyConfigurationError(f"{self._key_url} published a key that cannot be used: {error}") from None
-
     def _sealed_request(self, sealer: RequestSealer) -> http.Request:
         request = self._request
-        headers = self._library.Headers(request.headers)
-        for name in ("Content-Length", "Transfer-Encoding"):
-            headers.pop(name, None)
+        headers = without_body_headers(self._library, request.headers)
         headers[ENCAPSULATED_KEY_HEADER] = sealer.encapsulated_key.hex()
         # Sealed bytes do not shrink, and a proxy that compressed them would leave nothing to open.
         headers["Accept-Encoding"] = "identity"
@@ -170,10 +158,10 @@ class Exchange:
         """Return the response, to be read by the caller, and whether it refuses the key."""
         if response.status_code != 422:
             return response, False
-        body = yield Read(response, _MOST_UNSEALED_BYTES)
+        body = yield Read(response, MOST_UNSEALED_BYTES)
         if body is None:
             raise UnsealedResponseError(
-                f"{self._shown} was sealed, but answered with status 422 and more than {_MOST_UNSEALED_BYTES} bytes "
+                f"{self._shown} was sealed, but answered with status 422 and more than {MOST_UNSEALED_BYTES} bytes "
                 "that are not sealed: they were not read"
             )
         unread = self._library.Response(
@@ -182,7 +170,7 @@ class Exchange:
             stream=self._library.ByteStream(body),
             extensions=response.extensions,
         )
-        return unread, is_key_mismatch(response, body, _MOST_UNSEALED_BYTES)
+        return unread, is_key_mismatch(response, body)
 
     @property
     def _shown(self) -> str:

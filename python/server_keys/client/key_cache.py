@@ -1,58 +1,123 @@
-"""The servers' public keys, for as long as the servers allow."""
+"""The servers' public keys, for as long as the servers allow, and the rules for when a key is fetched."""
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from server_keys.client.key_fetch import Key, KeyFetch
 
-class _Entry(NamedTuple):
-    public_key: bytes
-    fresh_until: float
-    ticket: int
+# A key in doubt is fetched at most this often, so that no answer, whoever sends it, makes a client hammer its server.
+_LEAST_BETWEEN_FETCHES_S = 1.0
+# A key is renewed in the last part of its lifetime.
+_RENEWED_FROM = 0.9
+
+
+class Known(NamedTuple):
+    """The key may be used."""
+
+    key: Key
+
+
+class Lead(NamedTuple):
+    """The caller is to carry out `fetch`, and to call `end` then. `known` may be used if the fetch brings nothing."""
+
+    fetch: KeyFetch
+    known: Key | None
+
+
+class Follow(NamedTuple):
+    """Somebody else is fetching the key."""
+
+    fetch: KeyFetch
+
+
+class _Server:
+    """What is known of one server."""
+
+    def __init__(self) -> None:
+        self.key: Key | None = None
+        self.key_number = 0
+        self.is_in_doubt = False
+        self.fetch: KeyFetch | None = None
+        self.last_fetch_at: float | None = None
 
 
 class KeyCache:
     """Public keys by server. Safe under threads.
 
-    Each fetch draws a ticket before it begins. Its key is kept only if no fetch that began later was kept before. So a
-    slow answer from before a rotation does not replace the one from after it, even if that one was refused since.
+    A key comes from the fetch that began last, whichever fetch ended last. So a slow answer from before a rotation does
+    not replace the one from after it, even if the server has refused that one since.
 
     Args:
         clock: tells the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+        self.now = clock
         self._lock = threading.Lock()
-        self._entries: dict[str, _Entry] = {}
-        self._last_ticket = 0
+        self._servers: dict[object, _Server] = {}
+        self._last_number = 0
 
-    def get(self, server: str) -> bytes | None:
-        """Return the key of `server` (32 bytes) while it may be used."""
+    def ask(self, server: object) -> Known | Lead | Follow:
+        """Return the key of `server`, or what the caller is to do for it."""
         with self._lock:
-            entry = self._entries.get(server)
-        return entry.public_key if entry is not None and self._clock() < entry.fresh_until else None
+            known = self._servers.setdefault(server, _Server())
+            now = self.now()
+            key = known.key if known.key is not None and now < known.key.fresh_until else None
+            may_be_used = key is not None and not known.is_in_doubt
+            if known.fetch is not None:
+                return Known(key) if key is not None and may_be_used else Follow(known.fetch)
+            if key is not None and not self._is_due(known, key, now):
+                return Known(key)
+            return Lead(self._begin(known, now), key if may_be_used else None)
 
-    def draw_ticket(self) -> tuple[int, float]:
-        """Return a ticket for a fetch that begins now, and the time."""
+    def lead(self, server: object) -> KeyFetch:
+        """Begin a fetch, even though somebody else's is not over: that one takes too long, or is stuck for ever."""
         with self._lock:
-            self._last_ticket += 1
-            return self._last_ticket, self._clock()
+            return self._begin(self._servers[server], self.now())
 
-    def put(self, server: str, public_key: bytes, lifetime_s: float, ticket: tuple[int, float]) -> None:
-        """Keep a key for `lifetime_s` seconds from when its fetch began."""
-        number, began_at = ticket
+    def put(self, server: object, fetch: KeyFetch, public_key: bytes, lifetime_s: float) -> Key:
+        """Keep the key (32 bytes) that `fetch` brought, for `lifetime_s` seconds from when it began, and return it."""
+        began = fetch.began_at
+        key = Key(public_key, began + _RENEWED_FROM * lifetime_s, began + lifetime_s)
         with self._lock:
-            known = self._entries.get(server)
-            if known is None or known.ticket < number:
-                self._entries[server] = _Entry(public_key, began_at + lifetime_s, number)
+            known = self._servers[server]
+            if known.key_number < fetch.number:
+                known.key, known.key_number, known.is_in_doubt = key, fetch.number, False
+        return key
 
-    def discard(self, server: str, public_key: bytes) -> None:
-        """Use the key of `server` no longer, if it is still this one."""
+    def end(self, server: object, fetch: KeyFetch, key: Key | None) -> None:
+        """Let the others go on that wait for `fetch`, with its key, or with None if it failed."""
         with self._lock:
-            entry = self._entries.get(server)
-            if entry is not None and entry.public_key == public_key:
-                self._entries[server] = entry._replace(fresh_until=-math.inf)
+            known = self._servers[server]
+            if known.fetch is fetch:
+                known.fetch = None
+        fetch.end(key)
+
+    def doubt(self, server: object, key: Key) -> None:
+        """Fetch the key anew before it is used again, if it is still this one and was not fetched just now."""
+        with self._lock:
+            known = self._servers[server]
+            known.is_in_doubt = known.is_in_doubt or known.key is key
+
+    def discard(self, server: object, key: Key) -> None:
+        """Never use the key again, if it is still this one."""
+        with self._lock:
+            known = self._servers[server]
+            if known.key is key:
+                known.key, known.is_in_doubt = None, True
+
+    def _is_due(self, known: _Server, key: Key, now: float) -> bool:
+        is_wanted = known.is_in_doubt or now >= key.renewed_from
+        last = known.last_fetch_at
+        return is_wanted and (last is None or now - last >= _LEAST_BETWEEN_FETCHES_S)
+
+    def _begin(self, known: _Server, now: float) -> KeyFetch:
+        self._last_number += 1
+        # Unless nothing is known, a cache on the way may hold the very key that is to be replaced.
+        past_caches = known.is_in_doubt or (known.key is not None and now < known.key.fresh_until)
+        known.fetch = KeyFetch(self._last_number, now, past_caches=past_caches)
+        known.last_fetch_at = now
+        return known.fetch

@@ -2,21 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, cast
+
+from server_keys._native import FrameTooLargeError, MalformedMessageError
 
 if TYPE_CHECKING:
     import httpx2 as http
 
     from server_keys._native import ResponseOpener
 
+_FRAME_LENGTH_BYTES = 4
+_GZIP = b"\x1f\x8b"
+
 
 class Opening:
-    """Opens the body of `response` with `opener`."""
+    """Opens the body of `response` with `opener`, and calls `on_failure` if that is not possible."""
 
-    def __init__(self, response: http.Response, opener: ResponseOpener) -> None:
+    def __init__(self, response: http.Response, opener: ResponseOpener, on_failure: Callable[[], None]) -> None:
         self._response = response
         self._opener = opener
+        self._on_failure = on_failure
+        self._head = b""
+
+    def _opened(self, piece: bytes) -> bytes:
+        if len(self._head) < _FRAME_LENGTH_BYTES:
+            self._head += piece[: _FRAME_LENGTH_BYTES - len(self._head)]
+        try:
+            return self._opener.feed(piece)
+        except (FrameTooLargeError, MalformedMessageError) as error:
+            self._on_failure()
+            raise self._with_cause(error) from None
+
+    def _finish(self) -> None:
+        try:
+            self._opener.finish()
+        except MalformedMessageError as error:
+            self._on_failure()
+            raise self._with_cause(error) from None
+
+    def _with_cause(self, error: ValueError) -> ValueError:
+        """Return `error` with the likely cause, as far as the head of the body and its headers tell it."""
+        coding = self._response.headers.get("Content-Encoding", "identity")
+        if self._head.startswith(_GZIP):
+            cause = (
+                f"the body begins as gzip does (Content-Encoding: {coding}), so something on the way has compressed it "
+                "after it was sealed: switch that off for this path"
+            )
+        elif len(self._head) == _FRAME_LENGTH_BYTES and self._head.isascii() and self._head.decode().isprintable():
+            cause = f"the body begins with the text {self._head.decode()!r}, so something on the way has replaced it"
+        elif coding != "identity":
+            cause = f"it has Content-Encoding: {coding}, so something on the way may have compressed it after sealing"
+        elif isinstance(error, FrameTooLargeError):
+            cause = "max_frame_bytes of the transport sets the limit"
+        else:
+            return error
+        return type(error)(f"{error}: {cause}")
 
 
 class SyncOpening(Opening):
@@ -26,9 +67,9 @@ class SyncOpening(Opening):
         """Yield at once what each piece of the sealed body completes."""
         try:
             for piece in cast("http.SyncByteStream", self._response.stream):
-                if plaintext := self._opener.feed(piece):
+                if plaintext := self._opened(piece):
                     yield plaintext
-            self._opener.finish()
+            self._finish()
         finally:
             self._response.close()
 
@@ -44,9 +85,9 @@ class AsyncOpening(Opening):
         """Yield at once what each piece of the sealed body completes."""
         try:
             async for piece in cast("http.AsyncByteStream", self._response.stream):
-                if plaintext := self._opener.feed(piece):
+                if plaintext := self._opened(piece):
                     yield plaintext
-            self._opener.finish()
+            self._finish()
         finally:
             await self._response.aclose()
 

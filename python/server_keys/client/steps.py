@@ -5,13 +5,14 @@ httpx and httpx2 have the same types by the same names, so httpx2's stand for bo
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import httpx2 as http
 
     from server_keys._native import ResponseOpener
+    from server_keys.client.key_fetch import KeyFetch
 
 
 class Library(Protocol):
@@ -24,6 +25,7 @@ class Library(Protocol):
     HTTPTransport: type[http.HTTPTransport]
     Request: type[http.Request]
     Response: type[http.Response]
+    TransportError: type[http.TransportError]
 
 
 class Send(NamedTuple):
@@ -51,14 +53,25 @@ class Verify(NamedTuple):
     public_key: bytes
 
 
+class Wait(NamedTuple):
+    """Wait for somebody else's fetch. The result is its key, or None if it failed or takes longer than `timeout_s`."""
+
+    fetch: KeyFetch
+    timeout_s: float
+
+
 class Outcome(NamedTuple):
-    """A response, and what opens its body. `opener` is None for a response that passes through unchanged."""
+    """A response, and what opens its body.
+
+    `opener` is None for a response that passes through unchanged. `on_failure` is called when a body cannot be opened.
+    """
 
     response: http.Response
-    opener: ResponseOpener | None
+    opener: ResponseOpener | None = None
+    on_failure: Callable[[], None] | None = None
 
 
-Step = Send | Read | Close | Verify
+Step = Send | Read | Close | Verify | Wait
 ResultT = TypeVar("ResultT")
 # Each kind of step has a result of its own type, but a generator has one type for everything that is sent into it.
 Steps = Generator[Step, Any, ResultT]

@@ -41,6 +41,7 @@ class SyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
         verify_key: VerifyKey | None = None,
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         clock: Callable[[], float] = boot_time,
+        key_url: str | None = None,
     ) -> None:
         """Make a transport with no keys yet.
 
@@ -51,13 +52,16 @@ class SyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
                 anything but None and True.
             max_frame_bytes: the longest frame that a response may have, from 1 byte to 64 MiB, tag included.
             clock: tells the time in seconds.
+            key_url: where the server publishes its key, for a server behind a gateway that routes by path: an absolute
+                path, which is looked up at each request's origin, or an absolute URL. With a URL this transport serves
+                one origin, that of the first request it seals. By default `/.well-known/hpke-keys`.
 
         Raises:
-            TypeError: `max_frame_bytes` is not an int, or `verify_key` is not a function.
-            ValueError: `max_frame_bytes` is out of its range.
+            TypeError: an argument has the wrong type.
+            ValueError: `max_frame_bytes` is out of its range, or `key_url` is neither a path nor a URL.
         """
         self._inner = cast("http.BaseTransport", self._library.HTTPTransport() if inner is None else inner)
-        self._driver = SyncDriver(self._library, verify_key, max_frame_bytes, clock)
+        self._driver = SyncDriver(self._library, verify_key, max_frame_bytes, clock, key_url)
 
     def handle_request(self, request: RequestT) -> ResponseT:
         """Send `request` sealed and return the response. Its body is opened while it is read.
@@ -105,6 +109,7 @@ class AsyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
         verify_key: AsyncVerifyKey | None = None,
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         clock: Callable[[], float] = boot_time,
+        key_url: str | None = None,
     ) -> None:
         """Make a transport with no keys yet.
 
@@ -113,13 +118,14 @@ class AsyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
             verify_key: as for `SealedTransport`, and may be a coroutine function.
             max_frame_bytes: as for `SealedTransport`.
             clock: as for `SealedTransport`.
+            key_url: as for `SealedTransport`.
 
         Raises:
-            TypeError: `max_frame_bytes` is not an int, or `verify_key` is not a function.
-            ValueError: `max_frame_bytes` is out of its range.
+            TypeError: an argument has the wrong type.
+            ValueError: `max_frame_bytes` is out of its range, or `key_url` is neither a path nor a URL.
         """
         self._inner = cast("http.AsyncBaseTransport", self._library.AsyncHTTPTransport() if inner is None else inner)
-        self._driver = AsyncDriver(self._library, verify_key, max_frame_bytes, clock)
+        self._driver = AsyncDriver(self._library, verify_key, max_frame_bytes, clock, key_url)
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
         """Send `request` sealed and return the response. Its body is opened while it is read.

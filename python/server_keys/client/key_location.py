@@ -1,0 +1,121 @@
+"""Where a server publishes its key, and the request that asks for it there."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, KEY_CONFIG_PATH
+from server_keys.errors import SealedTransportError
+
+if TYPE_CHECKING:
+    import httpx2 as http
+
+    from server_keys.client.steps import Library
+
+
+class KeyLocation:
+    """Where the keys are that requests are sealed to.
+
+    A path is looked up at each request's own origin. An absolute URL serves one origin only: that of the first request
+    that is sealed.
+
+    Args:
+        key_url: an absolute path, an absolute URL, or None for EHBP's well-known path.
+
+    Raises:
+        TypeError: `key_url` is not a string.
+        ValueError: it is neither an absolute path nor an absolute URL, or has a part that is never sent.
+    """
+
+    def __init__(self, key_url: str | None) -> None:
+        self._key_url = KEY_CONFIG_PATH if key_url is None else _checked(key_url)
+        self._is_path = self._key_url.startswith("/")
+        self._lock = threading.Lock()
+        self._served: str | None = None
+
+    def url_for(self, request: http.Request) -> http.URL:
+        """Return the address of the key that `request` is sealed to.
+
+        Raises:
+            SealedTransportError: the key is another origin's, or would come over a connection that anybody can change.
+        """
+        url = request.url.copy_with(userinfo=b"", fragment=None)
+        if self._is_path:
+            return url.copy_with(raw_path=self._key_url.encode())
+        self._bind(request)
+        return url.join(self._key_url)
+
+    def server_of(self, request: http.Request) -> object:
+        """Return what tells one server from another: its origin, its names in the request, and `key_url`."""
+        names = (request.headers["Host"], request.extensions.get("sni_hostname"))
+        return (_origin(request.url), names, self._key_url)
+
+    def request_for(
+        self, library: Library, request: http.Request, *, past_caches: bool, most_s: float | None
+    ) -> http.Request:
+        """Return the request for the key that `request` is sealed to.
+
+        It carries none of the caller's headers except `Host`, which says what server is meant: no credentials, no
+        cookies.
+
+        Args:
+            library: httpx or httpx2.
+            request: the caller's request.
+            past_caches: whether caches on the way must ask the server. They may hold a key that the server refuses.
+            most_s: the longest time for each of the timeouts, in seconds, where the caller's own are longer.
+        """
+        url = self.url_for(request)
+        headers = {"Accept": KEY_CONFIG_MEDIA_TYPE, "Accept-Encoding": "identity"}
+        extensions = {"timeout": _capped(request.extensions.get("timeout", {}), most_s)}
+        if _origin(url) == _origin(request.url):
+            headers["Host"] = request.headers["Host"]
+            if "sni_hostname" in request.extensions:
+                extensions["sni_hostname"] = request.extensions["sni_hostname"]
+        if past_caches:
+            headers["Cache-Control"] = "no-cache"
+        return library.Request("GET", url, headers=headers, extensions=extensions)
+
+    def _bind(self, request: http.Request) -> None:
+        origin = _origin(request.url)
+        with self._lock:
+            if self._served is None:
+                self._served = origin
+            served = self._served
+        if origin != served:
+            raise SealedTransportError(
+                f"key_url {self._key_url!r} serves requests to {served}, so nothing was sent to {origin}: "
+                "use another client with a key_url of its own, or give a path, which is looked up at each origin"
+            )
+        if request.url.scheme == "https" and self._key_url.startswith("http:"):
+            raise SealedTransportError(
+                f"key_url {self._key_url!r} must be https as the requests to {origin} are: over plain http anybody on "
+                "the way can replace the key; nothing was sent"
+            )
+
+
+def _checked(key_url: str) -> str:
+    if not isinstance(key_url, str):
+        raise TypeError(f"key_url must be a str, not {key_url!r} ({type(key_url).__name__})")
+    parts = urlsplit(key_url)
+    is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+    if not is_url and not (key_url.startswith("/") and not parts.netloc):
+        raise ValueError(
+            "key_url must be an absolute path such as '/team-a/.well-known/hpke-keys', or an https URL, "
+            f"not {key_url!r}"
+        )
+    if parts.fragment or "@" in parts.netloc:
+        raise ValueError("key_url must have neither a fragment nor credentials: they would not be sent")
+    return key_url
+
+
+def _origin(url: http.URL) -> str:
+    return f"{url.scheme}://{url.netloc.decode('ascii')}"
+
+
+def _capped(timeouts: dict[str, float | None], most_s: float | None) -> dict[str, float | None]:
+    if most_s is None:
+        return timeouts
+    names = ("connect", "read", "write", "pool")
+    return {name: min(most_s, own) if (own := timeouts.get(name)) is not None else most_s for name in names}

@@ -1,0 +1,111 @@
+"""The steps by which an exchange gets the key of its server: known already, fetched by itself, or by somebody else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from server_keys._native import InvalidPublicKeyError, RequestSealer
+from server_keys.client.key_cache import Follow, KeyCache, Known, Lead
+from server_keys.client.key_fetch import Key, KeyFetch
+from server_keys.client.key_location import KeyLocation
+from server_keys.client.published_key import is_for_the_caller, key_in_response, lifetime_s
+from server_keys.client.steps import Close, Library, Read, Send, Steps, Verify, Wait
+from server_keys.client.unsealed import MOST_UNSEALED_BYTES
+from server_keys.errors import KeyConfigurationError, KeyRejectedError
+
+if TYPE_CHECKING:
+    import httpx2 as http
+
+# Others' fetches are waited for so long in all; afterwards a request fetches the key for itself.
+_PATIENCE_S = 5.0
+# While the known key still serves, a slow answer to the question for the next one must not hold a request up.
+_RENEWAL_TIMEOUT_S = 2.0
+
+
+class KeySteps:
+    """Gets the key that `request` is sealed to. Of many requests at once, one fetches it and the others wait.
+
+    If that one fails or is cancelled, each of the others asks again: the first of them fetches. So nobody gets another
+    request's error.
+
+    Args:
+        library: httpx or httpx2.
+        cache: the servers' keys.
+        location: where the servers publish them.
+        request: the caller's request.
+    """
+
+    def __init__(self, library: Library, cache: KeyCache, location: KeyLocation, request: http.Request) -> None:
+        self.server = location.server_of(request)
+        self.url = location.url_for(request)
+        self._library = library
+        self._cache = cache
+        self._location = location
+        self._request = request
+
+    def key(self) -> Steps[Key | http.Response]:
+        """Return the key, or the response that tells the caller to ask later.
+
+        Raises:
+            KeyConfigurationError: the server publishes no key that can be used.
+            KeyRejectedError: the user refused its key.
+        """
+        waits_until = self._cache.now() + _PATIENCE_S
+        while True:
+            match self._cache.ask(self.server):
+                case Known(key):
+                    return key
+                case Lead(fetch, known):
+                    return (yield from self._led(fetch, known))
+                case Follow(fetch):
+                    left_s = waits_until - self._cache.now()
+                    fetched = yield Wait(fetch, left_s)
+                    if fetched is not None:
+                        return cast("Key", fetched)
+                    if left_s <= 0 or not fetch.has_ended:
+                        return (yield from self._led(self._cache.lead(self.server), None))
+
+    def _led(self, fetch: KeyFetch, known: Key | None) -> Steps[Key | http.Response]:
+        """Carry out `fetch`. While `known` still serves, it takes the place of an answer that does not come."""
+        try:
+            found = yield from self._fetched(fetch, None if known is None else _RENEWAL_TIMEOUT_S)
+        except self._library.TransportError:
+            if known is None:
+                raise
+            return known
+        if known is None or isinstance(found, Key):
+            return found
+        yield Close(found)
+        return known
+
+    def _fetched(self, fetch: KeyFetch, most_s: float | None) -> Steps[Key | http.Response]:
+        key: Key | None = None
+        try:
+            response: http.Response = yield Send(
+                self._location.request_for(self._library, self._request, past_caches=fetch.past_caches, most_s=most_s)
+            )
+            if is_for_the_caller(response):
+                return response
+            public_key = yield from self._published_key(response)
+            key = self._cache.put(self.server, fetch, public_key, lifetime_s(response.headers))
+            return key
+        finally:
+            self._cache.end(self.server, fetch, key)
+
+    def _published_key(self, response: http.Response) -> Steps[bytes]:
+        config = yield Read(response, MOST_UNSEALED_BYTES)
+        if config is None:
+            raise KeyConfigurationError(
+                f"{self.url} answered with more than {MOST_UNSEALED_BYTES} bytes instead of a key"
+            )
+        public_key = key_in_response(self.url, response, config)
+        try:
+            RequestSealer(public_key)
+        except InvalidPublicKeyError as error:
+            raise KeyConfigurationError(f"{self.url} published a key that cannot be used: {error}") from None
+        verdict = yield Verify(public_key)
+        if verdict is not None and verdict is not True:
+            raise KeyRejectedError(
+                f"verify_key refused the key {public_key.hex()} that {self.url} published: {verdict!r}"
+            )
+        return public_key
