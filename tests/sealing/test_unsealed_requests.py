@@ -87,7 +87,7 @@ def test_a_key_that_is_nearly_over_is_cached_for_no_longer_than_it_is_accepted()
         now = 190.0  # and no refresh has succeeded
         app = EncryptedBodyMiddleware(echo, key_ring=ring)
         response = asyncio.run(asgi.call(app, "GET", "/.well-known/hpke-keys"))
-    assert response.headers["cache-control"] == "max-age=9"
+    assert response.headers["cache-control"] == "private, max-age=9"
 
 
 @pytest.mark.parametrize("kind", ["websocket", "lifespan"])
@@ -108,9 +108,21 @@ def test_the_key_is_published_as_every_client_expects_it(ring: KeyRing) -> None:
 
 @pytest.mark.parametrize(
     ("period_s", "overlap_s", "cache_control"),
-    [(300, None, "max-age=295"), (300, 20, "max-age=18"), (300, 1, "no-store"), (300, 0, "no-store")],
+    [
+        (300, None, "private, max-age=295"),
+        (300, 20, "private, max-age=18"),
+        (2, 2, "private, max-age=1"),
+        (300, 1.5, "private, max-age=1"),
+        # A second is all of the overlap, and the shortest lifetime there is.
+        (1, 1, "private, max-age=1"),
+        (300, 1, "private, max-age=1"),
+        # There is none that is shorter, and a longer one would outlive the key.
+        (300, 0.999, "no-store"),
+        (0.5, 0.5, "no-store"),
+        (300, 0, "no-store"),
+    ],
 )
-def test_the_key_may_be_cached_for_a_little_less_than_the_overlap(
+def test_the_key_may_be_kept_for_a_little_less_than_the_overlap_by_its_client_alone(
     period_s: float, overlap_s: float | None, cache_control: str
 ) -> None:
     with KeyRing(period_s, overlap_s=overlap_s) as ring:

@@ -4,8 +4,9 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 from server_keys._checks import overlap_seconds, positive_seconds
@@ -37,6 +38,8 @@ class KeyRingStatus:
     """Why the last try failed; None when it succeeded."""
     closed: bool
     """Whether the ring was closed."""
+    refusals: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """How many requests were refused, by reason, such as `key_mismatch`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class KeyRing:
         self._lock = threading.RLock()
         self._refreshes = 0
         self._retries = Retries()
+        self._refusals: Counter[str] = Counter()
         self._pairs: _Pairs | None = _Pairs(generate(), clock(), None, 0.0)
         _rings.add(self)
 
@@ -216,7 +220,17 @@ class KeyRing:
                 failures=self._retries.total,
                 last_error=self._retries.last_error,
                 closed=pairs is None,
+                refusals=dict(self._refusals),
             )
+
+    def count_refusal(self, reason: str) -> None:
+        """Count a request that was refused, for `status`.
+
+        Args:
+            reason: its kind, of which there are few: nothing that a client chooses.
+        """
+        with self._lock:
+            self._refusals[reason] += 1
 
     def close(self) -> None:
         """Erase every pair. The ring hands out nothing afterwards. Closing twice is fine."""

@@ -1,21 +1,12 @@
 """The responses that the EHBP middleware itself gives, each in full."""
 
 import json
-import logging
+from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope, Send
 
-from server_keys._native import FrameTooLargeError
-from server_keys._sealing.protocol import (
-    KEY_CONFIG_MEDIA_TYPE,
-    KEY_CONFIG_PATH,
-    KEY_MISMATCH_PROBLEM,
-    PROBLEM_MEDIA_TYPE,
-    key_config,
-)
-from server_keys.errors import KeysUnavailableError
-
-_logger = logging.getLogger("server_keys")
+from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, PROBLEM_MEDIA_TYPE, key_config
+from server_keys._sealing.upload import Upload
 
 # These responses contain nothing that a page of another origin may not read, and a browser client must be able to read
 # the 422 to recover from a rotation; they leave outside of the app's own CORS middleware.
@@ -26,56 +17,69 @@ _FOR_ANY_ORIGIN = ((b"access-control-allow-origin", b"*"), (b"vary", b"Origin"))
 _WAY_S = 5.0
 
 
-async def key_configuration(send: Send, public_key: bytes, accepted_for_s: float, *, body: bool) -> None:
-    """Send the key configuration of `public_key` (32 bytes), to be cached for a little less than it is accepted."""
-    max_age_s = int(accepted_for_s - min(_WAY_S, accepted_for_s / 10))
-    cache_control = f"max-age={max_age_s}" if max_age_s > 0 else "no-store"
-    await _send(send, 200, KEY_CONFIG_MEDIA_TYPE, key_config(public_key), cache_control=cache_control, send_body=body)
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole response."""
+
+    status: int
+    media_type: str
+    body: bytes
+    cache_control: str = "no-store"
+    more_headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-async def key_mismatch(send: Send) -> None:
-    """Send the answer after which a client fetches the key anew and tries again (422)."""
-    await _problem(
-        send,
-        422,
-        KEY_MISMATCH_PROBLEM,
-        f"sealed to a key that this server process does not accept: fetch {KEY_CONFIG_PATH} anew",
-    )
+def problem(status: int, title: str, problem_type: str = "about:blank") -> Answer:
+    """Return the answer that tells a program what is wrong: RFC 9457, with one more member for the OpenAI SDK."""
+    # The SDK shows a `message`, and nothing else.
+    body = json.dumps({"type": problem_type, "title": title, "message": title}).encode()
+    return Answer(status, PROBLEM_MEDIA_TYPE, body)
 
 
-async def malformed(send: Send) -> None:
-    """Send the answer to a request that cannot be opened (400). It does not say why not."""
-    await _problem(send, 400, "about:blank", "the sealed request is malformed, incomplete or not authentic")
+def plain_text(status: int, text: str, *more_headers: tuple[bytes, bytes]) -> Answer:
+    """Return the answer that consists of a few words."""
+    return Answer(status, "text/plain; charset=utf-8", text.encode(), more_headers=more_headers)
 
 
-async def frame_too_large(send: Send, error: FrameTooLargeError) -> None:
-    """Send the answer to a frame above the limit (413)."""
-    await _problem(send, 413, "about:blank", f"{error}: seal the body in smaller frames")
+def key_configuration(public_key: bytes, accepted_for_s: float) -> Answer:
+    """Return the key configuration of `public_key` (32 bytes), to be cached for a little less than it is accepted."""
+    return Answer(200, KEY_CONFIG_MEDIA_TYPE, key_config(public_key), cache_control=_cache_control(accepted_for_s))
 
 
-async def sealing_required(send: Send) -> None:
-    """Send the answer to a body in plaintext where sealed ones are required (400)."""
-    await _problem(
-        send, 400, "about:blank", f"this server takes bodies sealed with EHBP only: its key is at {KEY_CONFIG_PATH}"
-    )
+async def give(answer: Answer, scope: Scope, upload: Upload, send: Send, *, head: bool = False) -> None:
+    """Throw away the rest of the request's body, then send `answer`; only its headers where `head` is true.
 
-
-async def keys_unavailable(send: Send, error: KeysUnavailableError) -> None:
-    """Send the answer of a server that has no key (500)."""
-    _logger.error("a client was told that there is no key: %s", error)
-    await _problem(send, 500, "about:blank", "the server has no key at the moment")
-
-
-async def method_not_allowed(send: Send, *, allowed: str) -> None:
-    """Send the answer to another method than those `allowed` (405)."""
-    await _send(
-        send, 405, "text/plain; charset=utf-8", b"Method Not Allowed", more_headers=[(b"allow", allowed.encode())]
-    )
+    Where the body has not ended after that, the answer says that the connection ends (HTTP/2 has no word for it).
+    """
+    await upload.discard_rest()
+    headers = [
+        (b"content-type", answer.media_type.encode()),
+        (b"content-length", b"%d" % len(answer.body)),
+        (b"cache-control", answer.cache_control.encode()),
+        *_FOR_ANY_ORIGIN,
+        *answer.more_headers,
+    ]
+    body = b"" if head else answer.body
+    if not upload.ended and scope["http_version"].startswith("1"):
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    if not upload.ended:
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        body = b""
+        await upload.linger()
+    await send({"type": "http.response.body", "body": body})
 
 
 async def internal_error(send: Send) -> None:
     """Send the answer of an app that failed before it gave one (500)."""
-    await _send(send, 500, "text/plain; charset=utf-8", b"Internal Server Error")
+    body = b"Internal Server Error"
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        *_FOR_ANY_ORIGIN,
+    ]
+    await send({"type": "http.response.start", "status": 500, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def empty_body(receive: Receive) -> Receive:
@@ -111,28 +115,9 @@ def to_any_page(scope: Scope, send: Send) -> Send:
     return send_to_page
 
 
-async def _problem(send: Send, status: int, problem_type: str, title: str) -> None:
-    # RFC 9457, with one more member: the OpenAI SDK shows a `message`, and nothing else.
-    body = json.dumps({"type": problem_type, "title": title, "message": title}).encode()
-    await _send(send, status, PROBLEM_MEDIA_TYPE, body)
-
-
-async def _send(
-    send: Send,
-    status: int,
-    media_type: str,
-    body: bytes,
-    *,
-    cache_control: str = "no-store",
-    send_body: bool = True,
-    more_headers: list[tuple[bytes, bytes]] | None = None,
-) -> None:
-    headers = [
-        (b"content-type", media_type.encode()),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", cache_control.encode()),
-        *_FOR_ANY_ORIGIN,
-        *(more_headers or ()),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body if send_body else b""})
+def _cache_control(accepted_for_s: float) -> str:
+    # Below a second there is no lifetime to give: a whole one would be longer than the key is accepted.
+    shortest_s = min(int(accepted_for_s), 1)
+    max_age_s = max(int(accepted_for_s - min(_WAY_S, accepted_for_s / 10)), shortest_s)
+    # A cache that many clients share would keep the key of a server that has died, or of another one.
+    return f"private, max-age={max_age_s}" if max_age_s > 0 else "no-store"

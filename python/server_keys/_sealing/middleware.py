@@ -1,19 +1,22 @@
 """The ASGI middleware that opens sealed requests and seals their responses (EHBP)."""
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_keys._checks import checked_max_frame_bytes, checked_required
-from server_keys._keys.app_ring import required_ring
+from server_keys._keys.app_ring import held_ring, required_ring
 from server_keys._keys.ring import KeyRing
-from server_keys._native import FrameTooLargeError, KeyMismatchError, MalformedMessageError, RequestOpener
+from server_keys._native import RequestOpener
 from server_keys._sealing import answers
+from server_keys._sealing.notices import RefusalLog, log_start
 from server_keys._sealing.protocol import (
     DEFAULT_MAX_FRAME_BYTES,
     ENCAPSULATED_KEY_HEADER,
     KEY_CONFIG_PATH,
     bytes_of_header,
 )
+from server_keys._sealing.refusals import KEY_PATH_METHOD, PLAINTEXT, Refusal, refusal_of
 from server_keys._sealing.request import OPENED, SealedRequest
+from server_keys._sealing.upload import Upload
 from server_keys.errors import KeysUnavailableError
 
 _ENCAPSULATED_KEY = ENCAPSULATED_KEY_HEADER.lower().encode()
@@ -53,36 +56,44 @@ class EncryptedBodyMiddleware:
         self._key_ring = key_ring
         self._required = checked_required(required)
         self._max_frame_bytes = checked_max_frame_bytes(max_frame_bytes)
+        self._refusal_log = RefusalLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, websocket or lifespan."""
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, self._start_noticed(scope, send))
         if scope["type"] != "http" or OPENED in scope:  # by another of this kind, outside of this one
             return await self.app(scope, receive, send)
         if _path_in_app(scope) == KEY_CONFIG_PATH and scope["method"] != "OPTIONS":
-            return await self._publish_key(scope, send)
+            return await self._publish_key(scope, Upload(scope, receive), send)
         if scope["method"] in _UNSEALED_METHODS:
-            serve = self._serve_without_body if self._required else self.app
-            return await serve(scope, receive, send)
-        keys = [value for name, value in scope["headers"] if name == _ENCAPSULATED_KEY]
+            keys = []
+        else:
+            keys = [value for name, value in scope["headers"] if name == _ENCAPSULATED_KEY]
         if keys:
-            return await self._serve_sealed(keys, scope, receive, send)
+            return await self._serve_sealed(keys, scope, Upload(scope, receive), send)
         if self._required:
-            return await self._serve_without_body(scope, receive, send)
+            return await self._serve_without_body(scope, Upload(scope, receive), send)
         return await self.app(scope, receive, send)
 
-    async def _publish_key(self, scope: Scope, send: Send) -> None:
-        send = answers.to_any_page(scope, send)
+    async def _publish_key(self, scope: Scope, upload: Upload, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            return await answers.method_not_allowed(send, allowed="GET, HEAD")
+            return await self._refuse(KEY_PATH_METHOD, scope, upload, send)
         try:
             ring = self._ring(scope)
-            public_key, accepted_for_s = ring.current.public_key, ring.current_accepted_for_s
+            answer = answers.key_configuration(ring.current.public_key, ring.current_accepted_for_s)
         except KeysUnavailableError as error:
-            return await answers.keys_unavailable(send, error)
-        await answers.key_configuration(send, public_key, accepted_for_s, body=scope["method"] == "GET")
+            return await self._refuse(refusal_of(error), scope, upload, send)
+        send = answers.to_any_page(scope, send)
+        await answers.give(answer, scope, upload, send, head=scope["method"] == "HEAD")
 
-    async def _serve_sealed(self, keys: list[bytes], scope: Scope, receive: Receive, send: Send) -> None:
-        refuse = answers.to_any_page(scope, send)
+    async def _serve_sealed(self, keys: list[bytes], scope: Scope, upload: Upload, send: Send) -> None:
+        refusal = await self._serve_or_find_fault(keys, scope, upload, send)
+        if refusal is not None:
+            # By now nothing refers to what opened the request: a client may take its time to end its body.
+            await self._refuse(refusal, scope, upload, send)
+
+    async def _serve_or_find_fault(self, keys: list[bytes], scope: Scope, upload: Upload, send: Send) -> Refusal | None:
         try:
             (encapsulated_key,) = keys
             opener = RequestOpener(
@@ -90,32 +101,51 @@ class EncryptedBodyMiddleware:
                 self._ring(scope).accepted,
                 max_frame_bytes=self._max_frame_bytes,
             )
-            request = SealedRequest(opener, receive, send)
+            request = SealedRequest(opener, upload.receive, send)
             has_body = await request.open_first_frame()
-        except KeysUnavailableError as error:
-            return await answers.keys_unavailable(refuse, error)
-        except KeyMismatchError:
-            return await answers.key_mismatch(refuse)
-        except FrameTooLargeError as error:
-            return await answers.frame_too_large(refuse, error)
-        except (MalformedMessageError, ValueError):
-            return await answers.malformed(refuse)
+        except (KeysUnavailableError, ValueError) as error:
+            return refusal_of(error)
         if has_body is None:  # the client is gone
             return None
         if not has_body:
-            return await self.app(scope, answers.empty_body(receive), send)
-        await request.serve(self.app, scope)
+            await self.app(scope, answers.empty_body(upload.receive), send)
+            return None
+        broken = await request.serve(self.app, scope)
+        return None if broken is None else refusal_of(broken)
 
-    async def _serve_without_body(self, scope: Scope, receive: Receive, send: Send) -> None:
-        while (message := await receive())["type"] == "http.request":
+    async def _serve_without_body(self, scope: Scope, upload: Upload, send: Send) -> None:
+        # A client that waits for `100 Continue` has a body, and has not sent it yet.
+        while not upload.waits_for_continue:
+            message = await upload.receive()
+            if message["type"] != "http.request":  # the client is gone
+                return None
             if message.get("body"):
-                return await answers.sealing_required(answers.to_any_page(scope, send))
-            if not message.get("more_body", False):
-                return await self.app(scope, answers.empty_body(receive), send)
-        return None  # the client is gone
+                break
+            if upload.ended:
+                return await self.app(scope, answers.empty_body(upload.receive), send)
+        await self._refuse(PLAINTEXT, scope, upload, send)
+
+    async def _refuse(self, refusal: Refusal, scope: Scope, upload: Upload, send: Send) -> None:
+        ring = self._key_ring or held_ring(scope.get("app", self.app))
+        if ring is not None:
+            ring.count_refusal(refusal.reason)
+        self._refusal_log.add(refusal)
+        await answers.give(refusal.answer, scope, upload, answers.to_any_page(scope, send))
 
     def _ring(self, scope: Scope) -> KeyRing:
         return self._key_ring or required_ring(scope.get("app", self.app))
+
+    def _start_noticed(self, scope: Scope, send: Send) -> Send:
+        """Return a lifespan's `send` that logs the start when the app has started."""
+
+        async def send_and_notice(message: Message) -> None:
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                ring = self._key_ring or held_ring(scope.get("app", self.app))
+                if ring is not None:
+                    log_start(ring, required=self._required)
+
+        return send_and_notice
 
 
 def _path_in_app(scope: Scope) -> str:

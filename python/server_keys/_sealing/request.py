@@ -61,8 +61,12 @@ class SealedRequest:
                 return False
         return True
 
-    async def serve(self, app: ASGIApp, scope: Scope) -> None:
-        """Let `app` answer the request whose first frame is opened."""
+    async def serve(self, app: ASGIApp, scope: Scope) -> FrameTooLargeError | MalformedMessageError | None:
+        """Let `app` answer the request whose first frame is opened.
+
+        Returns:
+            What broke the request if it broke before a response began: it is to be refused. Else None.
+        """
         response = self._response = SealedResponse(self._opener.response_sealer(), self._send)
         send = response.send_for_app()
         try:
@@ -78,6 +82,7 @@ class SealedRequest:
             response.break_off_at_once()
             raise
         await self._complete(response, send)
+        return None if response.started else self._broken
 
     async def _receive_opened(self) -> Message:
         while not self._body_delivered:
@@ -109,11 +114,7 @@ class SealedRequest:
         """Answer for an app that sent nothing, and break off an answer that it did not end."""
         if response.started:
             await response.break_off()
-        elif isinstance(self._broken, FrameTooLargeError):
-            await answers.frame_too_large(self._send, self._broken)
-        elif self._broken is not None:
-            await answers.malformed(self._send)
-        else:
+        elif self._broken is None:
             await answers.internal_error(send)
 
     def _scope_for_app(self, scope: Scope) -> Scope:

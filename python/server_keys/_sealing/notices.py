@@ -1,0 +1,53 @@
+"""What the log says of a server that seals: one line at its start, and its refusals, never too many of them."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from server_keys._clock import boot_time
+from server_keys._keys.ring import KeyRing
+from server_keys._sealing.refusals import Refusal
+
+_logger = logging.getLogger("server_keys")
+
+# A client in a loop must not fill the disk: one line for each reason in this time.
+_QUIET_S = 60.0
+
+
+def log_start(ring: KeyRing, *, required: bool) -> None:
+    """Log at INFO how the server that has just started handles keys and bodies."""
+    _logger.info(
+        "key %s: keys of this process, a new one every %g s, each accepted for %g s longer; sealed bodies (EHBP) are "
+        "opened, bodies in plaintext are %s",
+        ring.status.key_id,
+        ring.period_s,
+        ring.overlap_s,
+        "refused (required=True)" if required else "taken, too (required=False)",
+    )
+
+
+class RefusalLog:
+    """Logs refusals at WARNING: for each reason one line a minute, with the number of those that got no line.
+
+    Args:
+        clock: tells the time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = boot_time) -> None:
+        self._clock = clock
+        # Servers in several threads may serve one app.
+        self._lock = threading.Lock()
+        self._quiet_until: dict[str, float] = {}
+        self._unlogged: dict[str, int] = {}
+
+    def add(self, refusal: Refusal) -> None:
+        """Log `refusal`, or count it for the next line of its kind."""
+        reason, now = refusal.reason, self._clock()
+        with self._lock:
+            if now < self._quiet_until.get(reason, now):
+                self._unlogged[reason] = self._unlogged.get(reason, 0) + 1
+                return
+            self._quiet_until[reason] = now + _QUIET_S
+            unlogged = self._unlogged.pop(reason, 0)
+        since = f", {unlogged} more since the last such line" if unlogged else ""
+        _logger.warning("refused a request (%s, status %d%s): %s", reason, refusal.answer.status, since, refusal.advice)

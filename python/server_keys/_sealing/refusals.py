@@ -1,0 +1,68 @@
+"""Why the middleware refuses a request: the answer for each reason, and the words for the operator's log."""
+
+from dataclasses import dataclass
+
+from server_keys._native import FrameTooLargeError, KeyMismatchError
+from server_keys._sealing.answers import Answer, plain_text, problem
+from server_keys._sealing.protocol import KEY_CONFIG_PATH, KEY_MISMATCH_PROBLEM
+from server_keys.errors import KeysUnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One kind of refusal."""
+
+    reason: str
+    """The name that it is counted by."""
+    answer: Answer
+    """What the client is told."""
+    advice: str
+    """What the operator is told: the likely cause, and what to do. Nothing of the request."""
+
+
+KEY_MISMATCH = Refusal(
+    "key_mismatch",
+    # A client fetches the key anew after this answer and tries again.
+    problem(
+        422,
+        f"sealed to a key that this server process does not accept: fetch {KEY_CONFIG_PATH} anew",
+        KEY_MISMATCH_PROBLEM,
+    ),
+    "sealed to a key that this process does not accept. After a rotation or a restart clients fetch the new key by "
+    "themselves. If it goes on: either several processes behind one address have keys of their own, then let the load "
+    f"balancer keep each client at one of them; or a cache serves an old {KEY_CONFIG_PATH}",
+)
+MALFORMED = Refusal(
+    "malformed",
+    # It does not say which step failed.
+    problem(400, "the sealed request is malformed, incomplete or not authentic"),
+    "a sealed body was malformed, incomplete or not authentic. Look for a proxy that changes request bodies or the "
+    "header Ehbp-Encapsulated-Key, or for a client that does not speak EHBP",
+)
+PLAINTEXT = Refusal(
+    "plaintext",
+    problem(400, f"this server takes bodies sealed with EHBP only: its key is at {KEY_CONFIG_PATH}"),
+    "a body came in plaintext, and sealed ones are required. Give that client a sealing transport "
+    "(server_keys.client), or protect the app without required=True",
+)
+KEY_PATH_METHOD = Refusal(
+    "key_path_method",
+    plain_text(405, "Method Not Allowed", (b"allow", b"GET, HEAD")),
+    f"{KEY_CONFIG_PATH} was asked for with another method than GET. Look for a client with a wrong URL",
+)
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """Return the refusal of a request that failed with `error`."""
+    match error:
+        case KeysUnavailableError():
+            answer = problem(500, "the server has no key at the moment")
+            return Refusal("keys_unavailable", answer, f"there is no key: {error}")
+        case KeyMismatchError():
+            return KEY_MISMATCH
+        case FrameTooLargeError():
+            answer = problem(413, f"{error}: seal the body in smaller frames")
+            advice = f"{error}. Let the client seal smaller frames, or raise max_frame_bytes"
+            return Refusal("frame_too_large", answer, advice)
+        case _:
+            return MALFORMED

@@ -1,0 +1,114 @@
+"""Real servers of every kind in processes of their own, and nginx in front of them."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class ServerKind:
+    """A server as an operator starts it."""
+
+    name: str
+    module: str
+    options: tuple[str, ...]
+    http2: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    def command(self, app: str, port: int) -> list[str]:
+        """Return the command that serves `app` on a port of 127.0.0.1."""
+        options = [option.format(host="127.0.0.1", port=port) for option in self.options]
+        return [sys.executable, "-m", self.module, *options, app]
+
+
+_UVICORN = ("--host", "{host}", "--port", "{port}", "--log-level", "warning", "--ws", "none", "--loop")
+_GRANIAN = ("--interface", "asgi", "--host", "{host}", "--port", "{port}", "--no-ws", "--log-level", "warning")
+_GUNICORN = ("--worker-class", "asgi", "--log-level", "warning", "--no-control-socket", "--bind", "{host}:{port}")
+
+SERVER_KINDS = (
+    ServerKind("uvicorn-h11", "uvicorn", (*_UVICORN, "asyncio", "--http", "h11")),
+    ServerKind("uvicorn-httptools", "uvicorn", (*_UVICORN, "uvloop", "--http", "httptools")),
+    ServerKind("hypercorn", "hypercorn", ("--bind", "{host}:{port}")),
+    ServerKind("hypercorn-http2", "hypercorn", ("--bind", "{host}:{port}"), http2=True),
+    ServerKind("granian", "granian", (*_GRANIAN, "--http", "1")),
+    ServerKind("granian-http2", "granian", (*_GRANIAN, "--http", "2"), http2=True),
+    ServerKind("gunicorn", "gunicorn", _GUNICORN),
+)
+
+
+@contextlib.contextmanager
+def serving(kind: ServerKind, app: str, log: Path) -> Iterator[int]:
+    """Serve `app` (`module:name`) by a server of `kind` and yield its port on 127.0.0.1."""
+    port = free_port()
+    with _process(kind.command(app, port), log, port):
+        yield port
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, http: str, port: int) -> Iterator[None]:
+    """Run nginx with `http`, the content of its block `http`, until it has been used; it must listen on `port`."""
+    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    assert program is not None
+    temporary = "".join(
+        f"{name}_temp_path {folder}/{name}; " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    # Its workers give up root, and then may not write into a test's folder.
+    user = "user root; " if os.geteuid() == 0 else ""
+    configuration = folder / "nginx.conf"
+    configuration.write_text(
+        f"{user}daemon off; worker_processes 1; pid {folder}/pid; error_log stderr warn; events {{ }}\n"
+        f"http {{ access_log off; {temporary}\n{http}\n}}\n"
+    )
+    with _process([program, "-p", str(folder), "-c", str(configuration)], folder / "nginx.log", port):
+        yield
+
+
+def has_nginx() -> bool:
+    """Say whether there is an nginx."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") is not None
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+@contextlib.contextmanager
+def _process(command: Sequence[str], log: Path, port: int) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+    try:
+        until = time.monotonic() + 30
+        while not _accepts(port):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
