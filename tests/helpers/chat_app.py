@@ -1,5 +1,6 @@
 """A small app to talk to, with plain, streaming and failing answers."""
 
+import gzip
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, Request
@@ -25,6 +26,10 @@ def build_app() -> FastAPI:
                 yield f"data: {word}\n\n"
 
         return StreamingResponse(stream(), media_type="text/event-stream")
+
+    @app.post("/compressed")
+    async def compressed(request: Request) -> Response:
+        return Response(gzip.compress(await request.body()), headers={"Content-Encoding": "gzip"})
 
     @app.post("/no-content")
     async def no_content() -> Response:

@@ -59,6 +59,12 @@ def test_a_long_body(url: str, client: Command) -> None:
     assert json.loads("".join(client("post", url=f"{url}/echo", body=body)["chunks"])) == {"body": body}
 
 
+def test_an_answer_that_the_app_compressed(url: str, client: Command) -> None:
+    client("discover", url=url)
+    answer = client("post", url=f"{url}/compressed", body="hello")
+    assert (answer["status"], "".join(answer["chunks"])) == (200, "hello")
+
+
 def test_one_rotation_goes_unnoticed_and_two_are_a_mismatch_to_recover_from(
     app: FastAPI, url: str, client: Command
 ) -> None:

@@ -33,6 +33,11 @@ def test_an_error_and_an_answer_without_content(url: str) -> None:
         assert client.request("POST", "/no-content", body="x").status_code == 204
 
 
+def test_an_answer_that_the_app_compressed(url: str) -> None:
+    with ehbp.Client.discover(url) as client:
+        assert client.request("POST", "/compressed", body="hello").content == b"hello"
+
+
 def test_one_rotation_goes_unnoticed_and_two_are_a_mismatch_to_recover_from(app: FastAPI, url: str) -> None:
     ring = app.state.ephemeral_keys
     with ehbp.Client.discover(url) as client:

@@ -11,6 +11,28 @@ KEY_MISMATCH_PROBLEM = "urn:ietf:params:ehbp:error:key-config"
 
 DEFAULT_MAX_FRAME_BYTES = 16 * 1024 * 1024
 
+# Callers and apps say in headers what is true of their plaintext. On the way the body is another one, and everybody
+# acts on what the headers say. One rule for both ends: a header that describes the bytes of the body is taken off the
+# sealed message before it leaves, and off the opened message before it is handed over.
+#
+# | header | why |
+# |---|---|
+# | Content-Length, Transfer-Encoding | delimit the sealed body; each hop says so of what it sends |
+# | Content-MD5, Digest, Content-Digest, Repr-Digest | tell what a short plaintext is; the seal protects better |
+# | Range, If-Range, Accept-Ranges | a part of a sealed body cannot be opened, so nobody shall cut one |
+# | Accept-Encoding | becomes `identity`: nobody shall compress, because a compressed length tells of the content |
+# | Content-Encoding | of a response: clients would decode the sealed body, so the server undoes it before it seals |
+#
+# What describes the plaintext's meaning, or the resource, stays: Content-Type, Content-Language, Content-Disposition,
+# ETag, Last-Modified, and the Content-Encoding of a request, which no server decodes by itself.
+_OF_ANY_BODY = frozenset(
+    {"content-length", "transfer-encoding", "content-md5", "digest", "content-digest", "repr-digest"}
+)
+NOT_OF_A_SEALED_REQUEST = _OF_ANY_BODY | {"range", "if-range", "accept-encoding"}
+"""The headers, in lower case, that a client does not send with a sealed request, nor a server hand to its app."""
+NOT_OF_A_SEALED_RESPONSE = _OF_ANY_BODY | {"accept-ranges", "content-encoding"}
+"""The headers, in lower case, that a server does not send with a sealed response."""
+
 # RFC 9458, section 3: key id 0, KEM DHKEM(X25519, HKDF-SHA256), then the key, then one suite of HKDF-SHA256 and
 # AES-256-GCM.
 _BEFORE_KEY = bytes.fromhex("00 0020")

@@ -6,6 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_keys._native import FrameTooLargeError, MalformedMessageError, RequestOpener
 from server_keys._sealing import answers
+from server_keys._sealing.protocol import NOT_OF_A_SEALED_REQUEST
 from server_keys._sealing.response import SealedResponse
 
 OPENED = "server_keys.opened"
@@ -14,9 +15,7 @@ OPENED = "server_keys.opened"
 # ASGI extensions through which no part of a body travels. Others would go around the sealing: `http.response.pathsend`
 # hands the server a file to send.
 _HARMLESS_EXTENSIONS = frozenset({"http.response.trailers", "http.response.early_hint", "tls"})
-# The app gets the plaintext's length. It must not compress: browsers would decompress the sealed body, and a compressed
-# length leaks content.
-_HEADERS_OF_THE_SEALED = frozenset({b"content-length", b"transfer-encoding", b"accept-encoding"})
+_HEADERS_OF_THE_SEALED = frozenset(name.encode() for name in NOT_OF_A_SEALED_REQUEST)
 
 
 class SealedRequest:
@@ -119,6 +118,7 @@ class SealedRequest:
 
     def _scope_for_app(self, scope: Scope) -> Scope:
         headers = [(name, value) for name, value in scope["headers"] if name not in _HEADERS_OF_THE_SEALED]
+        headers.append((b"accept-encoding", b"identity"))
         if self._body_ended:
             headers.append((b"content-length", b"%d" % len(self._opened)))
         else:

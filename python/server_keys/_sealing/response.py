@@ -7,11 +7,12 @@ from collections import deque
 from starlette.types import Message, Send
 
 from server_keys._native import ResponseSealer
-from server_keys._sealing.protocol import RESPONSE_NONCE_HEADER
+from server_keys._sealing.content_coding import ContentDecoder
+from server_keys._sealing.protocol import NOT_OF_A_SEALED_RESPONSE, RESPONSE_NONCE_HEADER
 
 _NONCE = RESPONSE_NONCE_HEADER.encode()
-# The plaintext's length, and the nonce of another sealed response that the app relays as a gateway.
-_HEADERS_NOT_SENT = frozenset({b"content-length", _NONCE.lower()})
+# What describes the plaintext, and the nonce of another sealed response that the app relays as a gateway.
+_HEADERS_NOT_SENT = frozenset({name.encode() for name in NOT_OF_A_SEALED_RESPONSE} | {_NONCE.lower()})
 _WITHOUT_BODY = frozenset({"http.response.trailers", "http.response.early_hint"})
 # Ends a body that is broken off: the header of a 16-byte frame that never follows. Clients see an incomplete frame even
 # where an HTTP/1.0 proxy turns the broken connection into a clean end.
@@ -30,6 +31,7 @@ class SealedResponse:
         self._sealer = sealer
         self._send = send
         self._declared: _DeclaredLength | None = None
+        self._decoder: ContentDecoder | None = None
         self._dropped = False
         self._over = False
         self._started = False
@@ -58,9 +60,10 @@ class SealedResponse:
                     return await self._send_other(message)
                 if self._declared is not None:
                     self._declared.count(message)
+                body = message.get("body", b"") if self._decoder is None else self._decoder.decoded(message)
                 # Copy it: the message, which ASGI says is a dict, belongs to the app.
                 message = message.copy()  # type: ignore[attr-defined]
-                message["body"] = seal(message.get("body", b""))
+                message["body"] = seal(body)
                 await send(message)
                 # Only now: until the server has taken the message, it has not been sent.
                 if not message.get("more_body", False):
@@ -98,6 +101,7 @@ class SealedResponse:
             return
         if kind == "http.response.start":
             self._declared = _DeclaredLength.of(message)
+            self._decoder = ContentDecoder.of(message)
             await self._send(_with_nonce(message, self._sealer.response_nonce))
             self._started = True
         elif kind in _WITHOUT_BODY:

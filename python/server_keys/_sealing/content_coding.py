@@ -1,0 +1,63 @@
+"""Undoes the content coding of a response before it is sealed, for apps that compress although nobody asked them to."""
+
+import zlib
+
+from starlette.types import Message
+
+# The longest that one message of a body may become: beyond it a relayed body is more likely an attack than an answer.
+_LONGEST_BYTES = 64 * 1024 * 1024
+# zlib tells the formats gzip and zlib, which HTTP calls deflate, apart by their headers.
+_GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
+
+
+class ContentDecoder:
+    """Decompresses the body of one response, message by message."""
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._begun = False
+
+    @classmethod
+    def of(cls, start: Message) -> "ContentDecoder | None":
+        """Return what undoes the `Content-Encoding` of a response; None if there is none.
+
+        Raises:
+            RuntimeError: it is another one than gzip or deflate, or more than one.
+        """
+        values = [value for name, value in start.get("headers", ()) if name.lower() == b"content-encoding"]
+        named = b",".join(values).decode("latin-1").lower().split(",")
+        codings = [coding for coding in (name.strip() for name in named) if coding not in ("", "identity")]
+        if not codings:
+            return None
+        if len(codings) > 1 or codings[0] not in ("gzip", "x-gzip", "deflate"):
+            raise RuntimeError(
+                f"the app answered a sealed request with Content-Encoding {', '.join(codings)!r}: clients would decode "
+                "the sealed body. The request says `Accept-Encoding: identity`, so do not compress it. Only gzip and "
+                "deflate are undone"
+            )
+        return cls()
+
+    def decoded(self, message: Message) -> bytes:
+        """Return what the body of a message becomes.
+
+        Raises:
+            RuntimeError: the body is not what its `Content-Encoding` says, or becomes too long.
+        """
+        rest = bytes(message.get("body", b""))
+        decoded = b""
+        try:
+            while rest:
+                if self._zlib.eof:  # a gzip body may consist of several
+                    self._zlib = zlib.decompressobj(_GZIP_OR_ZLIB)
+                self._begun = True
+                decoded += self._zlib.decompress(rest, _LONGEST_BYTES + 1 - len(decoded))
+                if len(decoded) > _LONGEST_BYTES:
+                    raise RuntimeError(
+                        f"a message of the app's compressed body becomes longer than {_LONGEST_BYTES} bytes"
+                    )
+                rest = self._zlib.unused_data
+        except zlib.error as error:
+            raise RuntimeError(f"the app's body is not compressed as its Content-Encoding says: {error}") from None
+        if self._begun and not self._zlib.eof and not message.get("more_body", False):
+            raise RuntimeError("the app's compressed body ends in the middle")
+        return decoded

@@ -1,0 +1,162 @@
+"""Headers that describe a body: what an app says of its plaintext, and what is true of the sealed body."""
+
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from server_keys import KeyRing
+from tests.helpers import asgi
+from tests.helpers.client_flavours import FLAVOURS, Flavour
+from tests.helpers.sealed_requests import Client, assert_never_whole, sealed_call
+
+TEXT = b"a text that is worth compressing, " * 100
+
+
+@pytest.fixture
+def ring() -> Iterator[KeyRing]:
+    """A key ring that nobody refreshes by itself."""
+    with KeyRing(300) as ring:
+        yield ring
+
+
+def answer(
+    ring: KeyRing, client: Client, pieces: Sequence[bytes], headers: dict[str, str], *, status: int = 200
+) -> asgi.Response:
+    """Let an app answer a sealed request with `pieces` under `headers`."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        names = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": status, "headers": names})
+        for number, piece in enumerate(pieces, start=1):
+            await send({"type": "http.response.body", "body": piece, "more_body": number < len(pieces)})
+
+    return sealed_call(app, ring, client, "/", client.seal(b"x"))
+
+
+@pytest.mark.parametrize(
+    ("coding", "compressed"),
+    [
+        ("gzip", gzip.compress(TEXT)),
+        ("GZip", gzip.compress(TEXT)),
+        ("x-gzip", gzip.compress(TEXT)),
+        ("identity, gzip", gzip.compress(TEXT)),
+        ("gzip", gzip.compress(TEXT[:1000]) + gzip.compress(TEXT[1000:])),
+        ("deflate", zlib.compress(TEXT)),
+        ("identity", TEXT),
+    ],
+    ids=["gzip", "capitals", "x-gzip", "identity, gzip", "two gzip members", "deflate", "identity"],
+)
+@pytest.mark.parametrize("piece_bytes", [1, 7, 100_000])
+def test_what_an_app_compressed_leaves_as_the_text_that_it_is(
+    ring: KeyRing, coding: str, compressed: bytes, piece_bytes: int
+) -> None:
+    client = Client(ring.current)
+    pieces = [compressed[start : start + piece_bytes] for start in range(0, len(compressed), piece_bytes)]
+    response = answer(ring, client, pieces, {"Content-Encoding": coding, "Content-Length": str(len(compressed))})
+    assert response.error is None
+    assert b"".join(client.open(response)) == TEXT
+    assert "content-encoding" not in response.headers
+
+
+def test_an_event_stream_that_an_app_compressed_leaves_event_by_event(ring: KeyRing) -> None:
+    compressor = zlib.compressobj(wbits=31)
+    events = [b"data: one\n\n", b"data: two\n\n"]
+    pieces = [compressor.compress(event) + compressor.flush(zlib.Z_SYNC_FLUSH) for event in events]
+    client = Client(ring.current)
+    opened = client.open(answer(ring, client, [*pieces, compressor.flush()], {"Content-Encoding": "gzip"}))
+    assert opened == [*events, b""]
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_answer_without_content_has_nothing_to_decompress(ring: KeyRing, status: int) -> None:
+    client = Client(ring.current)
+    response = answer(ring, client, [b""], {"Content-Encoding": "gzip"}, status=status)
+    assert (response.error, response.status, client.open(response)) == (None, status, [b""])
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, br", "gzip, gzip", "no such coding"])
+def test_a_coding_that_cannot_be_undone_is_an_error_that_names_it(ring: KeyRing, coding: str) -> None:
+    client = Client(ring.current)
+    response = answer(ring, client, [b"whatever this is"], {"Content-Encoding": coding})
+    assert (response.status, client.open(response)) == (500, [b"Internal Server Error"])
+    assert isinstance(response.error, RuntimeError)
+    assert f"Content-Encoding {coding!r}" in str(response.error)
+    assert "do not compress" in str(response.error)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "complaint"),
+    [
+        ([b"not compressed"], "not compressed as its Content-Encoding says"),
+        ([gzip.compress(TEXT) + b"more"], "not compressed as its Content-Encoding says"),
+        ([gzip.compress(TEXT)[:-3]], "ends in the middle"),
+        ([gzip.compress(TEXT)[:20], b""], "ends in the middle"),
+        ([gzip.compress(bytes(65 * 1024 * 1024))], "becomes longer than 67108864 bytes"),
+    ],
+    ids=["plain", "more after its end", "cut", "cut between messages", "bomb"],
+)
+def test_a_body_that_cannot_be_decompressed_is_never_whole(ring: KeyRing, pieces: list[bytes], complaint: str) -> None:
+    client = Client(ring.current)
+    response = answer(ring, client, pieces, {"Content-Encoding": "gzip"})
+    assert isinstance(response.error, RuntimeError)
+    assert complaint in str(response.error)
+    assert_never_whole(client, response)
+
+
+OF_THE_BODY = {
+    "Content-Length": "34",
+    "Transfer-Encoding": "chunked",
+    "Content-MD5": "Q2hlY2sgSW50ZWdyaXR5IQ==",
+    "Digest": "sha-256=...",
+    "Content-Digest": "sha-256=:...:",
+    "Repr-Digest": "sha-256=:...:",
+}
+OF_THE_MEANING = {
+    "Content-Type": "text/plain",
+    "Content-Language": "en",
+    "Content-Disposition": "attachment",
+    "ETag": '"1"',
+    "Last-Modified": "Fri, 27 Nov 2026 07:00:00 GMT",
+}
+
+
+def test_a_sealed_response_says_nothing_of_the_bytes_of_its_plaintext(ring: KeyRing) -> None:
+    client = Client(ring.current)
+    headers = {**OF_THE_BODY, "Accept-Ranges": "bytes", **OF_THE_MEANING}
+    response = answer(ring, client, [TEXT[:34]], headers)
+    assert client.open(response) == [TEXT[:34]]
+    expected = {name.lower(): value for name, value in OF_THE_MEANING.items()}
+    assert {name: value for name, value in response.headers.items() if not name.startswith(("ehbp-", "access-"))} == (
+        expected
+    )
+
+
+def test_an_app_hears_nothing_of_the_bytes_of_the_sealed_request(ring: KeyRing) -> None:
+    seen: list[tuple[bytes, bytes]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(scope["headers"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    client = Client(ring.current)
+    of_the_request = {"Range": "bytes=0-9", "If-Range": '"1"', "Accept-Encoding": "gzip, br"}
+    client.headers += [*OF_THE_BODY.items(), *of_the_request.items(), *OF_THE_MEANING.items()]
+    # What a caller compressed before it was sealed is compressed when it is opened.
+    client.headers.append(("Content-Encoding", "gzip"))
+    sealed_call(app, ring, client, "/", client.seal(b"hello"))
+    expected = {name.lower(): value for name, value in OF_THE_MEANING.items()}
+    expected |= {"content-encoding": "gzip", "content-length": "5", "accept-encoding": "identity"}
+    headers = {name.decode(): value.decode() for name, value in seen}
+    assert len(headers) == len(seen)
+    assert {name: value for name, value in headers.items() if not name.startswith("ehbp-")} == expected
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS, ids=str)
+def test_our_client_reads_what_an_app_compressed(flavour: Flavour, url: str) -> None:
+    with flavour.client() as client:
+        response = client.post(f"{url}/compressed", "hello")
+    assert response.content == b"hello"
