@@ -171,6 +171,12 @@ class RequestOpener:
             RuntimeError: no frame is opened yet.
         """
 
+    def erase(self) -> None:
+        """Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
+
+        Every later use raises `KeyErasedError`.
+        """
+
 @final
 class ResponseSealer:
     """Seals one response on the server, with AES-256-GCM under a key that both sides derive from the request."""
@@ -181,6 +187,12 @@ class ResponseSealer:
 
     def seal(self, plaintext: Buffer) -> bytes:
         """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes."""
+
+    def erase(self) -> None:
+        """Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
+
+        Every later use raises `KeyErasedError`.
+        """
 
 @final
 class RequestSealer:
@@ -213,6 +225,12 @@ class RequestSealer:
             MalformedMessageError: the nonce has another length.
         """
 
+    def erase(self) -> None:
+        """Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
+
+        Every later use raises `KeyErasedError`.
+        """
+
 @final
 class ResponseOpener:
     """Opens one sealed response on the client."""
@@ -230,4 +248,10 @@ class ResponseOpener:
 
         Raises:
             MalformedMessageError: it ended inside a frame.
+        """
+
+    def erase(self) -> None:
+        """Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
+
+        Every later use raises `KeyErasedError`.
         """

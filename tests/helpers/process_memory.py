@@ -1,6 +1,11 @@
 """The memory of another process, as Linux shows it: its mappings, their flags, and what they contain."""
 
+import contextlib
 import re
+import select
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,3 +61,67 @@ def contents(pid: int) -> list[tuple[Mapping, bytes]]:
                     content += piece
                 read.append((mapping, bytes(content)))
     return read
+
+
+class Victim:
+    """A process that stops where its script says so, for its memory to be read."""
+
+    def __init__(self, process: "subprocess.Popen[str]", pid: int) -> None:
+        self._process = process
+        self._pid = pid
+        self._running = False
+
+    def run_to(self, step: str, *, told: str = "", timeout_s: float = 60) -> str:
+        """Let the script go on until it has reached `step`, and return what it reports there.
+
+        Args:
+            step: what the script passes to `reached`.
+            told: what the call of `reached` in which it waits returns.
+            timeout_s: seconds after which it hangs.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if self._running:
+            self._process.stdin.write(f"{told}\n")
+            self._process.stdin.flush()
+        self._running = True
+        ready, _, _ = select.select([self._process.stdout], [], [], timeout_s)
+        assert ready, f"the script hangs before {step!r}"
+        reached_step, _, report = self._process.stdout.readline().rstrip("\n").partition("\t")
+        assert reached_step == step
+        return report
+
+    def mappings(self) -> list[Mapping]:
+        return mappings(self._pid)
+
+    def contents(self) -> list[tuple[Mapping, bytes]]:
+        return contents(self._pid)
+
+    def child(self) -> "Victim":
+        """The process that the script forked."""
+        (pid,) = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()
+        return Victim(self._process, int(pid))
+
+    def where(self, patterns: set[bytes]) -> list[Mapping]:
+        """The mappings in which any of the patterns occurs."""
+        assert patterns
+        return [mapping for mapping, content in self.contents() if any(pattern in content for pattern in patterns)]
+
+
+def reached(step: str, report: str = "") -> str:
+    """Stop here, in a victim's script, and return what it is told when it may go on."""
+    print(step, report, sep="\t", flush=True)
+    return sys.stdin.readline().rstrip("\n")
+
+
+@contextlib.contextmanager
+def victim_of(script: str, *arguments: str, pass_fds: Sequence[int] = ()) -> Iterator[Victim]:
+    """Run a script that calls `reached`, with `arguments` as its `sys.argv[1:]`, and kill it in the end."""
+    command = [sys.executable, "-W", "error", "-c", script, *arguments]
+    with subprocess.Popen(
+        command, pass_fds=pass_fds, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield Victim(process, process.pid)
+        finally:
+            process.kill()

@@ -221,7 +221,7 @@ thread = threading.Thread(target=seal_on_and_on)
 thread.start()
 try:
     for _ in range(5):
-        in_child(lambda: refused(lambda: sealer.seal(b"x")))
+        in_child(lambda: (refused(lambda: sealer.seal(b"x")), sealer.erase()))
 finally:
     stop.set()
     thread.join()

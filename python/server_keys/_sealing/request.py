@@ -21,6 +21,9 @@ _HEADERS_OF_THE_SEALED = frozenset(name.encode() for name in NOT_OF_A_SEALED_REQ
 class SealedRequest:
     """Gives the app a `receive` that opens the request and a `send` that seals the response.
 
+    Its keys are wiped as soon as it ends, in whatever way: exceptions, tracebacks and tasks of the app may hold it for
+    longer.
+
     Args:
         opener: opens the request.
         receive: the server's, for the sealed request.
@@ -34,10 +37,12 @@ class SealedRequest:
         self._opened = b""
         self._body_ended = False
         self._body_delivered = False
+        self._over = False
         self._broken: FrameTooLargeError | MalformedMessageError | None = None
+        self._response: SealedResponse | None = None
 
     async def open_first_frame(self) -> bool | None:
-        """Receive until the first frame is opened.
+        """Receive until the first frame is opened. Unless it is, the request ends here.
 
         Returns:
             True then; False if the request has no body at all; None if the client has disconnected.
@@ -47,26 +52,39 @@ class SealedRequest:
             FrameTooLargeError: the frame is longer than the limit.
             MalformedMessageError: anything else is wrong.
         """
-        anything_arrived = False
-        while not self._opener.opened:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                return None
-            anything_arrived = anything_arrived or bool(message.get("body"))
-            if message.get("more_body", False) or anything_arrived:
-                self._open(message)
-            else:
-                self._opener.finish_without_body()
-                return False
-        return True
+        is_opened = anything_arrived = False
+        try:
+            while not self._opener.opened:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    return None
+                anything_arrived = anything_arrived or bool(message.get("body"))
+                if message.get("more_body", False) or anything_arrived:
+                    self._open(message)
+                else:
+                    self._opener.finish_without_body()
+                    return False
+            is_opened = True
+            return True
+        finally:
+            if not is_opened:
+                self._end()
 
     async def serve(self, app: ASGIApp, scope: Scope) -> FrameTooLargeError | MalformedMessageError | None:
-        """Let `app` answer the request whose first frame is opened.
+        """Let `app` answer the request whose first frame is opened. Then the request ends.
 
         Returns:
             What broke the request if it broke before a response began: it is to be refused. Else None.
         """
-        response = self._response = SealedResponse(self._opener.response_sealer(), self._send)
+        try:
+            self._response = SealedResponse(self._opener.response_sealer(), self._send)
+            return await self._answer(app, scope, self._response)
+        finally:
+            self._end()
+
+    async def _answer(
+        self, app: ASGIApp, scope: Scope, response: SealedResponse
+    ) -> FrameTooLargeError | MalformedMessageError | None:
         send = response.send_for_app()
         try:
             await app(self._scope_for_app(scope), self._receive_opened, send)
@@ -85,7 +103,7 @@ class SealedRequest:
 
     async def _receive_opened(self) -> Message:
         while not self._body_delivered:
-            if self._broken is not None:
+            if self._broken is not None or self._over:
                 return {"type": "http.disconnect"}
             if self._opened or self._body_ended:
                 opened, self._opened = self._opened, b""
@@ -94,13 +112,16 @@ class SealedRequest:
             message = await self._receive()
             if message["type"] != "http.request":
                 return message
+            if self._over:
+                continue
             try:
                 self._open(message)
             except (FrameTooLargeError, MalformedMessageError) as error:
-                # Drop the traceback: it refers to this object, and would keep keys and frames beyond the request.
+                # Drop the traceback: it refers to this object, and would keep frames beyond the request.
                 self._broken = error.with_traceback(None)
                 # The app saw only part of the request: drop its answer, and never end the response.
-                self._response.drop_the_rest()
+                if self._response is not None:
+                    self._response.drop_the_rest()
         return await self._receive()
 
     def _open(self, message: Message) -> None:
@@ -108,6 +129,14 @@ class SealedRequest:
         if not message.get("more_body", False):
             self._opener.finish()
             self._body_ended = True
+
+    def _end(self) -> None:
+        """Wipe the keys of the request and its response, and give nothing more to tasks that the app left behind."""
+        self._over = True
+        self._opened = b""
+        self._opener.erase()
+        if self._response is not None:
+            self._response.end()
 
     async def _complete(self, response: SealedResponse, send: Send) -> None:
         """Answer for an app that sent nothing, and break off an answer that it did not end."""

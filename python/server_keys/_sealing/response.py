@@ -93,6 +93,11 @@ class SealedResponse:
             next(breaking_off)
             breaking_off.close()
 
+    def end(self) -> None:
+        """Wipe the keys, and take nothing more from tasks that the app left behind."""
+        self._dropped = self._over = True
+        self._sealer.erase()
+
     async def _send_other(self, message: Message) -> None:
         kind = message["type"]
         if self._over:

@@ -1,6 +1,7 @@
 //! `server_keys._native`: the part of `server-keys-core` that Python sees.
 
 mod error;
+mod exclusive;
 mod key_pair;
 mod sealing;
 

@@ -1,13 +1,13 @@
 //! EHBP messages, as Python sees them: both ends of a request, and both ends of its response.
 
 use std::borrow::Borrow;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 use server_keys_core as core;
 
 use crate::error::to_python;
+use crate::exclusive::Exclusive;
 use crate::key_pair::KeyPair;
 
 /// Work on so many bytes releases the GIL: AES-GCM then takes some microseconds, more than the release costs. A token
@@ -16,25 +16,6 @@ const OFF_GIL_BYTES: usize = 16 * 1024;
 
 // The signatures below write the number out, so that Python shows it.
 const _: () = assert!(core::DEFAULT_MAX_FRAME_BYTES == 16_777_216);
-
-/// One end of a message, used by one thread at a time.
-struct Exclusive<T> {
-    home: core::HomeProcess,
-    value: Mutex<T>,
-}
-
-impl<T> Exclusive<T> {
-    fn new(value: T) -> PyResult<Self> {
-        Ok(Self { home: core::HomeProcess::current().map_err(to_python)?, value: Mutex::new(value) })
-    }
-
-    /// Locks only while computing, never while waiting for the GIL: so threads cannot wait for each other in a circle.
-    /// In a forked child the lock may be held for ever by a thread that is not there, so it is not asked for.
-    fn lock(&self) -> Result<MutexGuard<'_, T>, core::Error> {
-        self.home.require()?;
-        Ok(self.value.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// A `bytes`, which never changes, or a copy of any other object with a buffer.
 struct BytesLike<'py>(Bound<'py, PyBytes>);
@@ -110,7 +91,7 @@ impl RequestOpener {
     /// Whether the first frame is opened.
     #[getter]
     fn opened(&self) -> PyResult<bool> {
-        Ok(self.0.lock().map_err(to_python)?.is_opened())
+        self.0.lend(|opener| Ok(opener.is_opened())).map_err(to_python)
     }
 
     /// Take the next piece of the sealed body and return the plaintext of the frames that it completes.
@@ -118,23 +99,28 @@ impl RequestOpener {
         // The first frame takes one key agreement, or two.
         let costly = !self.opened()?;
         let piece = piece.as_bytes();
-        feed(py, piece, costly, |plaintext| self.0.lock()?.feed(piece, plaintext))
+        feed(py, piece, costly, |plaintext| self.0.lend(|opener| opener.feed(piece, plaintext)))
     }
 
     /// Say that the body has ended.
     fn finish(&self) -> PyResult<()> {
-        self.0.lock().and_then(|mut opener| opener.finish()).map_err(to_python)
+        self.0.lend(|opener| opener.finish()).map_err(to_python)
     }
 
     /// Say that there is no body at all.
     fn finish_without_body(&self) -> PyResult<()> {
-        self.0.lock().and_then(|opener| opener.finish_without_body()).map_err(to_python)
+        self.0.lend(|opener| opener.finish_without_body()).map_err(to_python)
     }
 
     /// Make the sealer of the response to this request.
     fn response_sealer(&self) -> PyResult<ResponseSealer> {
-        let sealer = self.0.lock().and_then(|opener| opener.response_sealer()).map_err(to_python)?;
+        let sealer = self.0.lend(|opener| opener.response_sealer()).map_err(to_python)?;
         Ok(ResponseSealer(Exclusive::new(sealer)?))
+    }
+
+    /// Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
+    fn erase(&self, py: Python<'_>) {
+        self.0.erase(py);
     }
 }
 
@@ -147,14 +133,19 @@ impl ResponseSealer {
     /// The value of the header `Ehbp-Response-Nonce`, 32 bytes.
     #[getter]
     fn response_nonce(&self) -> PyResult<[u8; core::RESPONSE_NONCE_BYTES]> {
-        Ok(*self.0.lock().map_err(to_python)?.response_nonce())
+        self.0.lend(|sealer| Ok(*sealer.response_nonce())).map_err(to_python)
     }
 
     /// Return the next piece of the body as one frame, 20 bytes longer.
     fn seal<'py>(&self, py: Python<'py>, plaintext: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
         let plaintext = plaintext.as_bytes();
         let sealed_bytes = core::ResponseSealer::sealed_bytes(plaintext.len());
-        seal(py, plaintext, sealed_bytes, |sealed| self.0.lock()?.seal(plaintext, sealed))
+        seal(py, plaintext, sealed_bytes, |sealed| self.0.lend(|sealer| sealer.seal(plaintext, sealed)))
+    }
+
+    /// Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
+    fn erase(&self, py: Python<'_>) {
+        self.0.erase(py);
     }
 }
 
@@ -174,22 +165,28 @@ impl RequestSealer {
     /// The value of the header `Ehbp-Encapsulated-Key`, 32 bytes.
     #[getter]
     fn encapsulated_key(&self) -> PyResult<[u8; core::ENCAPSULATED_KEY_BYTES]> {
-        Ok(*self.0.lock().map_err(to_python)?.encapsulated_key())
+        self.0.lend(|sealer| Ok(*sealer.encapsulated_key())).map_err(to_python)
     }
 
     /// Return the next piece of the body as one frame, 20 bytes longer.
     fn seal<'py>(&self, py: Python<'py>, plaintext: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
         let plaintext = plaintext.as_bytes();
         let sealed_bytes = core::RequestSealer::sealed_bytes(plaintext.len());
-        seal(py, plaintext, sealed_bytes, |sealed| self.0.lock()?.seal(plaintext, sealed))
+        seal(py, plaintext, sealed_bytes, |sealed| self.0.lend(|sealer| sealer.seal(plaintext, sealed)))
     }
 
     /// Make the opener of the response whose header carried this nonce (32 bytes).
     #[pyo3(signature = (response_nonce, *, max_frame_bytes = 16777216))]
     fn response_opener(&self, response_nonce: BytesLike<'_>, max_frame_bytes: usize) -> PyResult<ResponseOpener> {
-        let sealer = self.0.lock().map_err(to_python)?;
-        let opener = sealer.response_opener(response_nonce.as_bytes(), max_frame_bytes).map_err(to_python)?;
+        let response_nonce = response_nonce.as_bytes();
+        let opener =
+            self.0.lend(|sealer| sealer.response_opener(response_nonce, max_frame_bytes)).map_err(to_python)?;
         Ok(ResponseOpener(Exclusive::new(opener)?))
+    }
+
+    /// Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
+    fn erase(&self, py: Python<'_>) {
+        self.0.erase(py);
     }
 }
 
@@ -202,11 +199,16 @@ impl ResponseOpener {
     /// Take the next piece of the sealed body and return the plaintext of the frames that it completes.
     fn feed<'py>(&self, py: Python<'py>, piece: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
         let piece = piece.as_bytes();
-        feed(py, piece, false, |plaintext| self.0.lock()?.feed(piece, plaintext))
+        feed(py, piece, false, |plaintext| self.0.lend(|opener| opener.feed(piece, plaintext)))
     }
 
     /// Say that the body has ended.
     fn finish(&self) -> PyResult<()> {
-        self.0.lock().and_then(|mut opener| opener.finish()).map_err(to_python)
+        self.0.lend(|opener| opener.finish()).map_err(to_python)
+    }
+
+    /// Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
+    fn erase(&self, py: Python<'_>) {
+        self.0.erase(py);
     }
 }

@@ -13,18 +13,45 @@ pub(crate) const WIPED_STACK_BYTES: usize = 16 * 1024;
 /// holds.
 pub(crate) fn without_trace<R>(computation: impl FnOnce() -> R) -> R {
     let result = in_own_frame(computation);
-    #[cfg(test)]
-    if NOT_WIPING.get() {
-        return result;
-    }
-    zeroize_stack::<WIPED_STACK_BYTES>();
+    wipe_stack();
     wipe_registers();
     result
+}
+
+/// Runs a computation as [`without_trace`] does and puts its result into a box, which keeps no trace of others either.
+///
+/// A move copies all bytes of a value, also those that were never written. There lies what earlier frames left on the
+/// stack, such as another message's key, and the box would keep it. So the stack is wiped before, too.
+pub(crate) fn boxed_without_trace<T, E>(computation: impl FnOnce() -> Result<T, E>) -> Result<Box<T>, E> {
+    wipe_stack();
+    without_trace(|| computation().map(Box::new))
+}
+
+/// Wipes the stack and the registers when it is dropped.
+///
+/// Ciphers hold one: the wipe costs more than sealing a small frame, so it comes once at the end, not after every
+/// frame.
+pub(crate) struct TracesWiped;
+
+impl Drop for TracesWiped {
+    fn drop(&mut self) {
+        without_trace(|| ());
+    }
 }
 
 #[cfg(test)]
 thread_local! {
     static NOT_WIPING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Inlined, so that it wipes from the same place as a call of [`in_own_frame`] begins.
+#[inline(always)]
+fn wipe_stack() {
+    #[cfg(test)]
+    if NOT_WIPING.get() {
+        return;
+    }
+    zeroize_stack::<WIPED_STACK_BYTES>();
 }
 
 #[inline(never)]

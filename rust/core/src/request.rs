@@ -15,7 +15,7 @@ use crate::arena::HomeProcess;
 use crate::error::Error;
 use crate::frame::{FrameReader, OpenFrame, SealFrame, TAG_BYTES, open_frame, seal_frames, sealed_bytes};
 use crate::key_pair::{KeyPair, PUBLIC_KEY_BYTES};
-use crate::no_trace::without_trace;
+use crate::no_trace::{TracesWiped, boxed_without_trace};
 use crate::response::{ResponseOpener, ResponseSealer};
 use crate::response_keys::{ENCAPSULATED_KEY_BYTES, ExportSecret};
 
@@ -63,6 +63,7 @@ pub struct RequestOpener<K> {
     accepted: Vec<K>,
     receiver: Option<Box<Receiver>>,
     frames: FrameReader,
+    _traces: TracesWiped,
 }
 
 impl<K: Borrow<KeyPair>> RequestOpener<K> {
@@ -81,6 +82,7 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
             accepted: accepted.into_iter().collect(),
             receiver: None,
             frames: FrameReader::new(max_frame_bytes),
+            _traces: TracesWiped,
         })
     }
 
@@ -96,7 +98,7 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
     /// [`Error::KeyMismatch`] if the first frame opens under no accepted key; [`Error::MalformedMessage`],
     /// [`Error::FrameTooLarge`]; [`Error::KeyErased`] in a forked child. Do not read the body further then.
     pub fn feed(&mut self, piece: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
-        let Self { home, encapsulated_key, accepted, receiver, frames } = self;
+        let Self { home, encapsulated_key, accepted, receiver, frames, .. } = self;
         home.require()?;
         frames.feed(piece, |frame| {
             let opened_before = plaintext.len();
@@ -156,9 +158,9 @@ fn open_first_frame(
     let encapsulated_key = EncapsulatedKey::from_bytes(encapsulated_key).map_err(|_| Error::MalformedMessage)?;
     for key_pair in accepted {
         let receiver = key_pair.borrow().private_key().read(|scalar| {
-            without_trace(|| {
+            boxed_without_trace(|| {
                 let private_key = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(scalar)?;
-                hpke::setup_receiver(&OpModeR::Base, &private_key, &encapsulated_key, INFO).map(Box::new)
+                hpke::setup_receiver(&OpModeR::Base, &private_key, &encapsulated_key, INFO)
             })
         });
         match receiver {
@@ -181,6 +183,7 @@ pub struct RequestSealer {
     home: HomeProcess,
     encapsulated_key: [u8; ENCAPSULATED_KEY_BYTES],
     sender: Box<Sender>,
+    _traces: TracesWiped,
 }
 
 impl RequestSealer {
@@ -195,16 +198,16 @@ impl RequestSealer {
         let home = HomeProcess::current()?;
         let mut key_material = DrawnBytes(Zeroizing::new([0; 32]));
         getrandom::fill(key_material.0.as_mut_slice())?;
-        let (encapsulated_key, sender) = without_trace(|| {
+        let mut encapsulated_key = [0; ENCAPSULATED_KEY_BYTES];
+        let sender = boxed_without_trace(|| {
             let public_key = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(public_key)?;
-            let (encapsulated_key, sender): (_, Sender) =
+            let (encapsulated, sender): (EncapsulatedKey, Sender) =
                 hpke::setup_sender_with_rng(&OpModeS::Base, &public_key, INFO, &mut key_material)?;
-            Ok::<_, hpke::HpkeError>((encapsulated_key, Box::new(sender)))
+            encapsulated.write_exact(&mut encapsulated_key);
+            Ok::<_, hpke::HpkeError>(sender)
         })
         .map_err(|_| Error::PublicKeySmallOrder)?;
-        let mut encapsulated_key_bytes = [0; ENCAPSULATED_KEY_BYTES];
-        encapsulated_key.write_exact(&mut encapsulated_key_bytes);
-        Ok(Self { home, encapsulated_key: encapsulated_key_bytes, sender })
+        Ok(Self { home, encapsulated_key, sender, _traces: TracesWiped })
     }
 
     /// Returns the value of the request's header `Ehbp-Encapsulated-Key`.

@@ -7,7 +7,7 @@ use aes_gcm::{Aes256Gcm, Nonce};
 use crate::arena::HomeProcess;
 use crate::error::Error;
 use crate::frame::{FrameReader, OpenFrame, SealFrame, TAG_BYTES, open_frame, seal_frames, sealed_bytes};
-use crate::no_trace::without_trace;
+use crate::no_trace::{TracesWiped, boxed_without_trace};
 use crate::response_keys::{
     AEAD_NONCE_BYTES, ENCAPSULATED_KEY_BYTES, ExportSecret, RESPONSE_NONCE_BYTES, ResponseKeys,
 };
@@ -18,6 +18,7 @@ struct CountingCipher {
     aead: Aes256Gcm,
     base_nonce: [u8; AEAD_NONCE_BYTES],
     frames: u64,
+    _traces: TracesWiped,
 }
 
 impl CountingCipher {
@@ -27,10 +28,10 @@ impl CountingCipher {
         response_nonce: &[u8; RESPONSE_NONCE_BYTES],
     ) -> Result<Box<Self>, Error> {
         let home = HomeProcess::current()?;
-        without_trace(|| {
+        boxed_without_trace(|| {
             let keys = ResponseKeys::derive(context, encapsulated_key, response_nonce)?;
             let aead = Aes256Gcm::new_from_slice(keys.key.as_slice()).map_err(|_| Error::MalformedMessage)?;
-            Ok(Box::new(Self { home, aead, base_nonce: keys.base_nonce, frames: 0 }))
+            Ok(Self { home, aead, base_nonce: keys.base_nonce, frames: 0, _traces: TracesWiped })
         })
     }
 
@@ -60,13 +61,6 @@ impl OpenFrame for CountingCipher {
         self.aead
             .decrypt_inout_detached(&nonce, &[], ciphertext_to_plaintext, tag.into())
             .map_err(|_| Error::MalformedMessage)
-    }
-}
-
-impl Drop for CountingCipher {
-    fn drop(&mut self) {
-        // The key wipes itself. Wipe here what the frames left on this stack: once, not after every frame.
-        without_trace(|| ());
     }
 }
 
