@@ -3,6 +3,8 @@
 import math
 from numbers import Real
 
+# What the transports of `server_keys.client` seal as one frame, and its tag: a smaller limit would refuse them.
+SMALLEST_MAX_FRAME_BYTES = 64 * 1024 + 16
 LARGEST_MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 
@@ -41,12 +43,15 @@ def checked_max_frame_bytes(value: int) -> int:
 
     Raises:
         TypeError: it is not an int.
-        ValueError: it is not from 1 byte to 64 MiB.
+        ValueError: it is not from 64 KiB + 16 bytes to 64 MiB.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"max_frame_bytes must be an int, not {value!r} ({type(value).__name__})")
-    if not 1 <= value <= LARGEST_MAX_FRAME_BYTES:
-        raise ValueError(f"max_frame_bytes must be from 1 to {LARGEST_MAX_FRAME_BYTES}, not {value}")
+    if not SMALLEST_MAX_FRAME_BYTES <= value <= LARGEST_MAX_FRAME_BYTES:
+        raise ValueError(
+            f"max_frame_bytes must be from {SMALLEST_MAX_FRAME_BYTES} (the longest frame that server_keys.client "
+            f"sends: 64 KiB and a tag) to {LARGEST_MAX_FRAME_BYTES} (64 MiB), not {value}"
+        )
     return value
 
 

@@ -38,7 +38,7 @@ def protect(
         overlap: seconds for which a replaced key is still accepted, from 0 to `refresh_time`; `refresh_time` by
             default.
         required: answer requests that carry a body in plaintext with an error.
-        max_frame_bytes: the longest frame that is taken, from 1 byte to 64 MiB.
+        max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
 
     Returns:
         `app` itself.
@@ -97,7 +97,7 @@ def inject_middleware(
     Args:
         build_app_func: builds the app.
         required: answer requests that carry a body in plaintext with an error.
-        max_frame_bytes: the longest frame that is taken, from 1 byte to 64 MiB.
+        max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
 
     Raises:
         TypeError: `build_app_func` is no function, `required` is not a bool, the limit is not an int; from the new

@@ -164,14 +164,14 @@ def test_a_nonce_that_cannot_be_used_is_refused(flavour: Flavour, server: Server
     [
         pytest.param(lambda frame: frame[:-1], MalformedMessageError, id="cut inside a frame"),
         pytest.param(lambda frame: frame[:-1] + bytes([frame[-1] ^ 1]), MalformedMessageError, id="a changed bit"),
-        pytest.param(lambda _: (2000).to_bytes(4, "big"), FrameTooLargeError, id="a frame above the limit"),
+        pytest.param(lambda _: (100_001).to_bytes(4, "big"), FrameTooLargeError, id="a frame above the limit"),
     ],
 )
 def test_a_response_with_a_bad_end_raises_when_it_is_reached(
     flavour: Flavour, server: Server, change: Callable[[bytes], bytes], error: type[Exception]
 ) -> None:
     server.answer = lambda opener: server.sealed(opener, change)
-    with flavour.client(server.inner, max_frame_bytes=1000) as client:
+    with flavour.client(server.inner, max_frame_bytes=100_000) as client:
         pieces = client.pieces(URL, "x")
         assert next(pieces) == b"sealed "
         with pytest.raises(error):

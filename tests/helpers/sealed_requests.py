@@ -35,7 +35,7 @@ def sealed_call(
     app: ASGIApp, ring: KeyRing, client: Client, path: str, pieces: list[bytes], *, ends: bool = True, **more: object
 ) -> asgi.Response:
     """Send a sealed request through the middleware."""
-    protected = EncryptedBodyMiddleware(app, key_ring=ring, max_frame_bytes=1000)
+    protected = EncryptedBodyMiddleware(app, key_ring=ring)
     return asyncio.run(asgi.call(protected, "POST", path, headers=client.headers, pieces=pieces, ends=ends, **more))
 
 

@@ -360,7 +360,7 @@ def test_without_a_lifespan_nothing_is_served(app: FastAPI) -> None:
 def test_protect_puts_the_sealing_outside_of_the_error_page(app: FastAPI) -> None:
     app.debug = True  # then Starlette's error page shows the source around the error
     app.add_exception_handler(500, lambda *_: PlainTextResponse("a page of the app's own", 500))
-    protect(app, 300, max_frame_bytes=1000)
+    protect(app, 300)
 
     async def run() -> tuple[asgi.Response, list[bytes]]:
         async with app.router.lifespan_context(app):

@@ -37,7 +37,7 @@ class EncryptedBodyMiddleware:
         app: the ASGI app.
         key_ring: the keys; by default those that a key lifespan put into `app.state`.
         required: answer requests that carry a body in plaintext with an error.
-        max_frame_bytes: the longest frame that is taken, from 1 byte to 64 MiB.
+        max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
 
     Raises:
         TypeError: `required` is not a bool, `max_frame_bytes` is not an int.

@@ -50,7 +50,7 @@ class SyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
             verify_key: called with each public key (32 bytes) that is fetched, before anything is sealed to it, for
                 pinning or attestation. To refuse a key it raises an exception, which reaches the caller, or returns
                 anything but None and True.
-            max_frame_bytes: the longest frame that a response may have, from 1 byte to 64 MiB, tag included.
+            max_frame_bytes: the longest frame that a response may have, from 64 KiB + 16 bytes to 64 MiB, tag included.
             clock: tells the time in seconds.
             key_url: where the server publishes its key, for a server behind a gateway that routes by path: an absolute
                 path, which is looked up at each request's origin, or an absolute URL. With a URL this transport serves
