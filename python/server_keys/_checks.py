@@ -7,6 +7,26 @@ from numbers import Real
 SMALLEST_MAX_FRAME_BYTES = 64 * 1024 + 16
 LARGEST_MAX_FRAME_BYTES = 64 * 1024 * 1024
 
+SHORTEST_PERIOD_S = 0.01
+LONGEST_PERIOD_S = 366 * 24 * 60 * 60
+
+
+def period_seconds(parameter: str, value: object) -> float:
+    """Return `value` as a float if it is a number of seconds from 0.01 to 366 days: a time between refreshes.
+
+    Raises:
+        TypeError: `value` is not a number; a bool is not one here.
+        ValueError: `value` is out of range or NaN. A shorter period would keep a core busy and outdate every key before
+            a client can use it; a longer one would never end.
+    """
+    number = _number(parameter, value)
+    if not SHORTEST_PERIOD_S <= number <= LONGEST_PERIOD_S:
+        raise ValueError(
+            f"{parameter} must be a number of seconds from {SHORTEST_PERIOD_S} to {LONGEST_PERIOD_S} (366 days), "
+            f"not {_shown(value)}"
+        )
+    return number
+
 
 def positive_seconds(parameter: str, value: object) -> float:
     """Return `value` as a float if it is a finite number of seconds above zero.

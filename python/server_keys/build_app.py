@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from server_keys import middleware
-from server_keys._checks import checked_max_frame_bytes, checked_required, overlap_seconds, positive_seconds
+from server_keys._checks import checked_max_frame_bytes, checked_required, overlap_seconds, period_seconds
 from server_keys._keys.lifespan import Lifespan, ephemeral_key_lifespan_factory
 from server_keys._sealing.middleware import EncryptedBodyMiddleware
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
@@ -34,7 +34,7 @@ def protect(
 
     Args:
         app: the app, before it serves.
-        refresh_time: seconds between refreshes of the key.
+        refresh_time: seconds between refreshes of the key, from 0.01 to 31622400 (366 days).
         overlap: seconds for which a replaced key is still accepted, from 0 to `refresh_time`; `refresh_time` by
             default.
         required: answer requests that carry a body in plaintext with an error.
@@ -70,17 +70,17 @@ def inject_key_lifespan(
 
     Args:
         build_app_func: builds the app.
-        key_refresh_time_s: seconds between refreshes.
+        key_refresh_time_s: seconds between refreshes, from 0.01 to 31622400 (366 days).
         overlap_s: seconds for which a replaced key is still accepted, from 0 to `key_refresh_time_s`, which is the
             default.
 
     Raises:
         TypeError: `build_app_func` is no function, a duration is not a number; from the new function: `build_app_func`
             returned something else than a FastAPI app.
-        ValueError: a duration is not finite or out of its range.
+        ValueError: a duration is out of its range.
     """
     _require_build_app_func(build_app_func)
-    key_refresh_time_s = positive_seconds("key_refresh_time_s", key_refresh_time_s)
+    key_refresh_time_s = period_seconds("key_refresh_time_s", key_refresh_time_s)
     overlap_s = overlap_seconds("overlap_s", overlap_s, key_refresh_time_s)
     with_keys = ephemeral_key_lifespan_factory(key_refresh_time_s, overlap=overlap_s)
     return _then(build_app_func, functools.partial(_add_keys, with_keys=with_keys))

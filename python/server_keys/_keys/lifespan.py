@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from server_keys._checks import overlap_seconds, positive_seconds
+from server_keys._checks import overlap_seconds, period_seconds
 from server_keys._keys.app_ring import held_ring, shared_ring
 from server_keys._keys.ring import KeyRing
 
@@ -35,15 +35,15 @@ def ephemeral_key_lifespan_factory(
     servers, share one ring: the first to start makes it, and the last to end erases it. The server must run on asyncio.
 
     Args:
-        refresh_time: seconds between refreshes.
+        refresh_time: seconds between refreshes, from 0.01 to 31622400 (366 days).
         overlap: seconds for which a replaced key is still accepted, from 0 to `refresh_time`; `refresh_time` by
             default.
 
     Raises:
         TypeError: a duration is not a number.
-        ValueError: a duration is not finite or out of its range.
+        ValueError: a duration is out of its range.
     """
-    refresh_time = positive_seconds("refresh_time", refresh_time)
+    refresh_time = period_seconds("refresh_time", refresh_time)
     overlap = overlap_seconds("overlap", overlap, refresh_time)
 
     def with_ephemeral_keys(lifespan: Lifespan | None) -> Lifespan:
@@ -79,9 +79,9 @@ async def periodic_refresh(app: FastAPI, period: float) -> None:
 
     Raises:
         TypeError: `period` is not a number.
-        ValueError: `period` is not finite and above zero.
+        ValueError: `period` is out of its range.
     """
-    period = positive_seconds("period", period)
+    period = period_seconds("period", period)
     ring = held_ring(app)
     if ring is not None:
         await _keep_fresh(ring, period)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from server_keys._checks import overlap_seconds, positive_seconds
+from server_keys._checks import overlap_seconds, period_seconds
 from server_keys._clock import boot_time
 from server_keys._keys.schedule import Retries, Schedule
 from server_keys._native import KeyPair
@@ -68,14 +68,14 @@ class KeyRing:
     erased only when the ring is read. `server_keys.periodic_refresh` and the lifespans do that.
 
     Args:
-        period_s: seconds until a pair is replaced.
+        period_s: seconds until a pair is replaced, from 0.01 to 31622400 (366 days).
         overlap_s: seconds for which a replaced pair is still accepted, from 0 to `period_s`; `period_s` by default.
         generate: makes a key pair.
         clock: tells the time in seconds; it must never go backwards.
 
     Raises:
         TypeError: a duration is not a number.
-        ValueError: a duration is not finite or out of its range.
+        ValueError: a duration is out of its range.
         EntropyError: the first pair could not be made.
     """
 
@@ -87,7 +87,7 @@ class KeyRing:
         generate: Callable[[], KeyPair] = KeyPair.generate,
         clock: Callable[[], float] = boot_time,
     ) -> None:
-        period_s = positive_seconds("period_s", period_s)
+        period_s = period_seconds("period_s", period_s)
         self._schedule = Schedule(period_s, overlap_seconds("overlap_s", overlap_s, period_s))
         self._generate = generate
         self._clock = clock
