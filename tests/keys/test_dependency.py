@@ -1,13 +1,18 @@
 """How handlers get the key ring: `EphemeralKeys`, or `Depends(get_ephemeral_keys)`."""
 
+import asyncio
+import json
+import threading
 from collections.abc import Iterator
 from typing import Annotated
 
+import anyio.to_thread
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
 from fastapi.testclient import TestClient
 
 from server_keys import EphemeralKeys, KeyRing, ephemeral_key_lifespan_factory, get_ephemeral_keys
+from tests.helpers import asgi
 
 SAID_WITHOUT_A_LIFESPAN = (
     "app.state.ephemeral_keys holds no key ring",
@@ -103,6 +108,42 @@ def test_a_mounted_app_has_no_ring_of_its_own_and_may_be_given_the_outer_ones(ap
             client.get("/inner/annotated")
         inner.dependency_overrides[get_ephemeral_keys] = lambda: app.state.ephemeral_keys
         assert client.get("/inner/annotated").json() == client.get("/annotated").json()
+
+
+@pytest.mark.parametrize("path", ["/annotated", "/depends"])
+def test_handlers_get_the_ring_while_every_thread_of_the_pool_is_busy(app: FastAPI, path: str) -> None:
+    may_end = threading.Event()
+
+    async def main() -> None:
+        threads = int(anyio.to_thread.current_default_thread_limiter().total_tokens)
+        loop = asyncio.get_running_loop()
+        busy_threads: asyncio.Queue[int] = asyncio.Queue()
+
+        @app.get("/busy")
+        def busy() -> None:
+            loop.call_soon_threadsafe(busy_threads.put_nowait, threading.get_ident())
+            assert may_end.wait(20)
+
+        async with app.router.lifespan_context(app):
+            requests = [asyncio.create_task(asgi.call(app, "GET", "/busy")) for _ in range(threads)]
+            try:
+                assert len({await busy_threads.get() for _ in range(threads)}) == threads
+                response = await asyncio.wait_for(asgi.call(app, "GET", path), 5)
+                assert json.loads(response.body) == app.state.ephemeral_keys.current.public_key.hex()
+            finally:
+                may_end.set()
+                await asyncio.gather(*requests)
+
+    asyncio.run(main())
+
+
+def test_called_directly_it_is_awaited(app: FastAPI) -> None:
+    @app.get("/direct")
+    async def direct(request: Request) -> str:
+        return (await get_ephemeral_keys(request)).current.public_key.hex()
+
+    with TestClient(app) as client:
+        assert client.get("/direct").json() == client.get("/annotated").json()
 
 
 def test_a_test_may_override_the_dependency() -> None:

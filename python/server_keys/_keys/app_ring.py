@@ -18,11 +18,14 @@ _lock = threading.Lock()
 _users: WeakKeyDictionary[KeyRing, int] = WeakKeyDictionary()
 
 
-def get_ephemeral_keys(connection: HTTPConnection) -> KeyRing:
+# Not a plain function: FastAPI would run it in its thread pool, where it waits for a free thread.
+async def get_ephemeral_keys(connection: HTTPConnection) -> KeyRing:
     """Return the key ring of the app that serves this request or websocket.
 
+    A dependency: `Depends(get_ephemeral_keys)`. Elsewhere, read `request.app.state.ephemeral_keys`.
+
     Raises:
-        RuntimeError: no lifespan put a ring into `app.state`; the message says how one gets there.
+        RuntimeError: `app.state` holds no ring; the message says how one gets there.
     """
     return required_ring(connection.app)
 
