@@ -58,7 +58,7 @@ __all__ = [
 
 
 class KeysUnavailableError(RuntimeError):
-    """The ring has no key pair to hand out: it is closed, or its refreshes have failed for too long."""
+    """There is no key pair to hand out: the app has no ring, or it is closed, or refreshes have failed for too long."""
 
 
 class UnsupportedVllmError(RuntimeError):

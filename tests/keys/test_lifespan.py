@@ -11,7 +11,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.testclient import TestClient
 
-from server_keys import KeyPair, KeyRing, Lifespan, ephemeral_key_lifespan_factory
+from server_keys import KeyPair, KeyRing, Lifespan, ephemeral_key_lifespan_factory, inject_key_lifespan, protect
 from tests.helpers.held_time import HeldTime, run_in_held_time
 from tests.helpers.servers import running
 
@@ -194,6 +194,65 @@ def test_an_app_is_no_lifespan() -> None:
         pass
 
 
+async def coroutine_function(_app: FastAPI) -> None:
+    """Prepare the app, without a `yield`."""
+
+
+def plain_function(_app: FastAPI) -> None:
+    """Prepare the app, without a `yield`."""
+
+
+class CoroutineObject:
+    async def __call__(self, _app: FastAPI) -> None:
+        """Prepare the app, without a `yield`."""
+
+    def __repr__(self) -> str:
+        return "coroutine object"
+
+
+WRITE_A_CONTEXT_MANAGER = "makes no async context manager: write `@contextlib.asynccontextmanager` above"
+
+
+def test_a_coroutine_function_is_no_lifespan() -> None:
+    said = f"the lifespan coroutine_function {WRITE_A_CONTEXT_MANAGER}"
+    with pytest.raises(TypeError, match=said):
+        ephemeral_key_lifespan_factory(300)(coroutine_function)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=said):
+        protect(FastAPI(lifespan=coroutine_function))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=said):
+        inject_key_lifespan(lambda: FastAPI(lifespan=coroutine_function), 300)()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        (plain_function, "plain_function"),
+        (CoroutineObject(), "coroutine object"),
+        (functools.partial(lambda app: coroutine_function(app)), "functools.partial"),
+    ],
+)
+def test_a_function_that_makes_no_context_manager_fails_at_the_start(held: HeldTime, form: Any, name: str) -> None:
+    app = FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(form))
+
+    async def main() -> None:
+        with pytest.raises(TypeError, match=f"the lifespan .*{name}.*{WRITE_A_CONTEXT_MANAGER}"):
+            async with app.router.lifespan_context(app):
+                pass
+
+    run_in_held_time(held, main)
+    assert not hasattr(app.state, "ephemeral_keys")
+
+
+def test_the_factory_uncalled_is_no_lifespan() -> None:
+    said = r"write FastAPI\(lifespan=ephemeral_key_lifespan_factory\(300\)\(your_lifespan\)\), with None for"
+    app = FastAPI(lifespan=ephemeral_key_lifespan_factory)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=said) as raised, TestClient(app):
+        pass
+    assert str(raised.value).startswith("refresh_time must be a number of seconds, not <fastapi.applications.FastAPI")
+    with pytest.raises(TypeError, match=said):
+        ephemeral_key_lifespan_factory(Recorder())  # type: ignore[arg-type]
+
+
 def test_the_wrapped_lifespan_keeps_its_name_and_docstring() -> None:
     @asynccontextmanager
     async def named(_app: FastAPI) -> AsyncIterator[None]:
@@ -332,9 +391,9 @@ def test_a_lifespan_that_meddles_with_the_state_on_its_way_out(
     assert getattr(getattr(app, "state", None), "ephemeral_keys", None) in (None, "something else")
 
 
-def test_wrapping_twice_makes_one_ring_with_the_first_refresh_time(held: HeldTime) -> None:
+def test_wrapping_twice_makes_one_ring(held: HeldTime) -> None:
     once = ephemeral_key_lifespan_factory(300)(Recorder())
-    twice = ephemeral_key_lifespan_factory(60)(once)
+    twice = ephemeral_key_lifespan_factory(300, overlap=300)(once)
     assert twice is once
     app = FastAPI(lifespan=twice)
 
@@ -374,11 +433,10 @@ def test_a_lifespan_around_a_wrapped_one_is_wrapped_itself(held: HeldTime) -> No
             yield
         assert not ring.status.closed
 
-    app = FastAPI(lifespan=ephemeral_key_lifespan_factory(60)(outer))
+    app = FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(outer))
 
     async def main() -> None:
         async with app.router.lifespan_context(app):
-            assert ring_of(app).period_s == 60.0
             assert tasks_besides_this() == ["server_keys refresh"]
 
     run_in_held_time(held, main)
@@ -388,7 +446,7 @@ def test_lifespans_of_routers_run_with_the_apps_keys(held: HeldTime) -> None:
     of_app, of_plain_router, of_wrapped_router = Recorder(), Recorder(), Recorder()
     app = FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(of_app))
     app.include_router(APIRouter(lifespan=of_plain_router))
-    app.include_router(APIRouter(lifespan=ephemeral_key_lifespan_factory(60)(of_wrapped_router)))
+    app.include_router(APIRouter(lifespan=ephemeral_key_lifespan_factory(300)(of_wrapped_router)))
 
     async def main() -> None:
         async with app.router.lifespan_context(app) as state:

@@ -10,12 +10,15 @@ from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 
 from server_keys._keys.ring import KeyRing
+from server_keys._keys.schedule import Schedule
+from server_keys.errors import KeysUnavailableError
 
 _NAME = "ephemeral_keys"
 
 # Several servers of one process may serve one app. Each has a lifespan of its own, and may have a thread of its own.
 _lock = threading.Lock()
-_users: WeakKeyDictionary[KeyRing, int] = WeakKeyDictionary()
+# The rings that lifespans made, each with its app, once for every lifespan that uses it now.
+_users: WeakKeyDictionary[KeyRing, list[FastAPI]] = WeakKeyDictionary()
 
 
 # Not a plain function: FastAPI would run it in its thread pool, where it waits for a free thread.
@@ -25,7 +28,7 @@ async def get_ephemeral_keys(connection: HTTPConnection) -> KeyRing:
     A dependency: `Depends(get_ephemeral_keys)`. Elsewhere, read `request.app.state.ephemeral_keys`.
 
     Raises:
-        RuntimeError: `app.state` holds no ring; the message says how one gets there.
+        KeysUnavailableError: `app.state` holds no ring; the message says how one gets there.
     """
     return required_ring(connection.app)
 
@@ -35,28 +38,33 @@ EphemeralKeys = Annotated[KeyRing, Depends(get_ephemeral_keys)]
 
 
 @contextmanager
-def shared_ring(app: FastAPI, period_s: float, overlap_s: float) -> Iterator[KeyRing]:
-    """Yield the ring that `app.state` holds. If there is none, make one, and close it when its last user leaves."""
+def shared_ring(app: FastAPI, schedule: Schedule) -> Iterator[KeyRing]:
+    """Yield the ring that `app.state` holds. If there is none, make one, and close it when its last user leaves.
+
+    Raises:
+        RuntimeError: another lifespan of the app made the ring that is there, with another schedule.
+    """
     # Keep a reference to the state: vLLM's lifespan deletes `app.state` on its way out.
     state = app.state
     with _lock:
         held = held_ring(app)
         if held is None or held.status.closed:
-            held = KeyRing(period_s, overlap_s=overlap_s)
-            _users[held] = 0
+            held = KeyRing(schedule.period_s, overlap_s=schedule.overlap_s)
+            _users[held] = []
             setattr(state, _NAME, held)
         ring: KeyRing = held
-        # A ring that somebody else put there is theirs to close.
+        # A ring that somebody else put there is theirs to close, and keeps their schedule.
         is_ours = ring in _users
         if is_ours:
-            _users[ring] += 1
+            Schedule(ring.period_s, ring.overlap_s).require_same(schedule)
+            _users[ring].append(app)
     try:
         yield ring
     finally:
         if is_ours:
             with _lock:
-                _users[ring] -= 1
-                is_over = _users[ring] == 0
+                _users[ring].remove(app)
+                is_over = not _users[ring]
                 if is_over and getattr(state, _NAME, None) is ring:
                     delattr(state, _NAME)
             if is_over:
@@ -69,15 +77,21 @@ def held_ring(app: Any) -> KeyRing | None:
     return ring if isinstance(ring, KeyRing) else None
 
 
+def is_given_keys(app: Any) -> bool:
+    """Return whether a lifespan runs now that made a ring for `app`. Something may have taken it from the state."""
+    with _lock:
+        return any(user is app for users in _users.values() for user in users)
+
+
 def required_ring(app: Any) -> KeyRing:
     """Return the ring that `app.state` holds.
 
     Raises:
-        RuntimeError: it holds none; the message says how one gets there.
+        KeysUnavailableError: it holds none; the message says how one gets there.
     """
     ring = held_ring(app)
     if ring is None:
-        raise RuntimeError(
+        raise KeysUnavailableError(
             "app.state.ephemeral_keys holds no key ring: no key lifespan is running for this app. Call protect(app), "
             "or create it with FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan)), or wrap the "
             "function that builds it with inject_key_lifespan. If you did, nobody runs its lifespan: in a test, enter "

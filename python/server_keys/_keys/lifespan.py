@@ -2,16 +2,21 @@
 
 import asyncio
 import functools
+import inspect
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
+
+# OpenTelemetry replaces `fastapi.FastAPI` by a subclass, of which apps that were made before are no instances.
+from fastapi.applications import FastAPI
 
 from server_keys._checks import overlap_seconds, period_seconds
 from server_keys._keys.app_ring import held_ring, shared_ring
 from server_keys._keys.ring import KeyRing
+from server_keys._keys.schedule import Schedule
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 """A FastAPI lifespan, which yields None or a mapping of state: what `FastAPI(lifespan=...)` takes."""
@@ -20,6 +25,11 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 # whose time ran out meanwhile is wiped soon after the machine wakes.
 _LONGEST_SLEEP_S = 1.0
 
+_HOW_TO_USE_THE_FACTORY = (
+    "write FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan)), with None for no lifespan of yours"
+)
+
+# On a lifespan that gives keys: the lifespan itself, and the schedule of its keys.
 _APPLIED = "_server_keys_applied"
 
 
@@ -30,9 +40,10 @@ def ephemeral_key_lifespan_factory(
 
     `FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(my_lifespan))`. `app.state.ephemeral_keys` is a `KeyRing` from
     before the wrapped start-up until after the wrapped shutdown; then its keys are erased. What the wrapped lifespan
-    yields and raises passes through unchanged. None stands for an app that has no lifespan. Wrapping twice has no
-    effect: the first refresh time counts. Several wrapped lifespans of one app, such as its routers' or those of two
-    servers, share one ring: the first to start makes it, and the last to end erases it. The server must run on asyncio.
+    yields and raises passes through unchanged. None stands for an app that has no lifespan. Wrapping twice with the
+    same durations has no effect. Several wrapped lifespans of one app, such as its routers' or those of two servers,
+    share one ring: the first to start makes it, and the last to end erases it. If their durations differ, the second
+    one's start-up raises RuntimeError. The server must run on asyncio.
 
     Args:
         refresh_time: seconds between refreshes, from 0.01 to 31622400 (366 days).
@@ -40,29 +51,41 @@ def ephemeral_key_lifespan_factory(
             default.
 
     Raises:
-        TypeError: a duration is not a number.
+        TypeError: a duration is not a number; from the returned function: it was given something that is no lifespan.
         ValueError: a duration is out of its range.
+        RuntimeError: from the returned function: the lifespan is wrapped already, with other durations.
     """
+    if callable(refresh_time):
+        given = f"{refresh_time!r} ({type(refresh_time).__name__})"
+        raise TypeError(f"refresh_time must be a number of seconds, not {given}: {_HOW_TO_USE_THE_FACTORY}")
     refresh_time = period_seconds("refresh_time", refresh_time)
-    overlap = overlap_seconds("overlap", overlap, refresh_time)
+    schedule = Schedule(refresh_time, overlap_seconds("overlap", overlap, refresh_time))
 
     def with_ephemeral_keys(lifespan: Lifespan | None) -> Lifespan:
         inner = _context_manager_of(lifespan)
-        if _has_keys(inner):
+        applied = applied_schedule(inner)
+        if applied is not None:
+            applied.require_same(schedule)
             return inner
 
         @functools.wraps(inner, updated=())
         @asynccontextmanager
         async def lifespan_with_keys(app: FastAPI) -> AsyncIterator[Mapping[str, Any] | None]:
-            with shared_ring(app, refresh_time, overlap) as ring:
-                async with _refreshed(ring), inner(app) as state:
+            with shared_ring(app, schedule) as ring:
+                async with _refreshed(ring), _context_of(inner, app) as state:
                     yield state
 
-        # The function itself, not True: functools.wraps copies attributes to wrappers that may never call it.
-        setattr(lifespan_with_keys, _APPLIED, lifespan_with_keys)
+        # With the function itself: functools.wraps copies attributes to wrappers that may never call it.
+        setattr(lifespan_with_keys, _APPLIED, (lifespan_with_keys, schedule))
         return lifespan_with_keys
 
     return with_ephemeral_keys
+
+
+def applied_schedule(lifespan: Lifespan) -> Schedule | None:
+    """Return the schedule of the keys that `lifespan` gives to its app; None if it gives none."""
+    applied, schedule = getattr(lifespan, _APPLIED, (None, None))
+    return schedule if applied is lifespan else None
 
 
 async def periodic_refresh(app: FastAPI, period: float) -> None:
@@ -74,8 +97,9 @@ async def periodic_refresh(app: FastAPI, period: float) -> None:
 
     Args:
         app: FastAPI application whose state holds the key pair.
-        period: seconds between refreshes. A ring that is there already may refresh sooner, by its own period. A period
-            shorter than the ring's overlap also shortens the time for which a replaced key is accepted.
+        period: seconds between refreshes, from 0.01 to 31622400 (366 days). A ring that is there already may refresh
+            sooner, by its own period. A period shorter than the ring's overlap also shortens the time for which a
+            replaced key is accepted.
 
     Raises:
         TypeError: `period` is not a number.
@@ -86,7 +110,7 @@ async def periodic_refresh(app: FastAPI, period: float) -> None:
     if ring is not None:
         await _keep_fresh(ring, period)
     else:
-        with shared_ring(app, period, period) as ring:
+        with shared_ring(app, Schedule(period, period)) as ring:
             await _keep_fresh(ring, period)
 
 
@@ -125,18 +149,33 @@ async def _refreshed(ring: KeyRing) -> AsyncIterator[None]:
             await asyncio.wait([refresher.task])
 
 
-def _has_keys(lifespan: Lifespan) -> bool:
-    return getattr(lifespan, _APPLIED, None) is lifespan
-
-
 def _context_manager_of(lifespan: Lifespan | None) -> Lifespan:
     """Return `lifespan` as FastAPI's router would use it: the router also takes bare generator functions."""
     if isinstance(lifespan, FastAPI):
         raise TypeError(
-            "the lifespan must be a function that takes the app, not the app itself: write "
-            "FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan)), with None for no lifespan of yours"
+            f"the lifespan must be a function that takes the app, not the app itself: {_HOW_TO_USE_THE_FACTORY}"
         )
     if lifespan is not None and not callable(lifespan):
         raise TypeError(f"the lifespan must be a function that takes the app, or None, not {lifespan!r}")
+    if inspect.iscoroutinefunction(lifespan):
+        raise TypeError(_not_a_context_manager(lifespan))
     context: Lifespan = APIRouter(lifespan=lifespan).lifespan_context
     return context
+
+
+def _context_of(lifespan: Lifespan, app: FastAPI) -> AbstractAsyncContextManager[Any]:
+    """Call `lifespan` and return the context manager that it made."""
+    context = lifespan(app)
+    if not hasattr(type(context), "__aenter__"):
+        if inspect.iscoroutine(context):
+            context.close()
+        raise TypeError(_not_a_context_manager(lifespan))
+    return context
+
+
+def _not_a_context_manager(lifespan: object) -> str:
+    return (
+        f"the lifespan {getattr(lifespan, '__qualname__', repr(lifespan))} makes no async context manager: write "
+        "`@contextlib.asynccontextmanager` above an `async def` function that takes the app, and in it `yield` where "
+        "the app is to run"
+    )

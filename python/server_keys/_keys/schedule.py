@@ -36,6 +36,21 @@ class Schedule:
         """Return when nobody accepts a pair any more, even if no other has replaced it."""
         return made_at + self.period_s + self.overlap_s
 
+    def require_same(self, other: "Schedule") -> None:
+        """Check that keys of this schedule are not to have another one, too.
+
+        Raises:
+            RuntimeError: `other` is a different schedule; the message names both.
+        """
+        if other != self:
+            raise RuntimeError(
+                f"the app's keys have {self} already, and cannot have {other}, too: give the same refresh time and "
+                "overlap in both places, or leave one of them out"
+            )
+
+    def __str__(self) -> str:
+        return f"a refresh time of {self.period_s:g} s with an overlap of {self.overlap_s:g} s"
+
 
 @dataclass(slots=True)
 class Retries:
