@@ -6,18 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI
+# OpenTelemetry replaces `fastapi.FastAPI` by a subclass, of which apps that were made before are no instances.
+from fastapi.applications import FastAPI
 from starlette.types import ASGIApp
 
 from server_keys import middleware
 from server_keys._checks import checked_max_frame_bytes, checked_required, overlap_seconds, period_seconds
-from server_keys._keys.lifespan import Lifespan, ephemeral_key_lifespan_factory
+from server_keys._keys.lifespan import Lifespan, applied_schedule, ephemeral_key_lifespan_factory
+from server_keys._keys.schedule import Schedule
+from server_keys._keys.startup import StartupCheck
+from server_keys._outermost import put_outermost
 from server_keys._sealing.middleware import EncryptedBodyMiddleware
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
 from server_keys.middleware import BuildAppFunc
 
-# On the function that builds the app's stack: the `Sealing` that was put around it.
-_APPLIED = "_server_keys_sealing"
+# On the app, not in its state, which may be deleted: what was added to it.
+_ADDITIONS = "_server_keys_additions"
 
 
 def protect(
@@ -30,7 +34,9 @@ def protect(
 ) -> FastAPI:
     """Give `app` ephemeral keys, and let it open sealed requests and seal their responses (EHBP).
 
-    The same as `ephemeral_key_lifespan_factory` and `EncryptedBodyMiddleware` together. A second call has no effect.
+    The same as `ephemeral_key_lifespan_factory` and `EncryptedBodyMiddleware` together. The middleware works outside of
+    everything that the app is made of, also of what is added later. A second call with the same values has no effect.
+    If something takes the keys away before the app serves, its start-up fails and says what did.
 
     Args:
         app: the app, before it serves.
@@ -44,19 +50,20 @@ def protect(
         `app` itself.
 
     Raises:
-        RuntimeError: the app has begun to serve, or is protected already, but without `required`.
-        TypeError: `app` is no FastAPI app, a duration is not a number, `required` is not a bool, the limit is not an
-            int.
+        RuntimeError: the app has begun to serve, or is protected already, but with other durations, another limit, or
+            without `required`.
+        TypeError: `app` is no FastAPI app, its lifespan makes no async context manager, a duration is not a number,
+            `required` is not a bool, the limit is not an int.
         ValueError: a duration or the limit is out of its range.
     """
     if not isinstance(app, FastAPI):
         raise TypeError(f"app must be a FastAPI app, not {app!r}")
     with_keys = ephemeral_key_lifespan_factory(refresh_time, overlap=overlap)
     sealing = _Sealing(required, max_frame_bytes)
-    if app.middleware_stack is not None and _Sealing.of(app) is None:
+    if _has_served(app) and _Additions.of(app).sealing is None:
+        # Perhaps its lifespan runs: then nobody would make keys.
         raise RuntimeError("the app has begun to serve: protect it before its first request")
-    sealing.put_outside(app)
-    _add_keys(app, with_keys)
+    _add(app, with_keys=with_keys, sealing=sealing)
     return app
 
 
@@ -78,12 +85,13 @@ def inject_key_lifespan(
         TypeError: `build_app_func` is no function, a duration is not a number; from the new function: `build_app_func`
             returned something else than a FastAPI app.
         ValueError: a duration is out of its range.
+        RuntimeError: from the new function: the app has keys already, with other durations.
     """
     _require_build_app_func(build_app_func)
     key_refresh_time_s = period_seconds("key_refresh_time_s", key_refresh_time_s)
     overlap_s = overlap_seconds("overlap_s", overlap_s, key_refresh_time_s)
     with_keys = ephemeral_key_lifespan_factory(key_refresh_time_s, overlap=overlap_s)
-    return _then(build_app_func, functools.partial(_add_keys, with_keys=with_keys))
+    return _then(build_app_func, functools.partial(_add, with_keys=with_keys))
 
 
 def inject_middleware(
@@ -103,10 +111,10 @@ def inject_middleware(
         TypeError: `build_app_func` is no function, `required` is not a bool, the limit is not an int; from the new
             function: `build_app_func` returned something else than a FastAPI app.
         ValueError: `max_frame_bytes` is out of its range.
-        RuntimeError: from the new function: the app is protected already, but without `required`.
+        RuntimeError: from the new function: the app is protected already, but with another limit or without `required`.
     """
     _require_build_app_func(build_app_func)
-    return _then(build_app_func, _Sealing(required, max_frame_bytes).put_outside)
+    return _then(build_app_func, functools.partial(_add, sealing=_Sealing(required, max_frame_bytes)))
 
 
 @dataclass(frozen=True)
@@ -120,46 +128,76 @@ class _Sealing:
         checked_required(self.required)
         checked_max_frame_bytes(self.max_frame_bytes)
 
-    @classmethod
-    def of(cls, app: FastAPI) -> "_Sealing | None":
-        """Return how `app` seals already, or None."""
-        sealing = getattr(app.build_middleware_stack, _APPLIED, None)
-        return sealing if isinstance(sealing, cls) else None
-
-    def put_outside(self, app: FastAPI) -> None:
-        """Put the middleware outside of everything that `app` has, also of the middleware that answers errors.
-
-        A second call for the same app has no effect.
+    def require_compatible(self, other: "_Sealing") -> None:
+        """Check that an app that seals like this may be asked to seal like `other`, without a change.
 
         Raises:
-            RuntimeError: the second call requires sealed bodies and the first did not.
+            RuntimeError: it may not; the message says why.
         """
-        applied = self.of(app)
-        if applied is not None:
-            if self.required and not applied.required:
-                raise RuntimeError(
-                    "the app is protected already, and takes bodies in plaintext: pass required=True to the call that "
-                    "protected it first"
-                )
-            return
-        build_inner_stack = app.build_middleware_stack
+        if other.required and not self.required:
+            raise RuntimeError(
+                "the app is protected already, and takes bodies in plaintext: pass required=True to the call that "
+                "protected it first"
+            )
+        if other.max_frame_bytes != self.max_frame_bytes:
+            raise RuntimeError(
+                f"the app is protected already, with max_frame_bytes={self.max_frame_bytes}, and cannot have "
+                f"max_frame_bytes={other.max_frame_bytes}, too: give both calls the same"
+            )
 
-        def build_middleware_stack() -> ASGIApp:
-            return self._around(build_inner_stack())
-
-        setattr(build_middleware_stack, _APPLIED, self)
-        # Starlette's own `add_middleware` puts everything inside of its ServerErrorMiddleware.
-        app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]
-        if app.middleware_stack is not None:
-            # vLLM's `build_app` builds the stack before any request, for the sake of SageMaker's middleware.
-            app.middleware_stack = self._around(app.middleware_stack)
-
-    def _around(self, stack: ASGIApp) -> ASGIApp:
-        return EncryptedBodyMiddleware(stack, required=self.required, max_frame_bytes=self.max_frame_bytes)
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """Return `app` with sealed bodies."""
+        return EncryptedBodyMiddleware(app, required=self.required, max_frame_bytes=self.max_frame_bytes)
 
 
-def _add_keys(app: FastAPI, with_keys: Callable[[Lifespan | None], Lifespan]) -> None:
-    app.router.lifespan_context = with_keys(app.router.lifespan_context)
+@dataclass(frozen=True)
+class _Additions:
+    """What server_keys adds to an app."""
+
+    keys: Schedule | None = None
+    sealing: _Sealing | None = None
+
+    @classmethod
+    def of(cls, app: FastAPI) -> "_Additions":
+        """Return what was added to `app` already."""
+        additions = vars(app).get(_ADDITIONS)
+        return additions if isinstance(additions, cls) else cls()
+
+    def put_around(self, app: FastAPI) -> None:
+        """Add to `app` what it does not have.
+
+        Raises:
+            RuntimeError: it has something of the kind that contradicts this.
+        """
+        has = self.of(app)
+        if has.keys and self.keys:
+            has.keys.require_same(self.keys)
+        if has.sealing and self.sealing:
+            has.sealing.require_compatible(self.sealing)
+        both = _Additions(has.keys or self.keys, has.sealing or self.sealing)
+        if both != has:
+            vars(app)[_ADDITIONS] = both
+            put_outermost(app, both._around)
+
+    def _around(self, app: ASGIApp) -> ASGIApp:
+        if self.sealing:
+            app = self.sealing.around(app)
+        return StartupCheck(app, self.keys) if self.keys else app
+
+
+def _add(
+    app: FastAPI, *, with_keys: Callable[[Lifespan | None], Lifespan] | None = None, sealing: _Sealing | None = None
+) -> None:
+    """Add keys, sealing or both to `app`: all of it, or nothing if one contradicts what the app has."""
+    lifespan = with_keys(app.router.lifespan_context) if with_keys else app.router.lifespan_context
+    keys = applied_schedule(lifespan) if with_keys else None
+    _Additions(keys, sealing).put_around(app)
+    app.router.lifespan_context = lifespan
+
+
+def _has_served(app: FastAPI) -> bool:
+    # OpenTelemetry's `uninstrument_app` leaves this attribute, and builds the stack of an app that never served.
+    return app.middleware_stack is not None and getattr(app, "_is_instrumented_by_opentelemetry", True)
 
 
 def _then(build_app_func: BuildAppFunc, change: Callable[[FastAPI], None]) -> BuildAppFunc:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "python" / "server_keys"
 
 BASE = {"_native", "errors", "_checks", "_clock", "_log"}
 KEYS = BASE | {"_keys"}
-SERVER = KEYS | {"_sealing", "middleware", "build_app"}
+SERVER = KEYS | {"_sealing", "_outermost", "middleware", "build_app"}
 # What each room of the package may import of the others.
 MAY_IMPORT = {
     "_native": set[str](),
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "_clock": set[str](),
     "_log": set[str](),
     "_keys": BASE,
+    "_outermost": set[str](),
     "_sealing": KEYS,
     "middleware": {"_sealing"},
     "build_app": SERVER - {"build_app"},
@@ -31,8 +32,8 @@ MAY_IMPORT = {
 }
 # Which rooms may import what is not ours.
 MAY_BE_IMPORTED_BY = {
-    "fastapi": {"_keys.app_ring", "_keys.lifespan", "middleware", "build_app", "vllm"},
-    "starlette": {"_keys.app_ring", "_sealing", "build_app"},
+    "fastapi": {"_keys.app_ring", "_keys.lifespan", "_keys.startup", "_outermost", "middleware", "build_app", "vllm"},
+    "starlette": {"_keys.app_ring", "_keys.startup", "_outermost", "_sealing", "build_app"},
     "httpx": {"client"},
     "httpx2": {"client"},
     "vllm": {"vllm"},

@@ -1,0 +1,117 @@
+"""Whether an app that was given keys has them when it serves, and what it says if not."""
+
+import logging
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server_keys._keys.app_ring import held_ring, is_given_keys
+from server_keys._keys.lifespan import applied_schedule
+from server_keys._keys.schedule import Schedule
+
+_logger = logging.getLogger("server_keys")
+
+_STATE_CHANGED = (
+    "something replaced app.state, or removed app.state.ephemeral_keys, which held them. Set attributes of app.state, "
+    "and leave the object itself in its place"
+)
+
+
+class StartupCheck:
+    """ASGI middleware around an app that a key lifespan was added to: its start-up fails if the app has no keys then.
+
+    Where nobody runs the lifespan, the first request logs why there are no keys. Where a lifespan runs for each
+    request, a warning says what that means.
+
+    Args:
+        app: the ASGI app. The scope's "app" is the FastAPI app that holds the keys.
+        schedule: that of the keys which were added.
+    """
+
+    def __init__(self, app: ASGIApp, schedule: Schedule) -> None:
+        self.app = app
+        self._schedule = schedule
+        self._requests = 0
+        self._requests_of_last_run: int | None = None
+        self._told_of_missing_keys = False
+        self._told_of_short_runs = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, websocket or lifespan."""
+        if scope["type"] == "lifespan":
+            await self._run(scope, receive, send)
+        else:
+            self._requests += 1
+            if not self._told_of_missing_keys and held_ring(scope["app"]) is None:
+                self._told_of_missing_keys = True
+                _logger.error(_why_missing_while_serving(scope["app"]))
+            await self.app(scope, receive, send)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app's lifespan."""
+        self._warn_of_short_runs(scope)
+        self._requests = 0
+        missing: str | None = None
+
+        async def send_if_there_are_keys(message: Message) -> None:
+            nonlocal missing
+            if message["type"] == "lifespan.startup.complete" and not _has_keys(scope["app"]):
+                missing = _why_missing_at_start(scope["app"], self._schedule)
+                raise RuntimeError(missing)  # into the app's own lifespan, which cleans up and ends
+            if missing is None:
+                await send(message)
+
+        try:
+            await self.app(scope, receive, send_if_there_are_keys)
+        except Exception:
+            if missing is None:
+                raise
+        finally:
+            self._requests_of_last_run = self._requests
+        if missing is not None:
+            await send({"type": "lifespan.startup.failed", "message": missing})
+            raise RuntimeError(missing)
+
+    def _warn_of_short_runs(self, scope: Scope) -> None:
+        # Starlette's TestClient, which tests enter for a request each, sends no "asgi".
+        if self._requests_of_last_run == 1 and not self._told_of_short_runs and "asgi" in scope:
+            self._told_of_short_runs = True
+            _logger.warning(
+                "this app's lifespan ended after one request and now starts again: its host runs a lifespan for each "
+                "invocation, as adapters for AWS Lambda do. Each one makes new keys and erases them at its end, so a "
+                "client's key is gone before its next request, and sealed requests are refused (422). Run the app "
+                "under a server that stays, such as uvicorn behind the AWS Lambda Web Adapter"
+            )
+
+
+def _has_keys(app: FastAPI) -> bool:
+    ring = held_ring(app)
+    return ring is not None and not ring.status.closed
+
+
+def _why_missing_at_start(app: FastAPI, schedule: Schedule) -> str:
+    if is_given_keys(app):
+        return f"the app has no keys: during its start-up, {_STATE_CHANGED}"
+    lifespan = app.router.lifespan_context
+    if applied_schedule(lifespan) is not None:
+        return (
+            "the app has no keys: something answered its start-up without running app.router.lifespan_context, which "
+            "makes them. Look for middleware that does not pass lifespans on"
+        )
+    named = lifespan if hasattr(lifespan, "__qualname__") else type(lifespan)
+    return (
+        "the app has no keys: app.router.lifespan_context was replaced after they were added, by "
+        f"{named.__module__}.{named.__qualname__}. Assign it before protect(app) or inject_key_lifespan, or add keys "
+        f"to it: app.router.lifespan_context = ephemeral_key_lifespan_factory({schedule.period_s:g}, "
+        f"overlap={schedule.overlap_s:g})(app.router.lifespan_context)"
+    )
+
+
+def _why_missing_while_serving(app: FastAPI) -> str:
+    if is_given_keys(app):
+        return f"the app serves without its keys, so sealed requests and handlers that want keys fail: {_STATE_CHANGED}"
+    return (
+        "the app serves without keys, so sealed requests and handlers that want keys fail: nobody runs its lifespan, "
+        "which makes them. Start uvicorn without `--lifespan off`; in a test, enter the client (`with TestClient(app) "
+        "as client:`). Nobody runs the lifespan of a mounted app: protect the outer app instead"
+    )
