@@ -51,6 +51,16 @@ def test_a_failed_refresh_is_logged_with_its_reason(
     assert source.pairs[0].public_key.hex() not in record.getMessage()
 
 
+def test_a_failed_refresh_is_logged_though_a_logging_configuration_disabled_the_logger(
+    ring: KeyRing, source: Source, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("server_keys"), "disabled", True)  # as `dictConfig` does
+    source.error = MemoryError("no memory for secrets")
+    with pytest.raises(MemoryError):
+        ring.refresh()
+    assert "MemoryError: no memory for secrets" in caplog.text
+
+
 def test_the_pair_in_use_is_handed_out_past_its_period_while_refreshes_fail(
     held: HeldTime, ring: KeyRing, source: Source
 ) -> None:

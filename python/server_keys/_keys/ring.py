@@ -1,6 +1,5 @@
 """The key pairs of one server process: the current one, and the one before it while it is still accepted."""
 
-import logging
 import os
 import threading
 import weakref
@@ -12,10 +11,9 @@ from typing import Self
 from server_keys._checks import overlap_seconds, period_seconds
 from server_keys._clock import boot_time
 from server_keys._keys.schedule import Retries, Schedule
+from server_keys._log import logger
 from server_keys._native import KeyPair
 from server_keys.errors import KeysUnavailableError
-
-_logger = logging.getLogger("server_keys")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +165,7 @@ class KeyRing:
                 pairs.previous.erase()
             if not keep:
                 pairs.current.erase()
-        _logger.debug("key %s replaced key %s", _key_id(new), _key_id(pairs.current))
+        logger().debug("key %s replaced key %s", _key_id(new), _key_id(pairs.current))
 
     def refresh_if_due(self, period_s: float | None = None) -> None:
         """Replace the current pair if it is due, and erase every pair whose time is over. Never raises.
@@ -278,7 +276,7 @@ class KeyRing:
 
     def _note_failure(self, error: Exception) -> None:
         delay_s = self._retries.failed(error, self._clock())
-        _logger.warning(
+        logger().warning(
             "key refresh failed (%d in a row), next try in %.1f s: %s",
             self._retries.in_a_row,
             delay_s,

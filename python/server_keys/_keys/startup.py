@@ -1,15 +1,12 @@
 """Whether an app that was given keys has them when it serves, and what it says if not."""
 
-import logging
-
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_keys._keys.app_ring import held_ring, is_given_keys
 from server_keys._keys.lifespan import applied_schedule
 from server_keys._keys.schedule import Schedule
-
-_logger = logging.getLogger("server_keys")
+from server_keys._log import logger
 
 _STATE_CHANGED = (
     "something replaced app.state, or removed app.state.ephemeral_keys, which held them. Set attributes of app.state, "
@@ -44,7 +41,7 @@ class StartupCheck:
             self._requests += 1
             if not self._told_of_missing_keys and held_ring(scope["app"]) is None:
                 self._told_of_missing_keys = True
-                _logger.error(_why_missing_while_serving(scope["app"]))
+                logger().error(_why_missing_while_serving(scope["app"]))
             await self.app(scope, receive, send)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +73,7 @@ class StartupCheck:
         # Starlette's TestClient, which tests enter for a request each, sends no "asgi".
         if self._requests_of_last_run == 1 and not self._told_of_short_runs and "asgi" in scope:
             self._told_of_short_runs = True
-            _logger.warning(
+            logger().warning(
                 "this app's lifespan ended after one request and now starts again: its host runs a lifespan for each "
                 "invocation, as adapters for AWS Lambda do. Each one makes new keys and erases them at its end, so a "
                 "client's key is gone before its next request, and sealed requests are refused (422). Run the app "
