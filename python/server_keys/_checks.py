@@ -9,6 +9,7 @@ LARGEST_MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 SHORTEST_PERIOD_S = 0.01
 LONGEST_PERIOD_S = 366 * 24 * 60 * 60
+PERIOD_RANGE = f"a number of seconds from {SHORTEST_PERIOD_S} to {LONGEST_PERIOD_S} (366 days)"
 
 
 def period_seconds(parameter: str, value: object) -> float:
@@ -21,23 +22,7 @@ def period_seconds(parameter: str, value: object) -> float:
     """
     number = _number(parameter, value)
     if not SHORTEST_PERIOD_S <= number <= LONGEST_PERIOD_S:
-        raise ValueError(
-            f"{parameter} must be a number of seconds from {SHORTEST_PERIOD_S} to {LONGEST_PERIOD_S} (366 days), "
-            f"not {_shown(value)}"
-        )
-    return number
-
-
-def positive_seconds(parameter: str, value: object) -> float:
-    """Return `value` as a float if it is a finite number of seconds above zero.
-
-    Raises:
-        TypeError: `value` is not a number; a bool is not one here.
-        ValueError: `value` is zero, negative, infinite or NaN.
-    """
-    number = _number(parameter, value)
-    if not 0 < number < math.inf:
-        raise ValueError(f"{parameter} must be a finite number of seconds above zero, not {_shown(value)}")
+        raise ValueError(f"{parameter} must be {PERIOD_RANGE}, not {_shown(value)}")
     return number
 
 

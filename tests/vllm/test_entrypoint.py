@@ -174,7 +174,8 @@ def test_a_wrong_refresh_time_ends_the_start_within_a_second(
     assert result.returncode == 2
     usage, error = result.stderr.splitlines()
     assert usage.startswith("usage: server-keys-vllm ")
-    assert error == f"server-keys-vllm: error: {name} must be a finite number of seconds above zero, not {value!r}"
+    reason = f"{name} must be a number of seconds from 0.01 to 31622400 (366 days), not {value!r}"
+    assert error == f"server-keys-vllm: error: {reason}"
 
 
 def test_without_vllm(folder: Path) -> None:

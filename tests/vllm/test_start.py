@@ -78,7 +78,7 @@ class TestRefusals:
 
     def test_a_wrong_setting(self, start: list[str], tmp_path: Path) -> None:
         line = refused(run(tmp_path, start, **PLUGIN, SERVER_KEYS_REFRESH_TIME_S="-3"))
-        assert f"{REFRESH_TIME} must be a finite number of seconds above zero, not '-3' (vLLM 0." in line
+        assert f"{REFRESH_TIME} must be a number of seconds from 0.01 to 31622400 (366 days), not '-3' (vLLM 0." in line
 
     def test_keys_set_but_the_plugin_not_listed(self, start: list[str], tmp_path: Path) -> None:
         line = refused(run(tmp_path, start, SERVER_KEYS_REFRESH_TIME_S="60"))

@@ -32,7 +32,7 @@ def test_a_wrong_setting_for_the_plugin(refused: Refused) -> None:
     status, lines = refused(VLLM_SERVE, SERVER_KEYS_REFRESH_TIME_S="nan", **PLUGIN)
     assert status == 1
     (line,) = lines
-    reason = "SERVER_KEYS_REFRESH_TIME_S must be a finite number of seconds above zero, not 'nan'"
+    reason = "SERVER_KEYS_REFRESH_TIME_S must be a number of seconds from 0.01 to 31622400 (366 days), not 'nan'"
     assert line.startswith(f"server-keys: {reason} (vLLM 0.")
 
 
@@ -61,7 +61,7 @@ def test_a_wrong_setting_in_the_entrypoints_configuration_file(refused: Refused,
     config.write_text("key-refresh-time-s: -1\n")
     status, (line,) = refused(ENTRYPOINT, "--config", str(config))
     assert status == 2
-    assert line.endswith("--key-refresh-time-s must be a finite number of seconds above zero, not '-1'")
+    assert line.endswith("--key-refresh-time-s must be a number of seconds from 0.01 to 31622400 (366 days), not '-1'")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self, TypeVar
 
-from server_keys._checks import overlap_seconds, positive_seconds
+from server_keys._checks import PERIOD_RANGE, overlap_seconds, period_seconds
 from server_keys.errors import SettingsError
 
 PROGRAM = "server-keys-vllm"
@@ -93,8 +93,8 @@ class Settings:
             options: the text of each option that was given, by its name in `OPTIONS`.
 
         Raises:
-            SettingsError: a text is not what it should be, a number is not finite or out of range, or
-                `--require-sealed` comes with `--no-protect`.
+            SettingsError: a text is not what it should be, a number is out of range, or `--require-sealed` comes
+                with `--no-protect`.
         """
 
         def read(option: Option, convert: Callable[[str, str], _Value], default: _Value) -> _Value:
@@ -206,9 +206,9 @@ def _read_or_exit(environment: Mapping[str, str], options: Mapping[str, str]) ->
 
 def _refresh_time(name: str, text: str) -> float:
     try:
-        return positive_seconds(name, float(text))
+        return period_seconds(name, float(text))
     except ValueError:
-        raise SettingsError(f"{name} must be a finite number of seconds above zero, not {text!r}") from None
+        raise SettingsError(f"{name} must be {PERIOD_RANGE}, not {text!r}") from None
 
 
 def _overlap(name: str, text: str, refresh_time_s: float) -> float:
