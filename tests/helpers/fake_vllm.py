@@ -141,14 +141,18 @@ configure_logging()
 """
 
 CLI_ARGS = """
+import json
+from types import SimpleNamespace
 from vllm.plugins import load_general_plugins
 
 def make_arg_parser(parser):
     load_general_plugins()
     parser.add_argument("model_tag", nargs="?")
     parser.add_argument("--grpc", action="store_true")
+    parser.add_argument("--headless", action="store_true")
     parser.add_argument("--enable-log-requests", action="store_true")
     parser.add_argument("--enable-log-outputs", action="store_true")
+    parser.add_argument("--kv-events-config", type=lambda text: SimpleNamespace(**json.loads(text)))
     parser.add_argument("--api-server-count", type=int, default=2)
     return parser
 """
@@ -184,6 +188,8 @@ def serve_in_child(args):
 class ServeSubcommand:
     @staticmethod
     def cmd(args):
+        if args.headless:
+            return
         if args.api_server_count == 1:
             return asyncio.run(run_server(args))
         children = [

@@ -145,6 +145,8 @@ def test_vllm_sees_no_argument_that_it_does_not_know(folder: Path) -> None:
         "enable_log_outputs",
         "enable_log_requests",
         "grpc",
+        "headless",
+        "kv_events_config",
         "model_tag",
     ]
 

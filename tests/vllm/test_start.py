@@ -102,6 +102,10 @@ class TestRefusals:
 class TestOtherPrograms:
     """They use vLLM, and serve no app of its."""
 
+    def test_engines_without_a_server(self, folder: Path) -> None:
+        result = run(folder, [*SERVE, "--headless"], SERVER_KEYS_REFRESH_TIME_S="60")
+        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
     @pytest.mark.parametrize("name", ["api_server", "entry", "serve"])
     @pytest.mark.parametrize("refresh_time", ["60", "-3"])
     def test_an_app_of_its_own_around_the_engine(self, folder: Path, name: str, refresh_time: str) -> None:
@@ -117,11 +121,12 @@ class TestOtherPrograms:
 
 ALL_OFF = json.dumps({"version": 1})
 ONLY_ERRORS = json.dumps({"version": 1, "root": {"level": "ERROR", "handlers": []}})
-REQUEST_PARAMETERS = "--enable-log-requests writes the parameters of every request to vLLM's log in plaintext"
-PROMPTS = "--enable-log-requests writes every prompt to vLLM's log in plaintext"
-OUTPUTS = "--enable-log-outputs writes every response to vLLM's log in plaintext"
-RESPONSES = "VLLM_DEBUG_LOG_API_SERVER_RESPONSE writes every response to vLLM's log in plaintext"
-STORE = "VLLM_ENABLE_RESPONSES_API_STORE keeps responses, and gives each in plaintext to whoever asks"
+REQUEST_PARAMETERS = "--enable-log-requests writes the parameters of requests to vLLM's log in plaintext"
+PROMPTS = "--enable-log-requests writes prompts to vLLM's log in plaintext"
+OUTPUTS = "--enable-log-outputs writes responses to vLLM's log in plaintext"
+RESPONSES = "VLLM_DEBUG_LOG_API_SERVER_RESPONSE writes responses to vLLM's log in plaintext"
+STORE = "VLLM_ENABLE_RESPONSES_API_STORE keeps responses, and gives them in plaintext to whoever asks"
+TOKEN_IDS = "--kv-events-config publishes the token ids of prompts in plaintext"
 BOTH_LOGS = ["--enable-log-requests", "--enable-log-outputs"]
 
 
@@ -138,6 +143,8 @@ class TestWarnings:
             ([], {"VLLM_ENABLE_RESPONSES_API_STORE": "1"}, [STORE]),
             ([], {"VLLM_ENABLE_RESPONSES_API_STORE": "1", "SERVER_KEYS_REQUIRE_SEALED": "1"}, [STORE]),
             ([], {"VLLM_ENABLE_RESPONSES_API_STORE": "0", "VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "false"}, []),
+            (['--kv-events-config={"enable_kv_cache_events": true}'], {}, [TOKEN_IDS]),
+            (['--kv-events-config={"enable_kv_cache_events": false}'], {}, []),
             (BOTH_LOGS, {"VLLM_ENABLE_RESPONSES_API_STORE": "1", "SERVER_KEYS_PROTECT": "0"}, []),
         ],
     )
@@ -181,4 +188,4 @@ def assert_warned(stderr: str, warnings: list[str]) -> None:
     assert len(lines) == len(warnings), stderr
     for line, warning in zip(lines, sorted(warnings), strict=True):
         assert line.startswith(f"server-keys: {warning}")
-        assert line.endswith(", whether it travels sealed or not")
+        assert line.endswith(", whether they travel sealed or not")

@@ -1,5 +1,6 @@
 """Real vLLM servers with keys: started in each of the ways, talked to, and ended. Each start may take a minute."""
 
+import json
 import re
 import signal
 import time
@@ -12,7 +13,15 @@ from openai import BadRequestError, OpenAI
 
 from server_keys.client import SealedTransport
 from tests.helpers.wire_tap import WireTap, tapped
-from tests.vllm_on_cpu.vllm_server import CONSOLE_SCRIPT, ENTRYPOINT, MODEL_NAME, VLLM_SERVE, Keys, VllmServer
+from tests.vllm_on_cpu.vllm_server import (
+    API_SERVER_MODULE,
+    CONSOLE_SCRIPT,
+    ENTRYPOINT,
+    MODEL_NAME,
+    VLLM_SERVE,
+    Keys,
+    VllmServer,
+)
 
 
 def openai(server: VllmServer, tap: WireTap | None) -> OpenAI:
@@ -212,3 +221,53 @@ class TestConsoleScriptAndPluginAtOnce:
     def test_sigterm_ends_it_cleanly_though_vllm_kills_its_api_servers(self, doubled_server: VllmServer) -> None:
         status, _ = doubled_server.end(signal.SIGTERM)
         assert_ended_cleanly(doubled_server, status)
+
+
+# As in vLLM's documentation of VLLM_LOGGING_CONFIG_PATH: it disables the loggers that it does not name.
+LOGGING = {
+    "version": 1,
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "level": "INFO", "stream": "ext://sys.stderr"}},
+    "loggers": {"vllm": {"handlers": ["stderr"], "level": "INFO", "propagate": False}},
+}
+
+
+@pytest.fixture(scope="module")
+def leaking_server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
+    """A server that is started in the old way, and told to give away what travels sealed."""
+    folder = tmp_path_factory.mktemp("leaking")
+    (folder / "logging.json").write_text(json.dumps(LOGGING))
+    environment = {
+        "VLLM_PLUGINS": "server_keys",
+        "SERVER_KEYS_REQUIRE_SEALED": "1",
+        "VLLM_ENABLE_RESPONSES_API_STORE": "1",
+        "VLLM_LOGGING_CONFIG_PATH": str(folder / "logging.json"),
+    }
+    options = ["--enable-log-requests", "--enable-log-outputs"]
+    with VllmServer(API_SERVER_MODULE, model, folder, *options, environment=environment) as server:
+        yield server.wait_until_ready()
+
+
+class TestPluginUnderTheOldCommand:
+    def test_it_says_what_does_not_stay_sealed(self, leaking_server: VllmServer) -> None:
+        said = re.findall(r"server-keys: .*", leaking_server.log)
+        for begin in (
+            "server-keys: --enable-log-requests writes the parameters of requests to vLLM's log in plaintext",
+            "server-keys: --enable-log-outputs writes responses to vLLM's log in plaintext",
+            "server-keys: VLLM_ENABLE_RESPONSES_API_STORE keeps responses",
+        ):
+            assert [line for line in said if line.startswith(begin)]
+        assert len(said) == 3
+
+    def test_vllm_logs_the_response_and_not_the_prompt(self, leaking_server: VllmServer) -> None:
+        with tapped(leaking_server.port) as tap:
+            said, _ = chat(leaking_server, "Where did the smugglers hide the violin?", 24, tap)
+        assert repr(said) in leaking_server.log
+        assert "smugglers" not in leaking_server.log
+
+    def test_a_stored_response_is_fetched_in_plaintext(self, leaking_server: VllmServer) -> None:
+        with tapped(leaking_server.port) as tap, openai(leaking_server, tap) as client:
+            made = client.responses.create(model=MODEL_NAME, input="Who are you?", max_output_tokens=32)
+            assert len(made.output_text) == 32
+            assert json.dumps(made.output_text).encode() not in tap.heard
+            assert client.responses.retrieve(made.id).output_text == made.output_text
+            assert json.dumps(made.output_text).encode() in tap.heard

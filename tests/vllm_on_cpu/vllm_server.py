@@ -22,6 +22,7 @@ BIN = Path(sys.executable).parent
 ENTRYPOINT = (sys.executable, "-m", "server_keys.vllm")
 CONSOLE_SCRIPT = (str(BIN / "server-keys-vllm"),)
 VLLM_SERVE = (str(BIN / "vllm"), "serve")
+API_SERVER_MODULE = (sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model")
 
 # The model is small, the machine may be, too; nothing is fetched or reported.
 QUIET = {

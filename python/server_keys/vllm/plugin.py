@@ -37,6 +37,8 @@ def check_start(plugin_name: str) -> None:
     check_server = functools.partial(_refuse_without_keys, plugin_name)
 
     def check_command(args: argparse.Namespace) -> None:
+        if getattr(args, "headless", False):  # Engines without an API server.
+            return
         check_server(args)
         refuse_without_app(os.environ, grpc=getattr(args, "grpc", False))
 

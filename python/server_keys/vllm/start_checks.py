@@ -74,26 +74,26 @@ def warn_of_plaintext(args: argparse.Namespace, environment: Mapping[str, str], 
         lowest_log_level: the lowest level that vLLM's log takes.
     """
     for what in _plaintext(args, environment, lowest_log_level):
-        warn_at_start("server-keys: %s, whether it travels sealed or not", what)
+        warn_at_start("server-keys: %s, whether they travel sealed or not", what)
 
 
 def _plaintext(args: argparse.Namespace, environment: Mapping[str, str], lowest_log_level: int) -> Iterator[str]:
     if getattr(args, "enable_log_requests", False):
         if lowest_log_level <= logging.DEBUG:
-            yield "--enable-log-requests writes every prompt to vLLM's log in plaintext at this log level (DEBUG)"
+            yield "--enable-log-requests writes prompts to vLLM's log in plaintext at this log level (DEBUG)"
         elif lowest_log_level <= logging.INFO:
             yield (
-                "--enable-log-requests writes the parameters of every request to vLLM's log in plaintext, among them "
-                "stop strings and JSON schemas (and every prompt at the log level DEBUG)"
+                "--enable-log-requests writes the parameters of requests to vLLM's log in plaintext, among them stop "
+                "strings and JSON schemas (and prompts at the log level DEBUG)"
             )
     if getattr(args, "enable_log_outputs", False) and lowest_log_level <= logging.INFO:
-        yield "--enable-log-outputs writes every response to vLLM's log in plaintext"
+        yield "--enable-log-outputs writes responses to vLLM's log in plaintext"
     if environment.get(_LOG_RESPONSES, "").lower() == "true":
-        yield f"{_LOG_RESPONSES} writes every response to vLLM's log in plaintext"
+        yield f"{_LOG_RESPONSES} writes responses to vLLM's log in plaintext"
     if environment.get(_STORE_RESPONSES, "0").strip() not in ("", "0"):
         yield (
-            f"{_STORE_RESPONSES} keeps responses, and gives each in plaintext to whoever asks for it by a request "
-            "without a body (GET /v1/responses/ID)"
+            f"{_STORE_RESPONSES} keeps responses, and gives them in plaintext to whoever asks by a request without a "
+            "body (GET /v1/responses/ID)"
         )
     if getattr(getattr(args, "kv_events_config", None), "enable_kv_cache_events", False):
-        yield "--kv-events-config publishes the token ids of every prompt in plaintext"
+        yield "--kv-events-config publishes the token ids of prompts in plaintext"
