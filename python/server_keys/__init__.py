@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     )
     from server_keys.middleware import BuildAppFunc, EncryptedBodyMiddleware
 
+    __version__: str
+
 __all__ = [
     "BuildAppFunc",
     "EncryptedBodyMiddleware",
@@ -74,6 +76,8 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> object:
         if name in ("build_app", "errors", "middleware"):
             return importlib.import_module(f"{__name__}.{name}")
+        if name == "__version__":
+            return importlib.import_module("importlib.metadata").version("server-keys")
         if name not in _HOME_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
@@ -82,4 +86,4 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

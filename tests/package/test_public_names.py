@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.metadata
 import inspect
 import operator
 import pickle
@@ -38,6 +39,11 @@ def test_type_checkers_see_each_name_where_it_is_at_run_time() -> None:
         assert module is not None
         assert getattr(importlib.import_module(module), name) is getattr(server_keys, name), name
     assert set(seen.values()) == {"server_keys"}  # its public modules
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert server_keys.__version__ == importlib.metadata.version("server-keys")
+    assert "__version__" in dir(server_keys)
 
 
 @pytest.mark.parametrize("module", ["build_app", "errors", "middleware"])
