@@ -81,6 +81,9 @@ clean: ## remove all that these targets made
 	rm -rf $(VENV) $(VENV)-* target dist .cache tests/interoperability/node/node_modules
 
 $(VENV)/.tools $(VENV)-dev/.tools $(VENV)-oldest/.tools: %/.tools:
+	@# pip would notice an old Python only after Rust is compiled.
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, and $(PYTHON) is " \
+		+ sys.version.split()[0] + ". Name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)")'
 	$(call say,"Creating the environment $*")
 	$(PYTHON) -m venv $*
 	@# pip 25.1 is the first that knows dependency groups; maturin builds the wheel.
