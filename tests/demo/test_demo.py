@@ -25,8 +25,6 @@ from server_keys import KeyRing
 from tests.helpers.demo_process import COMMAND, Demo, running_demo
 
 PROJECT = Path(__file__).parents[2]
-README = PROJECT / "README.md"
-CLIENT_OF_THE_README = PROJECT / "examples" / "exchange.py"
 CLIENTS_PAGE = PROJECT / "docs" / "client.md"
 SMALL_ORDER_POINT = "00" * 32
 
@@ -49,24 +47,12 @@ def test_the_examples_use_public_names_only() -> None:
             assert private == [], source
 
 
-def test_the_client_of_the_readme_agrees_across_a_rotation(demo: Demo) -> None:
-    client = CLIENT_OF_THE_README.read_text().replace("http://127.0.0.1:8000", demo.url)
-    assert demo.url in client
-    before = demo.ask("GET", "/keys")[1]["made"]
-    subprocess.run([sys.executable, "-c", client], check=True, timeout=30)
-    assert demo.ask("GET", "/keys")[1]["made"] > before
-
-
 def test_the_first_example_of_the_clients_page_chats(demo: Demo) -> None:
     example = CLIENTS_PAGE.read_text().partition("```python\n")[2].partition("```")[0]
     example = example.replace("http://127.0.0.1:8000", demo.url)
     assert demo.url in example
     done = subprocess.run([sys.executable, "-c", example], check=True, timeout=30, capture_output=True, text=True)
     assert len(done.stdout.split()) > 5
-
-
-def test_the_readme_shows_that_very_client() -> None:
-    assert CLIENT_OF_THE_README.read_text().strip() in README.read_text()
 
 
 def test_the_proof_is_of_the_secret_that_cryptography_computes(demo: Demo) -> None:

@@ -1,0 +1,85 @@
+"""What the README tells newcomers to type works, and its links lead somewhere."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+
+from tests.helpers.demo_process import running_demo
+from tests.helpers.servers import running
+
+PROJECT = Path(__file__).parents[2]
+README = (PROJECT / "README.md").read_text()
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = ("README.md", "SECURITY.md", "CHANGELOG.md", "js/README.md", "docs/client.md", "docs/vllm.md")
+
+
+def test_the_first_server_and_the_first_client_talk() -> None:
+    server, client, *_ = PYTHON_BLOCKS
+    names: dict[str, object] = {"__name__": "server"}
+    exec(server, names)
+    app = names["app"]
+    assert isinstance(app, FastAPI)
+    with running(app) as url:
+        client = client.replace("http://127.0.0.1:8000", url)
+        assert url in client
+        done = subprocess.run([sys.executable, "-c", client], check=True, timeout=30, capture_output=True, text=True)
+    assert done.stdout == "Hello, Ada\n"
+
+
+def test_the_key_agreement_is_the_example_and_agrees_across_a_rotation() -> None:
+    example = (PROJECT / "examples" / "exchange.py").read_text()
+    assert example in PYTHON_BLOCKS
+    with running_demo("--refresh-time-s", "1", "--overlap-s", "1") as demo:
+        client = example.replace("http://127.0.0.1:8000", demo.url)
+        assert demo.url in client
+        before = demo.ask("GET", "/keys")[1]["made"]
+        subprocess.run([sys.executable, "-c", client], check=True, timeout=30)
+        assert demo.ask("GET", "/keys")[1]["made"] > before
+
+
+def test_the_package_is_shown_before_the_bare_key_agreement() -> None:
+    order = [
+        "protect(app",
+        "uvicorn server:app",
+        "SealedTransport",
+        "## Why not just TLS?",
+        "make demo",
+        "examples/exchange.py",
+    ]
+    positions = [README.index(text) for text in order]
+    assert positions == sorted(positions)
+
+
+def test_each_folder_of_the_tree_exists() -> None:
+    tree = README.partition("## The tree")[2].partition("```\n")[2].partition("```")[0]
+    parent = PROJECT
+    found = []
+    for line in tree.splitlines():
+        names = re.match(r"\s*((?:\S+(?:/|\.py) +)+)", line)
+        assert names, line
+        for name in names[1].split():
+            folder = parent if line.startswith(" ") else PROJECT
+            assert (folder / name).exists(), line
+            found.append(name)
+        if not line.startswith(" "):
+            parent = PROJECT / found[-1]
+    assert {"_keys/", "_sealing/", "js/", "examples/demo/", "tests/", "benches/"} <= set(found)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_link_to_a_file_leads_to_it(page: str) -> None:
+    text = (PROJECT / page).read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (PROJECT / page).parent / path if path else PROJECT / page
+        assert linked.exists(), f"{page}: {target}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor in anchors, f"{page}: {target}"
