@@ -19,6 +19,7 @@ class Flavour:
     def __init__(self, http: Any, module: Any, *, is_async: bool) -> None:
         self.http = http
         self.is_async = is_async
+        self.sealed_client: Any = module.async_sealed_client if is_async else module.sealed_client
         self._transport_type = module.AsyncSealedTransport if is_async else module.SealedTransport
         self._client_type = http.AsyncClient if is_async else http.Client
 
@@ -56,7 +57,12 @@ class Flavour:
     @contextlib.contextmanager
     def client(self, inner: Any = None, **options: Any) -> Iterator["Client"]:
         """Yield a client whose transport seals."""
-        client = self._client_type(transport=self.transport(inner, **options))
+        with self.driving(self._client_type(transport=self.transport(inner, **options))) as client:
+            yield client
+
+    @contextlib.contextmanager
+    def driving(self, client: Any) -> Iterator["Client"]:
+        """Yield `client` to be called the same way whether it is sync or async, and close it in the end."""
         with asyncio.Runner() as runner:
             try:
                 yield Client(client, runner, is_async=self.is_async)

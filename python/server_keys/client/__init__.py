@@ -1,7 +1,10 @@
-"""Transports that seal requests and open responses (EHBP), for httpx2 and for httpx, sync and async.
+"""Clients that seal requests and open responses (EHBP), for httpx2 and for httpx, sync and async.
+
+`sealed_client()` and `async_sealed_client()` make whole clients, for `http_client=` of the OpenAI SDK. In them
+`SealedTransport` and `AsyncSealedTransport` do the sealing.
 
 `server_keys.client.httpx2` is for httpx2 and the OpenAI SDK 3, `server_keys.client.httpx` is for older clients. The
-transports here are those of httpx2. Neither library is imported before one of its transports is used.
+names here are those of httpx2. Neither library is imported before one of them is used.
 """
 
 from typing import TYPE_CHECKING
@@ -15,7 +18,7 @@ from server_keys.errors import (
 )
 
 if TYPE_CHECKING:
-    from server_keys.client.httpx2 import AsyncSealedTransport, SealedTransport
+    from server_keys.client.httpx2 import AsyncSealedTransport, SealedTransport, async_sealed_client, sealed_client
 
 __all__ = [
     "AsyncSealedTransport",
@@ -26,11 +29,15 @@ __all__ = [
     "SealedTransport",
     "SealedTransportError",
     "UnsealedResponseError",
+    "async_sealed_client",
+    "sealed_client",
 ]
+
+_OF_HTTPX2 = ("AsyncSealedTransport", "SealedTransport", "async_sealed_client", "sealed_client")
 
 
 def __getattr__(name: str) -> object:
-    if name in ("AsyncSealedTransport", "SealedTransport"):
+    if name in _OF_HTTPX2:
         try:
             from server_keys.client import httpx2
         except ModuleNotFoundError as error:

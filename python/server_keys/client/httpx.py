@@ -1,10 +1,21 @@
-"""Sealing transports for httpx, the HTTP client of the OpenAI SDK before 3 and of many others."""
+"""Sealing transports and clients for httpx, the HTTP client of the OpenAI SDK before 3 and of many others."""
 
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
-import httpx
+try:
+    import httpx
+except ModuleNotFoundError as error:
+    if error.name != "httpx":
+        raise
+    raise ModuleNotFoundError(
+        f"{__name__} is for httpx, which is not installed: pip install httpx; for httpx2 there is "
+        "server_keys.client.httpx2",
+        name="httpx",
+    ) from error
 
-from server_keys.client import opening, transports
+from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
+from server_keys.client import factories, opening, proxies, transports
+from server_keys.client.drivers import AsyncVerifyKey, VerifyKey
 from server_keys.client.steps import Library
 
 
@@ -16,11 +27,20 @@ class _AsyncStream(opening.AsyncOpening, httpx.AsyncByteStream):
     pass
 
 
+# The routes are typed with httpx2's names, and httpx's are others to mypy.
+class _Routes(proxies.SyncRoutes, httpx.BaseTransport):  # type: ignore[misc]
+    pass
+
+
+class _AsyncRoutes(proxies.AsyncRoutes, httpx.AsyncBaseTransport):  # type: ignore[misc]
+    pass
+
+
 class SealedTransport(  # noqa: D101 - it has its base's docstring
     transports.SyncSealedTransport[httpx.BaseTransport, httpx.Request, httpx.Response], httpx.BaseTransport
 ):
     __doc__ = transports.SyncSealedTransport.__doc__
-    _library: ClassVar[Library] = cast("Library", httpx)
+    library: ClassVar[Library] = cast("Library", httpx)
     _stream_type = _Stream
 
 
@@ -29,5 +49,31 @@ class AsyncSealedTransport(  # noqa: D101 - it has its base's docstring
     httpx.AsyncBaseTransport,
 ):
     __doc__ = transports.AsyncSealedTransport.__doc__
-    _library: ClassVar[Library] = cast("Library", httpx)
+    library: ClassVar[Library] = cast("Library", httpx)
     _stream_type = _AsyncStream
+
+
+@factories.documented
+def sealed_client(  # noqa: D103 - it is documented
+    *,
+    verify_key: VerifyKey | None = None,
+    key_url: str | None = None,
+    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+    **options: Any,
+) -> httpx.Client:
+    sealing = {"verify_key": verify_key, "key_url": key_url, "max_frame_bytes": max_frame_bytes}
+    return httpx.Client(**factories.client_arguments(SealedTransport, httpx.HTTPTransport, _Routes, options, sealing))
+
+
+@factories.documented
+def async_sealed_client(  # noqa: D103 - it is documented
+    *,
+    verify_key: AsyncVerifyKey | None = None,
+    key_url: str | None = None,
+    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+    **options: Any,
+) -> httpx.AsyncClient:
+    sealing = {"verify_key": verify_key, "key_url": key_url, "max_frame_bytes": max_frame_bytes}
+    return httpx.AsyncClient(
+        **factories.client_arguments(AsyncSealedTransport, httpx.AsyncHTTPTransport, _AsyncRoutes, options, sealing)
+    )

@@ -1,10 +1,21 @@
-"""Sealing transports for httpx2, the HTTP client of the OpenAI SDK 3."""
+"""Sealing transports and clients for httpx2, the HTTP client of the OpenAI SDK 3."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import httpx2
+try:
+    import httpx2
+except ModuleNotFoundError as error:
+    if error.name != "httpx2":
+        raise
+    raise ModuleNotFoundError(
+        f"{__name__} is for httpx2, which is not installed: pip install httpx2; for httpx there is "
+        "server_keys.client.httpx",
+        name="httpx2",
+    ) from error
 
-from server_keys.client import opening, transports
+from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
+from server_keys.client import factories, opening, proxies, transports
+from server_keys.client.drivers import AsyncVerifyKey, VerifyKey
 from server_keys.client.steps import Library
 
 
@@ -16,11 +27,19 @@ class _AsyncStream(opening.AsyncOpening, httpx2.AsyncByteStream):
     pass
 
 
+class _Routes(proxies.SyncRoutes, httpx2.BaseTransport):
+    pass
+
+
+class _AsyncRoutes(proxies.AsyncRoutes, httpx2.AsyncBaseTransport):
+    pass
+
+
 class SealedTransport(  # noqa: D101 - it has its base's docstring
     transports.SyncSealedTransport[httpx2.BaseTransport, httpx2.Request, httpx2.Response], httpx2.BaseTransport
 ):
     __doc__ = transports.SyncSealedTransport.__doc__
-    _library: ClassVar[Library] = httpx2
+    library: ClassVar[Library] = httpx2
     _stream_type = _Stream
 
 
@@ -29,5 +48,31 @@ class AsyncSealedTransport(  # noqa: D101 - it has its base's docstring
     httpx2.AsyncBaseTransport,
 ):
     __doc__ = transports.AsyncSealedTransport.__doc__
-    _library: ClassVar[Library] = httpx2
+    library: ClassVar[Library] = httpx2
     _stream_type = _AsyncStream
+
+
+@factories.documented
+def sealed_client(  # noqa: D103 - it is documented
+    *,
+    verify_key: VerifyKey | None = None,
+    key_url: str | None = None,
+    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+    **options: Any,
+) -> httpx2.Client:
+    sealing = {"verify_key": verify_key, "key_url": key_url, "max_frame_bytes": max_frame_bytes}
+    return httpx2.Client(**factories.client_arguments(SealedTransport, httpx2.HTTPTransport, _Routes, options, sealing))
+
+
+@factories.documented
+def async_sealed_client(  # noqa: D103 - it is documented
+    *,
+    verify_key: AsyncVerifyKey | None = None,
+    key_url: str | None = None,
+    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+    **options: Any,
+) -> httpx2.AsyncClient:
+    sealing = {"verify_key": verify_key, "key_url": key_url, "max_frame_bytes": max_frame_bytes}
+    return httpx2.AsyncClient(
+        **factories.client_arguments(AsyncSealedTransport, httpx2.AsyncHTTPTransport, _AsyncRoutes, options, sealing)
+    )

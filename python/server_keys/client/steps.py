@@ -9,6 +9,8 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx2 as http
 
     from server_keys._native import ResponseOpener
@@ -19,13 +21,24 @@ class Library(Protocol):
     """The part of httpx, or of httpx2, that sealing needs."""
 
     __name__: str
+    AsyncBaseTransport: type[http.AsyncBaseTransport]
+    AsyncClient: type[http.AsyncClient]
     AsyncHTTPTransport: type[http.AsyncHTTPTransport]
+    BaseTransport: type[http.BaseTransport]
     ByteStream: type[http.ByteStream]
+    Client: type[http.Client]
     Headers: type[http.Headers]
     HTTPTransport: type[http.HTTPTransport]
+    Limits: type[http.Limits]
     Request: type[http.Request]
     Response: type[http.Response]
+    Timeout: type[http.Timeout]
     TransportError: type[http.TransportError]
+    URL: type[http.URL]
+
+    @property
+    def create_ssl_context(self) -> Callable[..., ssl.SSLContext]:
+        """Makes a TLS context of `verify`, `cert` and `trust_env`."""
 
 
 class Send(NamedTuple):

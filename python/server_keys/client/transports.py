@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar, cast
 
 from server_keys._clock import boot_time
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
 from server_keys.client.drivers import AsyncDriver, AsyncVerifyKey, SyncDriver, VerifyKey
+from server_keys.client.misuse import SealsAlready, checked_inner, refuse_as_client, refuse_use_by
 from server_keys.client.steps import Library
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
 
-class SyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
+class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
     """Seals requests to the server's key and opens the responses: `Client(transport=SealedTransport())`.
 
     It finds the key under `/.well-known/hpke-keys` of each request's origin and keeps it for as long as the server
@@ -31,7 +32,7 @@ class SyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
     The client's own `proxy=` and `mounts=` go around its transport, and so around the sealing: give them to `inner`.
     """
 
-    _library: ClassVar[Library]
+    library: ClassVar[Library]
     _stream_type: ClassVar[type[Any]]
 
     def __init__(
@@ -60,8 +61,8 @@ class SyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
             TypeError: an argument has the wrong type.
             ValueError: `max_frame_bytes` is out of its range, or `key_url` is neither a path nor a URL.
         """
-        self._inner = cast("http.BaseTransport", self._library.HTTPTransport() if inner is None else inner)
-        self._driver = SyncDriver(self._library, verify_key, max_frame_bytes, clock, key_url)
+        self._inner = self.library.HTTPTransport() if inner is None else self._checked(inner)
+        self._driver = SyncDriver(self.library, verify_key, max_frame_bytes, clock, key_url)
 
     def handle_request(self, request: RequestT) -> ResponseT:
         """Send `request` sealed and return the response. Its body is opened while it is read.
@@ -95,11 +96,33 @@ class SyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
         """Close the inner transport."""
         self._inner.close()
 
+    async def handle_async_request(self, request: RequestT) -> NoReturn:
+        """Raise a `TypeError`: an async client needs an `AsyncSealedTransport`."""
+        refuse_use_by("AsyncClient", self)
 
-class AsyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
+    async def __aenter__(self) -> NoReturn:
+        refuse_use_by("AsyncClient", self)
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def aclose(self) -> None:
+        """Close the inner transport, for an async client that could not use this one."""
+        self._inner.close()
+
+    def _checked(self, inner: InnerT) -> "http.BaseTransport":
+        checked_inner(inner, self.library, is_async=False)
+        return cast("http.BaseTransport", inner)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            refuse_as_client(self, name)
+
+
+class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
     """Seals requests and opens responses as `SealedTransport` does: `AsyncClient(transport=AsyncSealedTransport())`."""
 
-    _library: ClassVar[Library]
+    library: ClassVar[Library]
     _stream_type: ClassVar[type[Any]]
 
     def __init__(
@@ -124,8 +147,8 @@ class AsyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
             TypeError: an argument has the wrong type.
             ValueError: `max_frame_bytes` is out of its range, or `key_url` is neither a path nor a URL.
         """
-        self._inner = cast("http.AsyncBaseTransport", self._library.AsyncHTTPTransport() if inner is None else inner)
-        self._driver = AsyncDriver(self._library, verify_key, max_frame_bytes, clock, key_url)
+        self._inner = self.library.AsyncHTTPTransport() if inner is None else self._checked(inner)
+        self._driver = AsyncDriver(self.library, verify_key, max_frame_bytes, clock, key_url)
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
         """Send `request` sealed and return the response. Its body is opened while it is read.
@@ -158,3 +181,24 @@ class AsyncSealedTransport(Generic[InnerT, RequestT, ResponseT]):
     async def aclose(self) -> None:
         """Close the inner transport."""
         await self._inner.aclose()
+
+    def handle_request(self, request: RequestT) -> NoReturn:
+        """Raise a `TypeError`: a sync client needs a `SealedTransport`."""
+        refuse_use_by("Client", self)
+
+    def __enter__(self) -> NoReturn:
+        refuse_use_by("Client", self)
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def close(self) -> None:
+        """Do nothing: a sync client that could not use this transport has opened nothing."""
+
+    def _checked(self, inner: InnerT) -> "http.AsyncBaseTransport":
+        checked_inner(inner, self.library, is_async=True)
+        return cast("http.AsyncBaseTransport", inner)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            refuse_as_client(self, name)

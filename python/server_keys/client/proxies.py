@@ -1,0 +1,103 @@
+"""Proxies below the sealing: what leaves through them is sealed already."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Generic, TypeVar
+from urllib.request import getproxies
+
+if TYPE_CHECKING:
+    import httpx2 as http
+
+TransportT = TypeVar("TransportT")
+
+
+class EnvironmentProxies:
+    """The proxies that the environment names now: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, and `NO_PROXY`."""
+
+    def __init__(self) -> None:
+        self._proxies = getproxies()
+
+    @property
+    def urls(self) -> set[str]:
+        """The proxies' URLs."""
+        return {url for scheme in ("http", "https") if (url := self._of(scheme)) is not None}
+
+    def url_for(self, url: http.URL) -> str | None:
+        """Return the URL of the proxy for requests to `url`, or None if they go to the server directly."""
+        return None if self._is_left_out(url) else self._of(url.scheme)
+
+    def _of(self, scheme: str) -> str | None:
+        proxy = self._proxies.get(scheme) or self._proxies.get("all")
+        return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+
+    def _is_left_out(self, url: http.URL) -> bool:
+        entries = (entry.strip().lower() for entry in self._proxies.get("no", "").split(","))
+        return any(_covers(entry, url) for entry in entries if entry)
+
+
+class Routes(Generic[TransportT]):
+    """Sends each request through the proxy that the environment names for it, or directly."""
+
+    def __init__(self, proxies: EnvironmentProxies, transport_through: Callable[[str | None], TransportT]) -> None:
+        self._proxies = proxies
+        self._transports = {url: transport_through(url) for url in (None, *proxies.urls)}
+
+    def _transport_for(self, url: http.URL) -> TransportT:
+        return self._transports[self._proxies.url_for(url)]
+
+
+class SyncRoutes(Routes["http.BaseTransport"]):
+    """Sends each request through the proxy that the environment names for it, or directly."""
+
+    def handle_request(self, request: http.Request) -> http.Response:
+        """Send `request` on its way."""
+        return self._transport_for(request.url).handle_request(request)
+
+    def close(self) -> None:
+        """Close the transports."""
+        with ExitStack() as stack:
+            for transport in self._transports.values():
+                stack.callback(transport.close)
+
+
+class AsyncRoutes(Routes["http.AsyncBaseTransport"]):
+    """Sends each request through the proxy that the environment names for it, or directly."""
+
+    async def handle_async_request(self, request: http.Request) -> http.Response:
+        """Send `request` on its way."""
+        return await self._transport_for(request.url).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close the transports."""
+        async with AsyncExitStack() as stack:
+            for transport in self._transports.values():
+                stack.push_async_callback(transport.aclose)
+
+
+def _covers(entry: str, url: http.URL) -> bool:
+    """Return whether an entry of `NO_PROXY` covers `url`: a host and what is below it, a network, or everything."""
+    if entry == "*":
+        return True
+    host, address = url.host, _address(url.host)
+    if address is not None and "/" in entry:
+        network = _network(entry)
+        return network is not None and address in network
+    name = entry.lstrip("*").lstrip(".").strip("[]")
+    return name in (host, url.netloc.decode("ascii")) or (address is None and host.endswith(f".{name}"))
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return None
