@@ -70,13 +70,12 @@ def test_an_app_that_compresses_by_itself_is_understood(flavour: Flavour, server
 
 
 def test_headers_of_the_plaintexts_bytes_are_not_sent_with_sealed_ones(flavour: Flavour, server: Server) -> None:
-    digests = {"Content-MD5": "a", "Content-Digest": "b", "Repr-Digest": "c", "Digest": "d"}
+    digests = {"Content-MD5": "a", "Content-Digest": "b", "Repr-Digest": "c", "Digest": "d", "Range": "bytes=0-1"}
     content = {"Content-Type": "text/plain", "Content-Encoding": "gzip", "Content-Language": "en"}
     with flavour.client(server.inner) as client:
         client.post(URL, gzip.compress(b"x"), headers={**digests, **content})
     sent = server.requests[-1]
-    assert not set(digests) & set(sent.headers)
-    assert not {name.lower() for name in digests} & set(sent.headers)
+    assert not [name for name in digests if name in sent.headers]
     assert {name: sent.headers[name] for name in content} == content
     assert int(sent.headers["Content-Length"]) == len(sent.content)
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, cast
 
 from server_keys._checks import checked_max_frame_bytes
-from server_keys.client.body_headers import without_body_headers
+from server_keys.client.body_headers import of_opened_response
 from server_keys.client.exchange import Exchange
 from server_keys.client.key_cache import KeyCache
 from server_keys.client.key_location import KeyLocation
@@ -77,7 +77,7 @@ class Driver:
             return response
         return self._library.Response(
             response.status_code,
-            headers=without_body_headers(self._library, response.headers),
+            headers=of_opened_response(self._library, response.headers),
             stream=stream_type(response, outcome.opener, outcome.on_failure),
             extensions=response.extensions,
         )

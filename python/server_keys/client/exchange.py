@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from server_keys._native import RequestSealer, ResponseOpener
 from server_keys._sealing.protocol import ENCAPSULATED_KEY_HEADER, RESPONSE_NONCE_HEADER, bytes_of_header
-from server_keys.client.body_headers import without_body_headers
+from server_keys.client.body_headers import of_sealed_request
 from server_keys.client.key_cache import KeyCache
 from server_keys.client.key_fetch import Key
 from server_keys.client.key_location import KeyLocation
@@ -115,7 +115,7 @@ class Exchange:
 
     def _sealed_request(self, sealer: RequestSealer) -> http.Request:
         request = self._request
-        headers = without_body_headers(self._library, request.headers)
+        headers = of_sealed_request(self._library, request.headers)
         headers[ENCAPSULATED_KEY_HEADER] = sealer.encapsulated_key.hex()
         # Sealed bytes do not shrink, and a proxy that compressed them would leave nothing to open.
         headers["Accept-Encoding"] = "identity"
