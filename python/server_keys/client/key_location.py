@@ -36,19 +36,19 @@ class KeyLocation:
         self._served: str | None = None
 
     def url_for(self, request: http.Request) -> http.URL:
-        """Return the address of the key that `request` is sealed to.
+        """Return the address of the key that `request` is sealed to."""
+        if self._is_path:
+            return request.url.copy_with(userinfo=b"", fragment=None, raw_path=self._key_url.encode())
+        return request.url.join(self._key_url)
+
+    def server_of(self, request: http.Request) -> object:
+        """Return what tells one server from another: its origin, its names in the request, and `key_url`.
 
         Raises:
             SealedTransportError: the key is another origin's, or would come over a connection that anybody can change.
         """
-        url = request.url.copy_with(userinfo=b"", fragment=None)
-        if self._is_path:
-            return url.copy_with(raw_path=self._key_url.encode())
-        self._bind(request)
-        return url.join(self._key_url)
-
-    def server_of(self, request: http.Request) -> object:
-        """Return what tells one server from another: its origin, its names in the request, and `key_url`."""
+        if not self._is_path:
+            self._bind(request)
         names = (request.headers["Host"], request.extensions.get("sni_hostname"))
         return (_origin(request.url), names, self._key_url)
 

@@ -37,7 +37,6 @@ class KeySteps:
 
     def __init__(self, library: Library, cache: KeyCache, location: KeyLocation, request: http.Request) -> None:
         self.server = location.server_of(request)
-        self.url = location.url_for(request)
         self._library = library
         self._cache = cache
         self._location = location
@@ -93,19 +92,16 @@ class KeySteps:
             self._cache.end(self.server, fetch, key)
 
     def _published_key(self, response: http.Response) -> Steps[bytes]:
+        url = self._location.url_for(self._request)
         config = yield Read(response, MOST_UNSEALED_BYTES)
         if config is None:
-            raise KeyConfigurationError(
-                f"{self.url} answered with more than {MOST_UNSEALED_BYTES} bytes instead of a key"
-            )
-        public_key = key_in_response(self.url, response, config)
+            raise KeyConfigurationError(f"{url} answered with more than {MOST_UNSEALED_BYTES} bytes instead of a key")
+        public_key = key_in_response(url, response, config)
         try:
             RequestSealer(public_key)
         except InvalidPublicKeyError as error:
-            raise KeyConfigurationError(f"{self.url} published a key that cannot be used: {error}") from None
+            raise KeyConfigurationError(f"{url} published a key that cannot be used: {error}") from None
         verdict = yield Verify(public_key)
         if verdict is not None and verdict is not True:
-            raise KeyRejectedError(
-                f"verify_key refused the key {public_key.hex()} that {self.url} published: {verdict!r}"
-            )
+            raise KeyRejectedError(f"verify_key refused the key {public_key.hex()} that {url} published: {verdict!r}")
         return public_key
