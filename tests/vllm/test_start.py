@@ -68,13 +68,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 class TestRefusals:
-    def test_none_where_nobody_asked(self, start: list[str], tmp_path: Path) -> None:
-        assert {server["key_id"] for server in servers(run(tmp_path, start))} == {None}
-
-    def test_none_where_the_plugin_is_listed(self, start: list[str], tmp_path: Path) -> None:
-        for server in servers(run(tmp_path, start, **PLUGIN, SERVER_KEYS_REFRESH_TIME_S="7")):
-            assert server["period_s"] == 7
-            assert server["publishes_key"]
+    def test_none_where_nobody_asked(self, folder: Path) -> None:
+        assert {server["key_id"] for server in servers(run(folder, SERVE))} == {None}
 
     def test_a_wrong_setting(self, start: list[str], tmp_path: Path) -> None:
         line = refused(run(tmp_path, start, **PLUGIN, SERVER_KEYS_REFRESH_TIME_S="-3"))
@@ -148,25 +143,27 @@ class TestWarnings:
             (BOTH_LOGS, {"VLLM_ENABLE_RESPONSES_API_STORE": "1", "SERVER_KEYS_PROTECT": "0"}, []),
         ],
     )
-    @pytest.mark.parametrize("also_the_plugin", [False, True])
     def test_the_entrypoint_warns_once_of_what_is_not_sealed(
-        self,
-        folder: Path,
-        options: list[str],
-        environment: dict[str, str],
-        warnings: list[str],
-        also_the_plugin: bool,
+        self, folder: Path, options: list[str], environment: dict[str, str], warnings: list[str]
     ) -> None:
-        plugin = PLUGIN if also_the_plugin else {}
-        result = run(folder, [*ENTRYPOINT, *options], **environment, **plugin)
+        result = run(folder, [*ENTRYPOINT, *options], **environment)
         assert len(servers(result)) == 2
         assert_warned(result.stderr, warnings)
 
-    def test_every_start_with_the_plugin_warns(self, start: list[str], tmp_path: Path) -> None:
-        environment = {"VLLM_ENABLE_RESPONSES_API_STORE": "1", **PLUGIN}
+    def test_entrypoint_and_plugin_at_once_warn_once(self, folder: Path) -> None:
+        result = run(folder, [*ENTRYPOINT, *BOTH_LOGS], **PLUGIN)
+        assert len(servers(result)) == 2
+        assert_warned(result.stderr, [REQUEST_PARAMETERS, OUTPUTS])
+
+    def test_every_start_with_the_plugin_has_keys_and_warns(self, start: list[str], tmp_path: Path) -> None:
+        environment = {"VLLM_ENABLE_RESPONSES_API_STORE": "1", "SERVER_KEYS_REFRESH_TIME_S": "7", **PLUGIN}
         result = run(tmp_path, [*start, "--enable-log-requests"], **environment)
+        started = servers(result)
+        for server in started:
+            assert server["period_s"] == 7
+            assert server["publishes_key"]
         # Each process that serves says it.
-        assert_warned(result.stderr, [REQUEST_PARAMETERS, STORE] * len(servers(result)))
+        assert_warned(result.stderr, [REQUEST_PARAMETERS, STORE] * len(started))
 
     @pytest.mark.parametrize("configuration", [ALL_OFF, ONLY_ERRORS])
     @pytest.mark.parametrize("command", [ENTRYPOINT, SERVE, ["-m", "vllm.entrypoints.openai.api_server"]])
@@ -184,7 +181,7 @@ class TestWarnings:
 
 
 def assert_warned(stderr: str, warnings: list[str]) -> None:
-    lines = sorted(line for line in stderr.splitlines() if line)
+    lines = sorted(line for line in stderr.splitlines() if line.startswith("server-keys: "))
     assert len(lines) == len(warnings), stderr
     for line, warning in zip(lines, sorted(warnings), strict=True):
         assert line.startswith(f"server-keys: {warning}")

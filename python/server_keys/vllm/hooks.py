@@ -129,7 +129,7 @@ def call_before_serving_if_loaded(before_command: Action, before_server: Action)
             continue
         for name in _SERVERS:
             server = vars(module).get(name)
-            if _is_function_of_vllm(server) and not hasattr(server, _LOOKED_AT):
+            if _is_function_of_vllm(server):
                 vars(module)[name] = _preceded(server, before_server)
 
 

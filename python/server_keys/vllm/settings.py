@@ -153,8 +153,9 @@ def help_text() -> str:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         usage=USAGE,
-        description="Runs vLLM's server with ephemeral keys. It takes every option of `vllm serve`, and these:",
-        epilog=f"{PROGRAM} --help=all shows these and all of vLLM's own, {PROGRAM} --help=listgroup their groups.",
+        description="Runs vLLM's server with ephemeral keys. It takes every option of `vllm serve`, and these.",
+        epilog=f"{PROGRAM} --help=all shows the options of `vllm serve`, too.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
     add_options(parser)
