@@ -7,6 +7,7 @@ import { ServerKey } from "./server_key.js";
 
 const KEY_PATH = "/.well-known/hpke-keys";
 const KEY_MISMATCH = "urn:ietf:params:ehbp:error:key-config";
+const IS_NONCE = /^[0-9a-f]{64}$/i;
 const REQUEST_INFO = utf8("ehbp request");
 const RESPONSE_LABEL = utf8("ehbp response");
 
@@ -53,11 +54,12 @@ export class EhbpClient {
         throw error;
       });
       const nonce = response.headers.get("Ehbp-Response-Nonce");
-      if (nonce !== null) return this.#opened(context, response, nonce);
+      if (nonce !== null && IS_NONCE.test(nonce)) return this.#opened(context, response, nonce);
       // Perhaps the server has other keys now, and somebody in between hides its refusal.
       this.#serverKey.discard(publicKey);
-      if (response.ok) {
+      if (response.ok || nonce !== null) {
         await response.body?.cancel();
+        if (nonce !== null) throw new Error("the header Ehbp-Response-Nonce is not 64 hex digits");
         throw new UnsealedResponseError(response.status, "a success without a seal is never read");
       }
       const text = await received(response.text());
@@ -90,7 +92,6 @@ export class EhbpClient {
   }
 
   async #opened(context, response, nonce) {
-    if (!/^[0-9a-f]{64}$/i.test(nonce)) throw new Error("the header Ehbp-Response-Nonce is not 64 hex digits");
     this.#onWire({ kind: "response", status: response.status, nonce });
     const secret = await context.exportSecret(RESPONSE_LABEL, KEY_BYTES);
     const cipher = await responseCipher(secret, context.encapsulatedKey, fromHex(nonce));

@@ -20,10 +20,10 @@ from tests.helpers.servers import running
 
 JS = Path(__file__).parents[2] / "js"
 
-ENGINES = [
-    pytest.param("chromium", marks=needs_chromium),
-    pytest.param("node", marks=pytest.mark.skipif(shutil.which("node") is None, reason="Node is missing")),
-]
+needs_node = pytest.mark.skipif(
+    shutil.which("node") is None, reason="Node is missing: `apt-get install nodejs` brings it"
+)
+ENGINES = [pytest.param("chromium", marks=needs_chromium), pytest.param("node", marks=needs_node)]
 
 
 class Engine(Protocol):

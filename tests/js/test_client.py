@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +13,10 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from examples.demo.app import create_app
 from server_keys import KeyRing, protect
 from tests.helpers.servers import running
-from tests.js.engines import Engine
+from tests.js.engines import JS, Engine, needs_node
 
 KEY_PATH = "/.well-known/hpke-keys"
 
@@ -229,6 +231,47 @@ def test_after_an_unsealed_answer_the_key_is_fetched_anew(engine: Engine, server
     assert told.startswith(f"The answer {status} was not sealed")
     assert text == "b;"
     assert server.key_requests == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({"Location": "/elsewhere"}, "was answered with a redirect"),
+        ({"Ehbp-Response-Nonce": "short"}, "the header Ehbp-Response-Nonce is not 64 hex digits"),
+    ],
+)
+def test_after_a_request_that_failed_the_key_is_fetched_anew(
+    engine: Engine, server: Server, headers: dict[str, str], told: str
+) -> None:
+    cors = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "*"}
+    status = 307 if "Location" in headers else 200
+    server.answers["/nothing"] = Response(status_code=status, headers=cors | headers)
+    body = """
+        const told = await client.post("/nothing", "a").catch((error) => error.message);
+        return [told, await read(await client.post("/echo", "b"))];
+    """
+    message, text = run(engine, body, server.url)
+    assert told in message
+    assert text == "b;"
+    assert server.key_requests == 2
+
+
+@needs_node
+def test_the_example_of_the_readme_chats() -> None:
+    example = (JS / "README.md").read_text().partition("```js\n")[2].partition("```")[0]
+    with running(create_app(1000)) as url:
+        for shown, used in (
+            ("./js/ehbp.js", f"{JS.as_uri()}/ehbp.js"),
+            ("https://my-server", url),
+            ("my-model", "toy-rambler"),
+        ):
+            assert shown in example
+            example = example.replace(shown, used)
+        command = ["node", "--no-warnings", "--input-type=module", "--eval", example]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("200 ")
+    assert '"object":"chat.completion"' in done.stdout
 
 
 @pytest.mark.parametrize("path", [KEY_PATH, "/echo"])
