@@ -45,7 +45,7 @@ def test_the_package_is_shown_before_the_bare_key_agreement() -> None:
     order = [
         "protect(app",
         "uvicorn server:app",
-        "SealedTransport",
+        "sealed_client()",
         "## Why not just TLS?",
         "make demo",
         "examples/exchange.py",
