@@ -264,3 +264,9 @@ def test_the_app_is_not_called_for_a_refused_request(ring: KeyRing) -> None:
     app = EncryptedBodyMiddleware(unreachable, key_ring=ring, required=True)
     for reason in ("key_mismatch", "malformed", "frame_too_large", "plaintext"):
         assert call(app, refused_for(reason, ring)).status == REFUSED[reason][1]
+
+
+def test_a_refusal_is_logged_whatever_configured_logging(ring: KeyRing, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("server_keys").disabled = True  # as dictConfig leaves loggers that it does not name
+    call(protected(ring), refused_for("plaintext", ring))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]

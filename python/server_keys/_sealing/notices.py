@@ -1,14 +1,12 @@
 """What the log says of a server that seals: one line at its start, and its refusals, never too many of them."""
 
-import logging
 import threading
 from collections.abc import Callable
 
 from server_keys._clock import boot_time
 from server_keys._keys.ring import KeyRing
+from server_keys._log import logger
 from server_keys._sealing.refusals import Refusal
-
-_logger = logging.getLogger("server_keys")
 
 # A client in a loop must not fill the disk: one line for each reason in this time.
 _QUIET_S = 60.0
@@ -16,7 +14,7 @@ _QUIET_S = 60.0
 
 def log_start(ring: KeyRing, *, required: bool) -> None:
     """Log at INFO how the server that has just started handles keys and bodies."""
-    _logger.info(
+    logger().info(
         "key %s: keys of this process, a new one every %g s, each accepted for %g s longer; sealed bodies (EHBP) are "
         "opened, bodies in plaintext are %s",
         ring.status.key_id,
@@ -50,4 +48,6 @@ class RefusalLog:
             self._quiet_until[reason] = now + _QUIET_S
             unlogged = self._unlogged.pop(reason, 0)
         since = f", {unlogged} more since the last such line" if unlogged else ""
-        _logger.warning("refused a request (%s, status %d%s): %s", reason, refusal.answer.status, since, refusal.advice)
+        logger().warning(
+            "refused a request (%s, status %d%s): %s", reason, refusal.answer.status, since, refusal.advice
+        )
