@@ -270,3 +270,23 @@ def test_a_refusal_is_logged_whatever_configured_logging(ring: KeyRing, caplog: 
     logging.getLogger("server_keys").disabled = True  # as dictConfig leaves loggers that it does not name
     call(protected(ring), refused_for("plaintext", ring))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_protected_app_counts_in_the_ring_of_its_state() -> None:
+    app = protect(FastAPI(), 300, required=True)
+
+    async def refused() -> dict[str, int]:
+        async with app.router.lifespan_context(app):
+            await asgi.call(app, "POST", "/", pieces=[b"in the clear"])
+            return dict(app.state.ephemeral_keys.status.refusals)
+
+    assert asyncio.run(refused()) == {"plaintext": 1}
+
+
+def test_without_a_lifespan_there_is_nowhere_to_count_and_the_answer_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = protect(FastAPI(), 300)
+    response = asyncio.run(asgi.call(app, "POST", "/", headers=[("Ehbp-Encapsulated-Key", "ab" * 32)], pieces=[b"x"]))
+    assert response.status == 500
+    assert "app.state.ephemeral_keys holds no key ring" in caplog.text

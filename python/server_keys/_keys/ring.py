@@ -37,7 +37,8 @@ class KeyRingStatus:
     closed: bool
     """Whether the ring was closed."""
     refusals: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """How many requests were refused, by reason, such as `key_mismatch`."""
+    """How many requests were refused, by reason: `key_mismatch`, `malformed`, `frame_too_large`, `plaintext`,
+    `keys_unavailable`, `key_path_method`."""
 
 
 @dataclass(frozen=True, slots=True)

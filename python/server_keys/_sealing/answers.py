@@ -12,8 +12,8 @@ from server_keys._sealing.upload import Upload
 # the 422 to recover from a rotation; they leave outside of the app's own CORS middleware.
 _FOR_ANY_ORIGIN = ((b"access-control-allow-origin", b"*"), (b"vary", b"Origin"))
 
-# A config that is fetched now may be replaced at once, and is accepted for the overlap from then on. What a client
-# caches must expire before that, with time left for a request that is under way.
+# A config that is fetched now may be replaced at once, and is accepted for the overlap from then on. A client's copy
+# must expire before that, with time left for a request that is under way.
 _WAY_S = 5.0
 
 

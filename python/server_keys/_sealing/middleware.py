@@ -33,8 +33,15 @@ class EncryptedBodyMiddleware:
     several of its tasks send at the same time leave one after the other. Frames are numbered: a `send` that is
     cancelled while the server holds it loses its frame; the client sees the gap and refuses the rest.
 
+    What describes the bytes of a plaintext does not leave: length, digests, ranges. A response that the app compressed
+    is decompressed; `RuntimeError` tells the app of a coding other than gzip and deflate.
+
+    Before a request is refused, the rest of its body is read and thrown away, up to 64 MiB and for 10 s, so that
+    clients and proxies see the answer. The ring's `status` counts refusals by reason, and the log has one warning a
+    minute for each reason.
+
     Args:
-        app: the ASGI app.
+        app: gets the opened requests.
         key_ring: the keys; by default those that a key lifespan put into `app.state`.
         required: answer requests that carry a body in plaintext with an error.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.

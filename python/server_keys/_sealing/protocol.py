@@ -23,8 +23,8 @@ DEFAULT_MAX_FRAME_BYTES = 16 * 1024 * 1024
 # | Accept-Encoding | becomes `identity`: nobody shall compress, because a compressed length tells of the content |
 # | Content-Encoding | of a response: clients would decode the sealed body, so the server undoes it before it seals |
 #
-# What describes the plaintext's meaning, or the resource, stays: Content-Type, Content-Language, Content-Disposition,
-# ETag, Last-Modified, and the Content-Encoding of a request, which no server decodes by itself.
+# Headers that describe the plaintext's meaning, or the resource, stay: Content-Type, Content-Language,
+# Content-Disposition, ETag, Last-Modified, and the Content-Encoding of a request, which no server decodes by itself.
 _OF_ANY_BODY = frozenset(
     {"content-length", "transfer-encoding", "content-md5", "digest", "content-digest", "repr-digest"}
 )

@@ -11,7 +11,7 @@ from server_keys._sealing.content_coding import ContentDecoder
 from server_keys._sealing.protocol import NOT_OF_A_SEALED_RESPONSE, RESPONSE_NONCE_HEADER
 
 _NONCE = RESPONSE_NONCE_HEADER.encode()
-# What describes the plaintext, and the nonce of another sealed response that the app relays as a gateway.
+# Headers that describe the plaintext, and the nonce of another sealed response that the app relays as a gateway.
 _HEADERS_NOT_SENT = frozenset({name.encode() for name in NOT_OF_A_SEALED_RESPONSE} | {_NONCE.lower()})
 _WITHOUT_BODY = frozenset({"http.response.trailers", "http.response.early_hint"})
 # Ends a body that is broken off: the header of a 16-byte frame that never follows. Clients see an incomplete frame even

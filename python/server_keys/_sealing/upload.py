@@ -8,7 +8,8 @@ import asyncio
 
 from starlette.types import Message, Receive, Scope
 
-# How much of a refused body is read, and for how long. Who sends more gets the answer on a connection that ends.
+# How much of a refused body is read, and for how long. A client that sends more gets the answer on a connection
+# that ends.
 _MOST_BYTES = 64 * 1024 * 1024
 _LONGEST_S = 10.0
 # How long a client may read its answer before the connection ends although the client still sends.
