@@ -20,6 +20,7 @@ __all__ = [
     "RequestSealer",
     "ResponseOpener",
     "ResponseSealer",
+    "erase_in",
     "generate_key_pairs",
 ]
 
@@ -113,6 +114,20 @@ def generate_key_pairs(count: int) -> list[KeyPair]:
         MemoryError: the system has no memory for so many.
         TypeError: `count` is not an int, or is a bool.
         ValueError: `count` is negative or above 1,048,576.
+    """
+
+def erase_in(key_pair: KeyPair, delay_s: float) -> None:
+    """Have a key pair's private key erased after some seconds by a thread that needs neither an event loop nor the GIL.
+
+    Of several calls the earliest deadline counts. Time goes on while the machine sleeps, where the system has a clock
+    that does. The thread exists while there are deadlines; it keeps no pair alive.
+
+    Args:
+        key_pair: the pair.
+        delay_s: seconds; from zero down, it is erased at once.
+
+    Raises:
+        RuntimeError: the system refused the thread.
     """
 
 @final

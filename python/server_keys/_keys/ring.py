@@ -12,7 +12,7 @@ from server_keys._checks import overlap_seconds, period_seconds
 from server_keys._clock import boot_time
 from server_keys._keys.schedule import Retries, Schedule
 from server_keys._log import logger
-from server_keys._native import KeyPair
+from server_keys._native import KeyPair, erase_in
 from server_keys.errors import KeysUnavailableError
 
 
@@ -63,19 +63,22 @@ class KeyRing:
     blocked event loop nor a machine that slept makes the ring hand out a stale one. A refresh that fails leaves the
     ring as it was. It is logged, counted, and tried again after a capped back-off with jitter.
 
-    The ring has no timer. Call `refresh_if_due()` when `next_event_in_s()` says so; otherwise pairs are replaced and
-    erased only when the ring is read. `server_keys.periodic_refresh` and the lifespans do that.
+    The ring does not refresh itself. Call `refresh_if_due()` when `next_event_in_s()` says so; otherwise pairs are
+    replaced only when the ring is read. `server_keys.periodic_refresh` and the lifespans do that. A pair whose time is
+    over is erased on time all the same, by a thread that no blocked event loop holds up.
 
     Args:
         period_s: seconds until a pair is replaced, from 0.01 to 31622400 (366 days).
         overlap_s: seconds for which a replaced pair is still accepted, from 0 to `period_s`; `period_s` by default.
         generate: makes a key pair.
-        clock: tells the time in seconds; it must never go backwards.
+        clock: tells the time in seconds; it must never go backwards. The thread that erases pairs on time goes by the
+            default clock only: with another one, they are erased when `refresh_if_due()` is called or the ring is read.
 
     Raises:
         TypeError: a duration is not a number.
         ValueError: a duration is out of its range.
         EntropyError: the first pair could not be made.
+        RuntimeError: the system refused the thread that erases pairs on time.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class KeyRing:
         self._refreshes = 0
         self._retries = Retries()
         self._refusals: Counter[str] = Counter()
-        self._pairs: _Pairs | None = _Pairs(generate(), clock(), None, 0.0)
+        self._pairs: _Pairs | None = _Pairs(self._new_pair(), clock(), None, 0.0)
         _rings.add(self)
 
     @property
@@ -146,7 +149,7 @@ class KeyRing:
         with self._lock:
             self._open_pairs()
             try:
-                new = self._generate()
+                new = self._new_pair()
             except Exception as error:
                 self._note_failure(error)
                 raise
@@ -164,7 +167,9 @@ class KeyRing:
             self._retries.succeeded()
             if pairs.previous is not None:
                 pairs.previous.erase()
-            if not keep:
+            if keep:
+                self._erase_in(pairs.current, previous_until - now)
+            else:
                 pairs.current.erase()
         logger().debug("key %s replaced key %s", _key_id(new), _key_id(pairs.current))
 
@@ -250,6 +255,15 @@ class KeyRing:
         held = "closed" if pairs is None else f"current {pairs.current!r}"
         return f"<KeyRing period {self.period_s:g} s, overlap {self.overlap_s:g} s, {held}>"
 
+    def _new_pair(self) -> KeyPair:
+        pair = self._generate()
+        self._erase_in(pair, self.period_s + self.overlap_s)
+        return pair
+
+    def _erase_in(self, pair: KeyPair, delay_s: float) -> None:
+        if self._clock is boot_time:
+            erase_in(pair, delay_s)
+
     def _fresh_pairs(self) -> _Pairs:
         pairs = self._pairs
         # No lock while nothing is due: reading an attribute is atomic, and _Pairs is immutable.
@@ -257,7 +271,8 @@ class KeyRing:
             self.refresh_if_due()
             with self._lock:
                 pairs = self._open_pairs()
-                if pairs.current.erased:
+                # Without a failure, the new pair's short time is over already: then hand out what was made just now.
+                if pairs.current.erased and self._retries.in_a_row:
                     raise KeysUnavailableError(self._why_unavailable())
         return pairs
 

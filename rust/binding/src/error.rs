@@ -42,7 +42,7 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         Error::KeyMismatch => KeyMismatchError::new_err(message),
         Error::OutOfMemory => PyMemoryError::new_err(message),
         Error::PrivateKeyLength(_) | Error::TooManyKeyPairs { .. } => PyValueError::new_err(message),
-        // RequestNotOpened, and errors that a later core adds.
+        // RequestNotOpened, NoThread, and errors that a later core adds.
         _ => PyRuntimeError::new_err(message),
     }
 }

@@ -1,5 +1,7 @@
 //! Key pairs, as Python sees them.
 
+use std::time::Duration;
+
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeWarning, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -163,6 +165,30 @@ pub(crate) fn generate_key_pairs<'py>(py: Python<'py>, count: &Bound<'py, PyAny>
     }
     warn_of_refused_protection(py)?;
     Ok(list)
+}
+
+/// Have a key pair's private key erased after some seconds by a thread that needs neither an event loop nor the GIL.
+///
+/// Of several calls the earliest deadline counts. Time goes on while the machine sleeps, where the system has a clock
+/// that does. The thread exists while there are deadlines; it keeps no pair alive.
+///
+/// Args:
+///     key_pair: the pair.
+///     delay_s: seconds; from zero down, it is erased at once.
+///
+/// Raises:
+///     RuntimeError: the system refused the thread.
+#[pyfunction]
+pub(crate) fn erase_in(py: Python<'_>, key_pair: &Bound<'_, KeyPair>, delay_s: f64) -> PyResult<()> {
+    let key_pair = &key_pair.get().0;
+    if delay_s <= 0.0 {
+        py.detach(|| key_pair.erase());
+        return Ok(());
+    }
+    // Longer than a Duration can be: as good as never.
+    let delay = Duration::try_from_secs_f64(delay_s).unwrap_or(Duration::MAX);
+    // With the GIL: this waits for an exchange at most, which takes less time than to get the GIL back.
+    key_pair.erase_in(delay).map_err(to_python)
 }
 
 /// Copies the 32 bytes of `value`, of any bytes-like type, lends the copy to `use_bytes`, then wipes it. The copy is

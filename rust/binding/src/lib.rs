@@ -18,7 +18,7 @@ mod _native {
         MalformedMessageError,
     };
     #[pymodule_export]
-    use crate::key_pair::{KeyPair, generate_key_pairs};
+    use crate::key_pair::{KeyPair, erase_in, generate_key_pairs};
     #[pymodule_export]
     use crate::sealing::{RequestOpener, RequestSealer, ResponseOpener, ResponseSealer};
 }

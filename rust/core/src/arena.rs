@@ -6,15 +6,16 @@
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use zeroize::Zeroize;
 
+use crate::deadlines::Deadlines;
 use crate::error::Error;
 use crate::memory::{REGION_BYTES, Region};
 
 pub(crate) const SECRET_BYTES: usize = 32;
-const SLOTS_PER_REGION: usize = REGION_BYTES / SECRET_BYTES;
+pub(crate) const SLOTS_PER_REGION: usize = REGION_BYTES / SECRET_BYTES;
 
 /// The first word of an arena's memory holds this until the kernel wipes it in a forked child.
 const CANARY: u64 = 0x5ec2_e7a1_1fe0_c0de;
@@ -22,7 +23,7 @@ const CANARY: u64 = 0x5ec2_e7a1_1fe0_c0de;
 static CURRENT: AtomicPtr<Arena> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The place of one secret. Only the owner of a slot may touch the memory behind it.
-struct Slot(NonNull<[u8; SECRET_BYTES]>);
+pub(crate) struct Slot(NonNull<[u8; SECRET_BYTES]>);
 
 // SAFETY: a slot is exclusive access to memory that is never unmapped; it may move between threads.
 unsafe impl Send for Slot {}
@@ -30,24 +31,26 @@ unsafe impl Send for Slot {}
 unsafe impl Sync for Slot {}
 
 impl Slot {
-    fn bytes(&self) -> &[u8; SECRET_BYTES] {
+    pub(crate) fn bytes(&self) -> &[u8; SECRET_BYTES] {
         // SAFETY: the memory stays mapped for as long as the process lives, and the kernel zeroed it at first. A writer
         // would hold `&mut self`.
         unsafe { self.0.as_ref() }
     }
 
-    fn bytes_mut(&mut self) -> &mut [u8; SECRET_BYTES] {
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8; SECRET_BYTES] {
         // SAFETY: as in `bytes`; `&mut self` is the only access.
         unsafe { self.0.as_mut() }
     }
 }
 
-struct Arena {
+pub(crate) struct Arena {
     /// The first word of the first region, which no slot covers.
     canary: NonNull<AtomicU64>,
     wiped_on_fork: bool,
     owner_pid: u32,
     free: Mutex<Vec<Slot>>,
+    /// When some of its secrets are erased.
+    pub(crate) deadlines: Deadlines,
 }
 
 // SAFETY: the canary is an atomic in memory that is never unmapped; the other fields are `Send` and `Sync`.
@@ -57,7 +60,7 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     /// Returns this process's arena.
-    fn current() -> Result<&'static Self, Error> {
+    pub(crate) fn current() -> Result<&'static Self, Error> {
         loop {
             let seen = CURRENT.load(Ordering::Acquire);
             // SAFETY: a published arena is never freed.
@@ -82,10 +85,16 @@ impl Arena {
         let canary = region.start.cast::<AtomicU64>();
         // SAFETY: the region is zeroed and aligned to a page, and nobody else knows of it yet.
         unsafe { canary.as_ref() }.store(CANARY, Ordering::Relaxed);
-        Ok(Self { canary, wiped_on_fork: region.wiped_on_fork, owner_pid: std::process::id(), free: Mutex::new(free) })
+        Ok(Self {
+            canary,
+            wiped_on_fork: region.wiped_on_fork,
+            owner_pid: std::process::id(),
+            free: Mutex::new(free),
+            deadlines: Deadlines::new(),
+        })
     }
 
-    fn belongs_to_this_process(&self) -> bool {
+    pub(crate) fn belongs_to_this_process(&self) -> bool {
         if self.wiped_on_fork {
             // SAFETY: the canary's memory is never unmapped.
             unsafe { self.canary.as_ref() }.load(Ordering::Relaxed) == CANARY
@@ -94,7 +103,7 @@ impl Arena {
         }
     }
 
-    fn take(&self) -> Result<Slot, Error> {
+    pub(crate) fn take(&self) -> Result<Slot, Error> {
         let mut free = self.lock_free_slots();
         if free.is_empty() {
             add_regions(&mut free, 1)?;
@@ -102,7 +111,7 @@ impl Arena {
         free.pop().ok_or(Error::OutOfMemory)
     }
 
-    fn give_back(&self, mut slot: Slot) {
+    pub(crate) fn give_back(&self, mut slot: Slot) {
         slot.bytes_mut().zeroize();
         // This never reallocates: `add_slots` reserved room for every slot.
         self.lock_free_slots().push(slot);
@@ -165,135 +174,5 @@ impl HomeProcess {
     /// [`Error::KeyErased`] in a forked child: it would seal other messages under the same nonces.
     pub fn require(&self) -> Result<(), Error> {
         if self.0.belongs_to_this_process() { Ok(()) } else { Err(Error::KeyErased) }
-    }
-}
-
-/// 32 secret bytes in the arena. [`Secret::erase`] and dropping wipe them; in a forked child the kernel does.
-pub(crate) struct Secret {
-    arena: &'static Arena,
-    /// Readers hold the lock while they compute, so no reader is left when an erasure returns.
-    slot: RwLock<Option<Slot>>,
-}
-
-impl Secret {
-    /// Makes a secret of the bytes that `fill` writes. If `fill` fails, they are wiped.
-    pub(crate) fn new(fill: impl FnOnce(&mut [u8; SECRET_BYTES]) -> Result<(), Error>) -> Result<Self, Error> {
-        let arena = Arena::current()?;
-        let mut slot = arena.take()?;
-        match fill(slot.bytes_mut()) {
-            Ok(()) => Ok(Self { arena, slot: RwLock::new(Some(slot)) }),
-            Err(error) => {
-                arena.give_back(slot);
-                Err(error)
-            }
-        }
-    }
-
-    /// Lends the bytes to `compute`. An [`erase`](Self::erase) by another thread waits until it returns.
-    pub(crate) fn read<R>(&self, compute: impl FnOnce(&[u8; SECRET_BYTES]) -> R) -> Result<R, Error> {
-        // Check before locking: in a forked child a thread that does not exist may hold the lock for ever.
-        if !self.arena.belongs_to_this_process() {
-            return Err(Error::KeyErased);
-        }
-        let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
-        slot.as_ref().map(|slot| compute(slot.bytes())).ok_or(Error::KeyErased)
-    }
-
-    pub(crate) fn is_erased(&self) -> bool {
-        self.read(|_| ()).is_err()
-    }
-
-    /// Wipes the bytes, once every reader has finished.
-    pub(crate) fn erase(&self) {
-        if !self.arena.belongs_to_this_process() {
-            return;
-        }
-        if let Some(slot) = self.slot.write().unwrap_or_else(PoisonError::into_inner).take() {
-            self.arena.give_back(slot);
-        }
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        self.erase();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn filled_with(byte: u8) -> Secret {
-        Secret::new(|bytes| {
-            bytes.fill(byte);
-            Ok(())
-        })
-        .unwrap()
-    }
-
-    #[test]
-    fn an_erased_slot_is_zero_before_anyone_gets_it_again() {
-        let secret = filled_with(0xa5);
-        let place = secret.read(|bytes| bytes.as_ptr() as usize).unwrap();
-        secret.erase();
-        assert_eq!(secret.read(|_| ()), Err(Error::KeyErased));
-        let mut kept = Vec::new();
-        let reused = loop {
-            let mut seen = [1; SECRET_BYTES];
-            let other = Secret::new(|bytes| {
-                seen = *bytes;
-                Ok(())
-            })
-            .unwrap();
-            if other.read(|bytes| bytes.as_ptr() as usize).unwrap() == place {
-                break seen;
-            }
-            kept.push(other);
-        };
-        assert_eq!(reused, [0; SECRET_BYTES]);
-    }
-
-    #[test]
-    fn a_failed_fill_leaves_no_secret() {
-        let mut place = std::ptr::null();
-        let failed = Secret::new(|bytes| {
-            bytes.fill(0xa5);
-            place = bytes.as_ptr();
-            Err(Error::OutOfMemory)
-        });
-        assert_eq!(failed.err(), Some(Error::OutOfMemory));
-        let secrets: Vec<_> = (0..SLOTS_PER_REGION)
-            .map(|_| Secret::new(|bytes| if *bytes == [0; 32] { Ok(()) } else { Err(Error::KeyErased) }))
-            .collect();
-        assert!(secrets.iter().all(Result::is_ok));
-    }
-
-    #[test]
-    fn secrets_of_several_regions_do_not_overlap() {
-        let secrets: Vec<_> = (0..3 * SLOTS_PER_REGION).map(|index| filled_with(index as u8)).collect();
-        for (index, secret) in secrets.iter().enumerate() {
-            assert!(secret.read(|bytes| *bytes == [index as u8; SECRET_BYTES]).unwrap());
-        }
-    }
-
-    #[test]
-    fn an_erasure_waits_for_a_reader() {
-        let secret = filled_with(0xa5);
-        let (reading, started) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            let secret = &secret;
-            let reader = scope.spawn(move || {
-                secret.read(|bytes| {
-                    reading.send(()).unwrap();
-                    std::thread::sleep(std::time::Duration::from_millis(50));
-                    *bytes
-                })
-            });
-            started.recv().unwrap();
-            secret.erase();
-            assert_eq!(reader.join().unwrap(), Ok([0xa5; SECRET_BYTES]));
-        });
-        assert!(secret.is_erased());
     }
 }

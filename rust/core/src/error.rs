@@ -38,6 +38,8 @@ pub enum Error {
     RequestNotOpened,
     /// The system has no memory for more private keys.
     OutOfMemory,
+    /// The system refused the thread that erases private keys on time.
+    NoThread,
 }
 
 impl fmt::Display for Error {
@@ -66,6 +68,9 @@ impl fmt::Display for Error {
             Self::OutOfMemory => {
                 f.write_str("the system has no memory for more private keys: erase some, or raise its limit")
             }
+            Self::NoThread => f.write_str(
+                "the system refused a thread to erase private keys on time: raise its limit of threads (ulimit -u)",
+            ),
         }
     }
 }

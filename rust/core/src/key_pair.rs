@@ -2,15 +2,17 @@
 
 use std::num::NonZero;
 use std::thread;
+use std::time::Duration;
 
 use curve25519_dalek::edwards::EdwardsPoint;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroize;
 
-use crate::arena::{SECRET_BYTES, Secret, reserve_secrets};
+use crate::arena::{SECRET_BYTES, reserve_secrets};
 use crate::error::Error;
 use crate::memory::require_headroom;
 use crate::no_trace::without_trace;
+use crate::secret::Secret;
 
 /// The length of an X25519 public key.
 pub const PUBLIC_KEY_BYTES: usize = 32;
@@ -96,6 +98,16 @@ impl KeyPair {
     /// [`Error::KeyErased`].
     pub fn erase(&self) {
         self.private_key.erase();
+    }
+
+    /// Has the private key erased after `delay` by a thread of this crate, which waits for nothing else. Of several
+    /// calls the earliest deadline counts. Time goes on while the machine sleeps, where the system has a clock that
+    /// does.
+    ///
+    /// # Errors
+    /// [`Error::NoThread`]. Then the deadlines are as they were.
+    pub fn erase_in(&self, delay: Duration) -> Result<(), Error> {
+        self.private_key.erase_in(delay)
     }
 
     /// Says whether the private key is gone: erased, or left in the process that this one was forked from.

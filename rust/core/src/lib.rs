@@ -7,6 +7,7 @@
 //! one way only; `tests/no_circles.rs` holds that.
 
 mod arena;
+mod deadlines;
 mod error;
 mod frame;
 mod heap;
@@ -16,6 +17,7 @@ mod no_trace;
 mod request;
 mod response;
 mod response_keys;
+mod secret;
 
 pub use arena::HomeProcess;
 pub use error::Error;
