@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
     from server_keys.client.steps import Library
 
-# A server that leaves it there has sealed a compressed body: the library decodes it after it is opened.
-_NOT_OF_AN_OPENED_RESPONSE = NOT_OF_A_SEALED_RESPONSE - {"content-encoding"}
+_NOT_OF_A_SEALED_REQUEST = frozenset(name.encode() for name in NOT_OF_A_SEALED_REQUEST)
+# A server that leaves `Content-Encoding` there has sealed a compressed body: the library decodes it once it is opened.
+_NOT_OF_AN_OPENED_RESPONSE = frozenset(name.encode() for name in NOT_OF_A_SEALED_RESPONSE - {"content-encoding"})
 
 
 def of_sealed_request(library: Library, headers: http.Headers) -> http.Headers:
     """Return the headers for a sealed request, from those of the caller's request."""
-    return _without(NOT_OF_A_SEALED_REQUEST, library, headers)
+    return _without(_NOT_OF_A_SEALED_REQUEST, library, headers)
 
 
 def of_opened_response(library: Library, headers: http.Headers) -> http.Headers:
@@ -29,8 +30,5 @@ def of_opened_response(library: Library, headers: http.Headers) -> http.Headers:
     return _without(_NOT_OF_AN_OPENED_RESPONSE, library, headers)
 
 
-def _without(names: Collection[str], library: Library, headers: http.Headers) -> http.Headers:
-    others = library.Headers(headers)
-    for name in names:
-        others.pop(name, None)
-    return others
+def _without(names: Collection[bytes], library: Library, headers: http.Headers) -> http.Headers:
+    return library.Headers([(name, value) for name, value in headers.raw if name.lower() not in names])

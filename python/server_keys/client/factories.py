@@ -16,7 +16,6 @@ _CONNECT_TIMEOUT_S = 5.0
 _MAX_CONNECTIONS = 1000
 _MAX_KEEPALIVE_CONNECTIONS = 100
 
-
 FactoryT = TypeVar("FactoryT", bound=Callable[..., object])
 
 _DOCUMENTATION = """Return a client that seals each request with a body, for `http_client=` of the OpenAI SDK.
@@ -46,8 +45,8 @@ def documented(factory: FactoryT) -> FactoryT:
 
 def client_arguments(
     sealed_transport: type[Any],
-    http_transport: Callable[..., Any],
-    routes: Callable[[EnvironmentProxies, Callable[[str | None], Any]], Any],
+    http_transport: Callable[..., object],
+    routes: Callable[..., object],
     options: dict[str, Any],
     sealing: Mapping[str, object],
 ) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def client_arguments(
     # They go to the client, too: it says what is missing for HTTP/2.
     protocols = {name: options[name] for name in ("http1", "http2") if name in options}
 
-    def through(url: object) -> Any:
+    def through(url: object) -> object:
         return http_transport(proxy=url, verify=context, trust_env=trust_env, limits=limits, **protocols)
 
     environment = EnvironmentProxies() if trust_env and proxy is None else None
