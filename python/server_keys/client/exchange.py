@@ -103,6 +103,8 @@ class Exchange:
             response, refuses_key = yield from self._read_refusal(response)
             return Outcome(response), refuses_key
         finally:
+            # Tracebacks and paused generators can hold it for long.
+            sealer.erase()
             if not is_sealed:
                 self._cache.doubt(server, key)
 

@@ -98,7 +98,7 @@ class KeySteps:
             raise KeyConfigurationError(f"{url} answered with more than {MOST_UNSEALED_BYTES} bytes instead of a key")
         public_key = key_in_response(url, response, config)
         try:
-            RequestSealer(public_key)
+            RequestSealer(public_key).erase()
         except InvalidPublicKeyError as error:
             raise KeyConfigurationError(f"{url} published a key that cannot be used: {error}") from None
         verdict = yield Verify(public_key)

@@ -71,10 +71,11 @@ class SyncOpening(Opening):
                     yield plaintext
             self._finish()
         finally:
-            self._response.close()
+            self.close()
 
     def close(self) -> None:
-        """Close the response."""
+        """Wipe the opener's keys and close the response."""
+        self._opener.erase()
         self._response.close()
 
 
@@ -89,8 +90,9 @@ class AsyncOpening(Opening):
                     yield plaintext
             self._finish()
         finally:
-            await self._response.aclose()
+            await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the response."""
+        """Wipe the opener's keys and close the response."""
+        self._opener.erase()
         await self._response.aclose()

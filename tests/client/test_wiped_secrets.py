@@ -1,0 +1,133 @@
+"""The keys of a message are wiped when its exchange ends, in every way it can end, whatever still holds them."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from server_keys import KeyErasedError
+from server_keys._native import RequestSealer, ResponseOpener
+from server_keys.client import MalformedMessageError, UnsealedResponseError
+from tests.helpers.client_flavours import FLAVOURS, Client, Flavour
+from tests.helpers.scripted_server import URL, Server
+
+every_flavour = pytest.mark.parametrize("flavour", FLAVOURS, ids=str)
+
+
+class Held:
+    """Makes sealers, and holds them and the openers that they make."""
+
+    def __init__(self) -> None:
+        self.sealers: list[RequestSealer] = []
+        self.openers: list[ResponseOpener] = []
+
+    def __call__(self, public_key: bytes) -> Any:
+        sealer = RequestSealer(public_key)
+        self.sealers.append(sealer)
+        held = self
+
+        class Holding:
+            encapsulated_key = sealer.encapsulated_key
+            seal, erase = sealer.seal, sealer.erase
+
+            def response_opener(self, *arguments: Any, **options: Any) -> ResponseOpener:
+                held.openers.append(sealer.response_opener(*arguments, **options))
+                return held.openers[-1]
+
+        return Holding()
+
+    def assert_wiped(self, *, sealers: int, openers: int) -> None:
+        assert (len(self.sealers), len(self.openers)) == (sealers, openers)
+        for sealer in self.sealers:
+            with pytest.raises(KeyErasedError):
+                sealer.seal(b"x")
+        for opener in self.openers:
+            with pytest.raises(KeyErasedError):
+                opener.feed(b"x")
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    """The sealers and openers of the test's exchanges."""
+    held = Held()
+    monkeypatch.setattr("server_keys.client.exchange.RequestSealer", held)
+    return held
+
+
+def read(client: Client) -> None:
+    assert client.post(URL, "x").content == b"sealed answer"
+
+
+def leave_early(client: Client) -> None:
+    pieces = client.pieces(URL, "x")
+    next(pieces)
+    pieces.close()
+
+
+def break_off(client: Client) -> None:
+    with pytest.raises(MalformedMessageError):
+        client.post(URL, "x")
+
+
+@every_flavour
+@pytest.mark.parametrize("use", [read, leave_early, break_off])
+def test_after_a_sealed_answer(flavour: Flavour, server: Server, held: Held, use: Callable[[Client], None]) -> None:
+    if use is break_off:
+        server.answer = lambda opener: server.sealed(opener, lambda frame: frame[:-1])
+    with flavour.client(server.inner) as client:
+        use(client)
+        held.assert_wiped(sealers=1, openers=1)
+
+
+@every_flavour
+@pytest.mark.parametrize("status", [200, 302, 422, 503])
+def test_after_an_unsealed_answer(flavour: Flavour, server: Server, held: Held, status: int) -> None:
+    server.answer = lambda _: server.response(status, [b""], {"Location": "/"} if status == 302 else {})
+    with flavour.client(server.inner) as client:
+        if status < 400:
+            with pytest.raises(UnsealedResponseError):
+                client.post(URL, "x")
+        else:
+            client.post(URL, "x")
+        held.assert_wiped(sealers=1, openers=0)
+
+
+@every_flavour
+def test_after_refusals(flavour: Flavour, server: Server, held: Held) -> None:
+    server.answer = lambda _: server.mismatch()
+    with flavour.client(server.inner) as client:
+        client.post(URL, "x")
+        held.assert_wiped(sealers=2, openers=0)
+
+
+@every_flavour
+def test_after_an_error_that_is_kept(flavour: Flavour, server: Server, held: Held) -> None:
+    def fail(_: object) -> Any:
+        server.closed.append("no response")
+        raise flavour.http.ReadError("the connection broke")
+
+    server.answer = fail
+    with flavour.client(server.inner) as client, pytest.raises(flavour.http.ReadError) as kept:
+        client.post(URL, "x")
+    assert kept.value.__traceback__ is not None
+    held.assert_wiped(sealers=1, openers=0)
+
+
+@pytest.mark.parametrize("flavour", [flavour for flavour in FLAVOURS if flavour.is_async], ids=str)
+def test_after_a_cancellation(flavour: Flavour, server: Server, held: Held) -> None:
+    async def handle(request: Any) -> Any:
+        if request.method == "POST":
+            await asyncio.Event().wait()
+        return server.handle(request)
+
+    async def cancel() -> None:
+        async with flavour.http.AsyncClient(transport=flavour.transport(flavour.scripted(handle))) as client:
+            task = asyncio.create_task(client.post(URL, content="x"))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(cancel())
+    held.assert_wiped(sealers=1, openers=0)
