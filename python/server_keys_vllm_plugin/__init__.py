@@ -1,7 +1,7 @@
-"""What vLLM's plugin loader imports: the endpoint plugin `server_keys`, and its check at the start.
+"""The endpoint plugin `server_keys` and its check at the start, as vLLM's plugin loader imports them.
 
-vLLM logs and goes on without a plugin that it cannot import, so without keys. This package stands outside `server_keys`
-and imports nothing that may be broken; where `server_keys` is, the server ends.
+vLLM logs that it cannot import a plugin, and serves without it: without keys. So this package stands outside of
+`server_keys` and imports nothing that may be broken. If `server_keys` itself is broken, the server ends.
 """
 
 import importlib
@@ -30,12 +30,12 @@ class EndpointPlugin:
 
 
 def check_start() -> None:
-    """End a server that was asked for keys and would have none.
+    """Let vLLM's own server end before it loads a model if it was asked for keys and would have none.
 
-    The general plugin `server_keys`, which vLLM loads in every process.
+    This is the general plugin `server_keys`: vLLM calls it in every process.
 
     Raises:
-        SystemExit: it would have none.
+        SystemExit: keys were asked for, and `server_keys` cannot be imported.
     """
     asked_by_name = NAME in os.environ.get("VLLM_PLUGINS", "").split(",")
     if asked_by_name or any(name.startswith("SERVER_KEYS_") for name in os.environ):

@@ -7,8 +7,8 @@ import argparse
 import multiprocessing
 import os
 import sys
-from importlib import metadata
 
+from server_keys import __version__
 from server_keys.vllm import hooks
 from server_keys.vllm.settings import (
     PROGRAM,
@@ -35,7 +35,7 @@ def main() -> None:
     if {"-h", "--help"} & set(arguments):
         return print(help_text(), end="")
     if "--version" in arguments:
-        return print(f"{PROGRAM} {metadata.version('server-keys')} ({vllm_met()})")
+        return print(f"{PROGRAM} {__version__} ({vllm_met()})")
     settings_at_a_glance(arguments, os.environ)
     if "--omni" in arguments:
         raise refusal("--omni hands over to another package's server, which would have no keys: leave it out")
