@@ -83,3 +83,12 @@ def test_each_link_to_a_file_leads_to_it(page: str) -> None:
             titles = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
             assert anchor in anchors, f"{page}: {target}"
+
+
+def test_no_text_says_that_a_package_index_has_the_package() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+    for name in tracked.splitlines():
+        path = PROJECT / name
+        if path.suffix in (".md", ".py", ".js", ".html", ".toml") and path != Path(__file__):
+            said = re.search(r"""pip install (-\S+ )*["']?server[-_]keys(?![\w.-]*\.whl)""", path.read_text())
+            assert said is None, f"{name}: {said and said[0]}"

@@ -44,7 +44,7 @@ def __getattr__(name: str) -> object:
             if error.name != "httpx2":
                 raise
             raise ModuleNotFoundError(
-                f'{name} is for httpx2, which is not installed: pip install "server-keys[client]"; '
+                f"{name} is for httpx2, which is not installed: pip install httpx2; "
                 f"for httpx there is server_keys.client.httpx.{name}",
                 name=error.name,
             ) from error
