@@ -4,7 +4,7 @@ It is written in Rust: rust/core has the operations, rust/binding makes them a P
 """
 
 from collections.abc import Sequence
-from typing import NoReturn, final
+from typing import NoReturn, Self, final
 
 from typing_extensions import Buffer
 
@@ -49,6 +49,9 @@ class KeyPair:
     The private key is locked in memory, left out of core dumps, wiped in a forked child, by `erase()` and when the last
     reference goes. Nothing in Python can read, copy or pickle it. Two pairs are equal when their public keys are.
     """
+
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Self:
+        """Raise TypeError: `generate` and `from_private_key` make key pairs."""
 
     @staticmethod
     def generate() -> KeyPair:

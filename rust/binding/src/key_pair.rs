@@ -5,7 +5,7 @@ use std::time::Duration;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyRuntimeWarning, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyInt, PyList};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyList, PyTuple};
 use server_keys_core as core;
 
 use crate::error::to_python;
@@ -19,6 +19,15 @@ pub(crate) struct KeyPair(pub(crate) core::KeyPair);
 
 #[pymethods]
 impl KeyPair {
+    #[new]
+    #[pyo3(signature = (*_arguments, **_keywords))]
+    fn new(_arguments: &Bound<'_, PyTuple>, _keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        Err(PyTypeError::new_err(
+            "cannot create a KeyPair by a call: write KeyPair.generate(), or KeyPair.from_private_key(private_key) for \
+             a private key that exists already",
+        ))
+    }
+
     /// Make a key pair from the system's random source, off the GIL.
     ///
     /// Raises:
