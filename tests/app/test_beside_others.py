@@ -457,3 +457,25 @@ def test_apps_are_protected_though_opentelemetry_replaces_their_class(order: str
         paths = [span.attributes["http.target"] for span in exporter.get_finished_spans()]
         assert paths == (["/echo"] if {order == "instrumented first"} else []), paths
     """)
+
+
+@pytest.mark.skipif("telemetry" not in inspect.signature(FastAPI).parameters, reason="this FastAPI makes no spans")
+@pytest.mark.parametrize("instrumented", ["never", "before", "after"])
+def test_fastapis_own_spans_tell_of_sealed_requests_unless_an_instrumentation_does(instrumented: str) -> None:
+    own, contributed = OpenTelemetry(), OpenTelemetry()
+    options: dict[str, Any] = {"telemetry": {"tracer_provider": own.provider}}
+    app = FastAPI(routes=echo_app().routes, **options)
+    if instrumented == "before":
+        contributed.join(app)
+    protect_it(app)
+    if instrumented == "after":
+        contributed.join(app)
+
+    async def main() -> None:
+        async with served(app):
+            await assert_is_protected(app)
+
+    asyncio.run(main())
+    contributed.leave(app)
+    names = [span.name for span in own.exporter.get_finished_spans() if not span.name.startswith("fastapi.")]
+    assert (names, contributed.paths()) == ((["POST /echo"], []) if instrumented == "never" else ([], ["/echo"]))
