@@ -1,4 +1,4 @@
-"""Code around an app: outside of all that the app is made of, whatever becomes of its stack of middleware."""
+"""ASGI middleware around a whole app, outside of the app's stack of middleware and whatever becomes of that stack."""
 
 import functools
 from collections.abc import Callable
@@ -6,21 +6,21 @@ from collections.abc import Callable
 from fastapi.applications import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-# On the app: what is called in its place.
+# On the app: what a call of it goes to.
 _OUTERMOST = "_server_keys_outermost"
 # On the app's class: the call of the class that the app had before.
 _OWN_CALL = "_server_keys_own_call"
 
 
 def put_outermost(app: FastAPI, around: Callable[[ASGIApp], ASGIApp]) -> None:
-    """Let those who call `app` call `around(own_call)` instead, where `own_call` is what they called before.
+    """Make calls of `app` go to `around(own_call)`, where `own_call` is the call that the app had before.
 
-    It takes the place of what an earlier call of this function put there. In every scope, "app" is `app` and
-    "root_path" is what FastAPI makes of it, as the app's own middleware finds them.
+    This replaces what an earlier call of this function put there. In every scope, "app" is `app`, and "root_path" is
+    the app's own if it has one, as the app's own middleware finds them.
 
-    An instrumentation may replace the app's `build_middleware_stack` and restore it later, and looks at the stack that
-    it built. So the stack stays as it is. Python looks up how to call an object in its class: the app gets a subclass
-    of the class that it has, by the same name.
+    Instrumentations replace an app's `build_middleware_stack`, restore it later, and refuse a stack that they do not
+    know. So the stack stays as it is. Python looks for `__call__` in an object's class: `app` gets a subclass of its
+    class, with the same name.
     """
     if not hasattr(type(app), _OWN_CALL):
         app.__class__ = _with_outermost(type(app))  # type: ignore[arg-type] # mypy asks whether apps can be hashed
@@ -30,15 +30,15 @@ def put_outermost(app: FastAPI, around: Callable[[ASGIApp], ASGIApp]) -> None:
 @functools.cache
 def _with_outermost(app_class: type[FastAPI]) -> type[FastAPI]:
     async def own_call(scope: Scope, receive: Receive, send: Send) -> None:
-        # The app of the scope, not one app for ever: a shallow copy of an app shares what is around it. The class's
-        # attribute, not a bound method: Sentry replaces it.
+        # The scope's app: a shallow copy of an app shares what is around it. The class's attribute: Sentry replaces it.
         await app_class.__call__(scope["app"], scope, receive, send)
 
     async def __call__(self: FastAPI, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: N807
         scope["app"] = self
         if self.root_path:
             scope["root_path"] = self.root_path
-        await vars(self)[_OUTERMOST](scope, receive, send)
+        outermost = vars(self).get(_OUTERMOST, own_call)  # `type(app)()` makes an app that has nothing around it
+        await outermost(scope, receive, send)
 
     return type(
         app_class.__name__,

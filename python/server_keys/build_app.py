@@ -61,7 +61,7 @@ def protect(
     with_keys = ephemeral_key_lifespan_factory(refresh_time, overlap=overlap)
     sealing = _Sealing(required, max_frame_bytes)
     if _has_served(app) and _Additions.of(app).sealing is None:
-        # Perhaps its lifespan runs: then nobody would make keys.
+        # Its lifespan may run already, and would make no keys.
         raise RuntimeError("the app has begun to serve: protect it before its first request")
     _add(app, with_keys=with_keys, sealing=sealing)
     return app
@@ -188,7 +188,7 @@ class _Additions:
 def _add(
     app: FastAPI, *, with_keys: Callable[[Lifespan | None], Lifespan] | None = None, sealing: _Sealing | None = None
 ) -> None:
-    """Add keys, sealing or both to `app`: all of it, or nothing if one contradicts what the app has."""
+    """Add keys, sealing or both to `app`; add nothing where one of them contradicts what the app has."""
     lifespan = with_keys(app.router.lifespan_context) if with_keys else app.router.lifespan_context
     keys = applied_schedule(lifespan) if with_keys else None
     _Additions(keys, sealing).put_around(app)
@@ -196,7 +196,7 @@ def _add(
 
 
 def _has_served(app: FastAPI) -> bool:
-    # OpenTelemetry's `uninstrument_app` leaves this attribute, and builds the stack of an app that never served.
+    # The first call of an app builds its stack. So does OpenTelemetry's `uninstrument_app`, which leaves False here.
     return app.middleware_stack is not None and getattr(app, "_is_instrumented_by_opentelemetry", True)
 
 

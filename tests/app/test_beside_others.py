@@ -299,6 +299,16 @@ def test_apps_of_one_class_stay_apps_of_one_class() -> None:
     assert type(inject_middleware(lambda: app)()) is app_class
 
 
+def test_another_app_of_a_protected_apps_class_is_an_app_like_any_other() -> None:
+    app_class = type(protect(FastAPI()))
+    another = app_class(routes=echo_app().routes)
+    with TestClient(another) as client:
+        assert client.post("/echo", content="in the clear").json() == "in the clear"
+    fresh = protect(app_class(routes=echo_app().routes), required=True)
+    with TestClient(fresh) as client:
+        assert client.post("/echo", content="in the clear").status_code == 400
+
+
 def test_an_app_of_an_own_class_is_called_as_it_calls_itself() -> None:
     calls: list[str] = []
 
@@ -399,7 +409,7 @@ ORDERS = {
 @pytest.mark.parametrize("order", ORDERS)
 def test_sentry_sees_the_paths_of_sealed_requests(order: str) -> None:
     run_script(f"""
-        import asyncio
+        import asyncio, logging
         import sentry_sdk
         from server_keys import protect
         from tests.helpers.served_app import assert_is_protected, echo_app, served
@@ -411,6 +421,8 @@ def test_sentry_sees_the_paths_of_sealed_requests(order: str) -> None:
                 dsn="http://key@127.0.0.1:9/1", traces_sample_rate=1.0, integrations=[], shutdown_timeout=0,
                 before_send_transaction=lambda event, hint: transactions.append(event["transaction"]),
             )
+
+        logging.getLogger("server_keys").addHandler(logging.NullHandler())  # refusals are logged
 
         async def main():
             async with served(app):
@@ -426,7 +438,7 @@ def test_sentry_sees_the_paths_of_sealed_requests(order: str) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_apps_are_protected_though_opentelemetry_replaces_their_class(order: str) -> None:
     run_script(f"""
-        import asyncio
+        import asyncio, logging
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -445,6 +457,8 @@ def test_apps_are_protected_though_opentelemetry_replaces_their_class(order: str
             import server_keys  # as late as can be: then even `fastapi.FastAPI` is another class
 
             server_keys.protect(app, **arguments)
+
+        logging.getLogger("server_keys").addHandler(logging.NullHandler())  # refusals are logged
 
         async def main():
             async with served(app):

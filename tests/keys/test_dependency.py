@@ -10,8 +10,9 @@ import anyio.to_thread
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
 from fastapi.testclient import TestClient
+from starlette.datastructures import State
 
-from server_keys import EphemeralKeys, KeyRing, ephemeral_key_lifespan_factory, get_ephemeral_keys
+from server_keys import EphemeralKeys, KeyRing, KeysUnavailableError, ephemeral_key_lifespan_factory, get_ephemeral_keys
 from tests.helpers import asgi
 
 SAID_WITHOUT_A_LIFESPAN = (
@@ -93,9 +94,12 @@ def test_without_a_lifespan_a_websocket_gets_the_same_error() -> None:
         client.websocket_connect("/socket").__enter__()
 
 
-def test_something_else_in_the_state_is_no_ring(app: FastAPI, client: TestClient) -> None:
-    app.state.ephemeral_keys = object()
-    with pytest.raises(RuntimeError, match="holds no key ring"):
+@pytest.mark.parametrize("state", [State(), State({"ephemeral_keys": object()})], ids=["no ring", "something else"])
+def test_a_state_without_the_ring_that_a_running_lifespan_put_there_is_told_as_that(
+    app: FastAPI, client: TestClient, state: State
+) -> None:
+    app.state = state
+    with pytest.raises(KeysUnavailableError, match="the keys are gone: something replaced "):
         client.get("/annotated")
 
 

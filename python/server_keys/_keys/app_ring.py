@@ -15,6 +15,19 @@ from server_keys.errors import KeysUnavailableError
 
 _NAME = "ephemeral_keys"
 
+STATE_CHANGED = (
+    "something replaced app.state, or removed app.state.ephemeral_keys, which held them. Set attributes of app.state, "
+    "and leave the object itself in its place"
+)
+_NO_LIFESPAN = (
+    "app.state.ephemeral_keys holds no key ring: no key lifespan is running for this app. Call protect(app), or create "
+    "it with FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan)), or wrap the function that builds it "
+    "with inject_key_lifespan. If you did, nobody runs its lifespan: in a test, enter the client "
+    "(`with TestClient(app) as client:`); start uvicorn without `--lifespan off`. An app mounted under another has no "
+    "lifespan of its own: do it for the outer app, and let the inner one use its ring: "
+    "`inner.dependency_overrides[get_ephemeral_keys] = lambda: outer.state.ephemeral_keys`."
+)
+
 # Several servers of one process may serve one app. Each has a lifespan of its own, and may have a thread of its own.
 _lock = threading.Lock()
 # The rings that lifespans made, each with its app, once for every lifespan that uses it now.
@@ -91,12 +104,5 @@ def required_ring(app: Any) -> KeyRing:
     """
     ring = held_ring(app)
     if ring is None:
-        raise KeysUnavailableError(
-            "app.state.ephemeral_keys holds no key ring: no key lifespan is running for this app. Call protect(app), "
-            "or create it with FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan)), or wrap the "
-            "function that builds it with inject_key_lifespan. If you did, nobody runs its lifespan: in a test, enter "
-            "the client (`with TestClient(app) as client:`); start uvicorn without `--lifespan off`. An app mounted "
-            "under another has no lifespan of its own: do it for the outer app, and let the inner one use its ring: "
-            "`inner.dependency_overrides[get_ephemeral_keys] = lambda: outer.state.ephemeral_keys`."
-        )
+        raise KeysUnavailableError(f"the keys are gone: {STATE_CHANGED}" if is_given_keys(app) else _NO_LIFESPAN)
     return ring

@@ -3,15 +3,10 @@
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server_keys._keys.app_ring import held_ring, is_given_keys
+from server_keys._keys.app_ring import STATE_CHANGED, held_ring, is_given_keys
 from server_keys._keys.lifespan import applied_schedule
 from server_keys._keys.schedule import Schedule
 from server_keys._log import logger
-
-_STATE_CHANGED = (
-    "something replaced app.state, or removed app.state.ephemeral_keys, which held them. Set attributes of app.state, "
-    "and leave the object itself in its place"
-)
 
 
 class StartupCheck:
@@ -88,7 +83,7 @@ def _has_keys(app: FastAPI) -> bool:
 
 def _why_missing_at_start(app: FastAPI, schedule: Schedule) -> str:
     if is_given_keys(app):
-        return f"the app has no keys: during its start-up, {_STATE_CHANGED}"
+        return f"the app has no keys: during its start-up, {STATE_CHANGED}"
     lifespan = app.router.lifespan_context
     if applied_schedule(lifespan) is not None:
         return (
@@ -106,7 +101,7 @@ def _why_missing_at_start(app: FastAPI, schedule: Schedule) -> str:
 
 def _why_missing_while_serving(app: FastAPI) -> str:
     if is_given_keys(app):
-        return f"the app serves without its keys, so sealed requests and handlers that want keys fail: {_STATE_CHANGED}"
+        return f"the app serves without its keys, so sealed requests and handlers that want keys fail: {STATE_CHANGED}"
     return (
         "the app serves without keys, so sealed requests and handlers that want keys fail: nobody runs its lifespan, "
         "which makes them. Start uvicorn without `--lifespan off`; in a test, enter the client (`with TestClient(app) "
