@@ -172,7 +172,12 @@ def test_a_misspelt_argument_is_refused(flavour: Flavour) -> None:
 def test_the_arguments_reach_the_client_and_the_transport(flavour: Flavour, url: str, proxy: RecordingProxy) -> None:
     seen: list[bytes] = []
     client = flavour.sealed_client(
-        headers={"X-Team": "a"}, base_url=url, proxy=proxy.url, timeout=7, verify_key=seen.append, max_frame_bytes=100
+        headers={"X-Team": "a"},
+        base_url=url,
+        proxy=proxy.url,
+        timeout=7,
+        verify_key=seen.append,
+        max_frame_bytes=100_000,
     )
     assert client.timeout == flavour.http.Timeout(7)
     with flavour.driving(client) as driven:
