@@ -133,7 +133,10 @@ def test_a_person_sees_what_a_proxy_would_have_read(visit: Visit) -> None:
     expect(pane.get_by_text(PROMPT)).to_be_in_viewport()
     expect(pane.locator(".ciphertext").locator("visible=true")).to_have_count(0)
     visit.page.get_by_label("Show what a proxy would have read").uncheck()
-    assert pane.inner_text().lower().encode() == sealed
+    # Not the same text: the key may have been replaced meanwhile, and the pane tells.
+    resealed = pane.inner_text().lower().encode()
+    assert [word for word in words if word in resealed] == []
+    expect(pane.locator(".ciphertext").locator("visible=true")).not_to_have_count(0)
 
 
 def test_the_shown_plaintext_is_what_the_frames_carried(visit: Visit) -> None:
