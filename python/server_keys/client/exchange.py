@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Frames are sealed and opened one at a time, so a server never holds more of a long body than this.
 _FRAME_PLAINTEXT_BYTES = 64 * 1024
 # The second refusal of a key is final, unless the request waited so long that the key had to be too old.
-_MOST_TRIES = 5
+_MOST_TRIES = 10
 _LEAST_LONG_WAIT_S = 1.0
 
 
