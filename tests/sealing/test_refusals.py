@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import pickle
 import time
 from collections.abc import Callable, Iterator
 
@@ -264,6 +265,12 @@ def test_the_app_is_not_called_for_a_refused_request(ring: KeyRing) -> None:
     app = EncryptedBodyMiddleware(unreachable, key_ring=ring, required=True)
     for reason in ("key_mismatch", "malformed", "frame_too_large", "plaintext"):
         assert call(app, refused_for(reason, ring)).status == REFUSED[reason][1]
+
+
+def test_the_middleware_around_an_app_can_be_pickled() -> None:
+    # Ray Serve pickles the app that it is given, and so what is around it.
+    again = pickle.loads(pickle.dumps(EncryptedBodyMiddleware(unreachable, required=True)))
+    assert asyncio.run(asgi.call(again, "POST", "/", pieces=[b"in the clear"])).status == 400
 
 
 def test_a_refusal_is_logged_whatever_configured_logging(ring: KeyRing, caplog: pytest.LogCaptureFixture) -> None:

@@ -38,6 +38,10 @@ class RefusalLog:
         self._quiet_until: dict[str, float] = {}
         self._unlogged: dict[str, int] = {}
 
+    # Ray Serve pickles apps, and so what is around them. Locks cannot be pickled; another process counts for itself.
+    def __reduce__(self) -> tuple[type["RefusalLog"], tuple[Callable[[], float]]]:
+        return RefusalLog, (self._clock,)
+
     def add(self, refusal: Refusal) -> None:
         """Log `refusal`, or count it for the next line of its kind."""
         reason, now = refusal.reason, self._clock()
