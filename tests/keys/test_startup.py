@@ -46,7 +46,7 @@ class OwnLifespan:
         return mine(app)
 
 
-async def start(app: FastAPI) -> tuple[list[Message], Exception | None]:
+async def start(app: ASGIApp) -> tuple[list[Message], Exception | None]:
     """Start an app, and return what it told the server and how it ended."""
     told: list[Message] = []
     to_app: asyncio.Queue[Message] = asyncio.Queue()
@@ -147,6 +147,25 @@ def test_a_lifespan_that_wraps_the_one_with_keys_may_be_assigned(add_keys: Calla
     app.include_router(APIRouter(lifespan=mine))  # FastAPI makes a new lifespan of both
     with TestClient(app):
         assert not app.state.ephemeral_keys.status.closed
+
+
+def test_an_app_whose_scope_another_one_gets_too_starts_with_its_keys(
+    add_keys: Callable[[FastAPI], FastAPI], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "server_keys")
+    app, other = add_keys(FastAPI()), FastAPI()
+
+    async def dispatcher(scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_for_both() -> Message:
+            scope["app"] = other  # as `other` does when it is called with this scope
+            return await receive()
+
+        await app(scope, receive_for_both, send)
+
+    told, error = asyncio.run(start(dispatcher))
+    assert error is None
+    assert [message["type"] for message in told] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert len(caplog.messages) == (1 if add_keys is protect else 0)  # the start, with the key's id
 
 
 def replace_state(app: FastAPI) -> None:

@@ -41,14 +41,15 @@ class StartupCheck:
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app's lifespan."""
+        app = scope["app"]  # A dispatcher may give one scope to several apps, and each of them puts itself there.
         self._warn_of_short_runs(scope)
         self._requests = 0
         missing: str | None = None
 
         async def send_if_there_are_keys(message: Message) -> None:
             nonlocal missing
-            if message["type"] == "lifespan.startup.complete" and not _has_keys(scope["app"]):
-                missing = _why_missing_at_start(scope["app"], self._schedule)
+            if message["type"] == "lifespan.startup.complete" and not _has_keys(app):
+                missing = _why_missing_at_start(app, self._schedule)
                 raise RuntimeError(missing)  # into the app's own lifespan, which cleans up and ends
             if missing is None:
                 await send(message)

@@ -144,11 +144,12 @@ class EncryptedBodyMiddleware:
 
     def _start_noticed(self, scope: Scope, send: Send) -> Send:
         """Return a lifespan's `send` that logs the start when the app has started."""
+        app = scope.get("app", self.app)
 
         async def send_and_notice(message: Message) -> None:
             await send(message)
             if message["type"] == "lifespan.startup.complete":
-                ring = self._key_ring or held_ring(scope.get("app", self.app))
+                ring = self._key_ring or held_ring(app)
                 if ring is not None:
                     log_start(ring, required=self._required)
 
