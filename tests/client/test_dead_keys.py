@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from server_keys import KeyPair
-from server_keys.client import MalformedMessageError, UnsealedResponseError
+from server_keys.client import KeyConfigurationError, MalformedMessageError, UnsealedResponseError
 from tests.helpers.client_flavours import FLAVOURS, Flavour
 from tests.helpers.held_time import HeldTime
 from tests.helpers.scripted_server import URL, Server
@@ -134,3 +134,24 @@ def test_a_renewal_that_fails_holds_nobody_up(flavour: Flavour, server: Server) 
         time.pass_s(2)
         assert client.post(URL, "x").content == b"sealed answer"
     assert len(server.key_requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [(404, {}), (302, {"Location": "/elsewhere"}), (200, {"Content-Type": "text/html"}), (200, None)],
+    ids=["not found", "redirected", "a page", "no key"],
+)
+def test_a_renewal_that_brings_no_key_is_no_error_while_the_known_one_serves(
+    flavour: Flavour, server: Server, status: int, headers: dict[str, str] | None
+) -> None:
+    time = HeldTime()
+    with flavour.client(server.inner, clock=time.boot) as client:
+        client.post(URL, "x")
+        time.pass_s(55)
+        answer_headers = server.key_headers if headers is None else headers
+        server.answer_key = lambda: server.response(status, [b"nothing"], answer_headers)
+        assert client.post(URL, "x").content == b"sealed answer"
+        assert len(server.key_requests) == 2
+        time.pass_s(6)
+        with pytest.raises(KeyConfigurationError):
+            client.post(URL, "x")

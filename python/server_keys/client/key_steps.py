@@ -65,10 +65,10 @@ class KeySteps:
                         return (yield from self._led(self._cache.lead(self.server), None))
 
     def _led(self, fetch: KeyFetch, known: Key | None) -> Steps[Key | http.Response]:
-        """Carry out `fetch`. While `known` still serves, it takes the place of an answer that does not come."""
+        """Carry out `fetch`. While `known` still serves, it takes the place of an answer that brings no key."""
         try:
             found = yield from self._fetched(fetch, None if known is None else _RENEWAL_TIMEOUT_S)
-        except self._library.TransportError:
+        except (self._library.TransportError, KeyConfigurationError):
             if known is None:
                 raise
             return known
