@@ -11,7 +11,8 @@ import httpx2
 import pytest
 
 from server_keys import KeyPair
-from server_keys.client import AsyncSealedTransport
+from server_keys.client import AsyncSealedTransport, SealedTransportError
+from server_keys.client.key_cache import KeyCache, Lead
 from tests.helpers.client_flavours import FLAVOURS, Flavour
 from tests.helpers.held_time import HeldTime
 from tests.helpers.scripted_server import URL, Server
@@ -52,6 +53,51 @@ def test_a_burst_fetches_and_verifies_the_key_once(
     assert [response.content for response in responses] == [b"sealed answer"] * MANY
     assert len(server.key_requests) == 1
     assert verified == [server.key_pair.public_key]
+
+
+@every_flavour
+def test_a_burst_behind_a_slow_answer_does_not_fetch_for_each_request(
+    flavour: Flavour, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server_keys.client.key_steps._PATIENCE_S", 0.4)
+    verified: list[bytes] = []
+    with flavour.client(slow_inner(flavour, server, 0.9), verify_key=verified.append) as client:
+        began = time.monotonic()
+        responses = client.post_at_once(URL, ["x"] * MANY)
+        took_s = time.monotonic() - began
+    assert [response.content for response in responses] == [b"sealed answer"] * MANY
+    assert len(verified) == len(server.key_requests) <= 3
+    assert took_s < 5
+
+
+def test_a_key_that_comes_late_lets_those_go_on_who_wait_for_a_later_fetch() -> None:
+    cache = KeyCache(HeldTime().boot)
+    slow = cache.ask("server")
+    assert isinstance(slow, Lead)
+    later = cache.take_over("server", slow.fetch)
+    assert later is not None
+    assert cache.take_over("server", slow.fetch) is None, "two requests took over"
+    key = cache.put("server", slow.fetch, bytes(32), 60)
+    cache.end("server", slow.fetch, key)
+    assert asyncio.run(later.wait_async(60)) == later.wait(60) == key
+
+
+@every_flavour
+def test_a_verify_key_that_sends_through_its_own_client_is_told_so(flavour: Flavour, server: Server) -> None:
+    def verify(_: bytes) -> None:
+        client.post(URL, "a question on the key")
+
+    async def verify_async(_: bytes) -> None:
+        await sending.post(URL, content="a question on the key")
+
+    verify_key = verify_async if flavour.is_async else verify
+    client_type = flavour.http.AsyncClient if flavour.is_async else flavour.http.Client
+    inner = flavour.scripted(server.handle)
+    sending = client_type(transport=flavour.transport(inner, verify_key=verify_key))
+    with flavour.driving(sending) as client:
+        with pytest.raises(SealedTransportError, match="use another client in verify_key"):
+            client.post(URL, "x")
+        assert [request.method for request in server.requests] == ["GET"]
 
 
 @every_flavour

@@ -64,8 +64,9 @@ class Exchange:
             KeyConfigurationError: the server publishes no key that can be used.
             KeyRejectedError: the user refused its key.
             UnsealedResponseError: a success is not sealed, the response is a redirect, or an unsealed 422 is too long.
-            SealedTransportError: the request asks for another protocol, such as WebSocket, which has no sealed form, or
-                is for another server than the one whose key is at `key_url`.
+            SealedTransportError: the request asks for another protocol, such as WebSocket, which has no sealed form, is
+                for another server than the one whose key is at `key_url`, or is sent by `verify_key` through its own
+                client.
         """
         self._refuse_upgrade()
         if not self._body:

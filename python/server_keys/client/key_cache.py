@@ -74,9 +74,15 @@ class KeyCache:
             return Lead(self._begin(known, now), key if may_be_used else None)
 
     def lead(self, server: object) -> KeyFetch:
-        """Begin a fetch, even though somebody else's is not over: that one takes too long, or is stuck for ever."""
+        """Begin a fetch, even though somebody else's is not over."""
         with self._lock:
             return self._begin(self._servers[server], self.now())
+
+    def take_over(self, server: object, fetch: KeyFetch) -> KeyFetch | None:
+        """Begin a fetch in place of `fetch`, which takes too long, or return None if somebody else has done it."""
+        with self._lock:
+            known = self._servers[server]
+            return self._begin(known, self.now()) if known.fetch is fetch else None
 
     def put(self, server: object, fetch: KeyFetch, public_key: bytes, lifetime_s: float) -> Key:
         """Keep the key (32 bytes) that `fetch` brought, for `lifetime_s` seconds from when it began, and return it."""
@@ -94,7 +100,11 @@ class KeyCache:
             known = self._servers[server]
             if known.fetch is fetch:
                 known.fetch = None
-        fetch.end(key)
+            # A fetch that took this one's place: its key is not waited for where this one has come.
+            later = known.fetch if key is not None and known.key is key else None
+        for ended in (fetch, later):
+            if ended is not None:
+                ended.end(key)
 
     def doubt(self, server: object, key: Key) -> None:
         """Fetch the key anew before it is used again, if it is still this one and was not fetched just now."""

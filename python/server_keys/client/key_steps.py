@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, cast
 
 from server_keys._native import InvalidPublicKeyError, RequestSealer
@@ -11,15 +12,19 @@ from server_keys.client.key_location import KeyLocation
 from server_keys.client.published_key import is_for_the_caller, key_in_response, lifetime_s
 from server_keys.client.steps import Close, Library, Read, Send, Steps, Verify, Wait
 from server_keys.client.unsealed import MOST_UNSEALED_BYTES
-from server_keys.errors import KeyConfigurationError, KeyRejectedError
+from server_keys.errors import KeyConfigurationError, KeyRejectedError, SealedTransportError
 
 if TYPE_CHECKING:
     import httpx2 as http
 
-# Others' fetches are waited for so long in all; afterwards a request fetches the key for itself.
+# A fetch that takes longer may never end, so one of those who wait begins another one.
 _PATIENCE_S = 5.0
+# After so many times that, a request fetches the key for itself.
+_MOST_PATIENCES = 3
 # While the known key still serves, a slow answer to the question for the next one must not hold a request up.
 _RENEWAL_TIMEOUT_S = 2.0
+# The fetches whose keys are being verified by those who called this.
+_verified_now: ContextVar[tuple[KeyFetch, ...]] = ContextVar("verified_now", default=())
 
 
 class KeySteps:
@@ -48,8 +53,9 @@ class KeySteps:
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
             KeyRejectedError: the user refused its key.
+            SealedTransportError: `verify_key` sends this request, which would wait for its verdict.
         """
-        waits_until = self._cache.now() + _PATIENCE_S
+        began = self._cache.now()
         while True:
             match self._cache.ask(self.server):
                 case Known(key):
@@ -57,12 +63,27 @@ class KeySteps:
                 case Lead(fetch, known):
                     return (yield from self._led(fetch, known))
                 case Follow(fetch):
-                    left_s = waits_until - self._cache.now()
-                    fetched = yield Wait(fetch, left_s)
+                    self._refuse_own_verification(fetch)
+                    fetched = yield Wait(fetch, _PATIENCE_S)
                     if fetched is not None:
                         return cast("Key", fetched)
-                    if left_s <= 0 or not fetch.has_ended:
-                        return (yield from self._led(self._cache.lead(self.server), None))
+                    if own := self._own_fetch(fetch, self._cache.now() - began):
+                        return (yield from self._led(own, None))
+
+    def _own_fetch(self, fetch: KeyFetch, waited_s: float) -> KeyFetch | None:
+        """Return a new fetch if this request is the one to begin it, after `fetch` failed or takes too long."""
+        if waited_s >= _PATIENCE_S * (1 if fetch.has_ended else _MOST_PATIENCES):
+            return self._cache.lead(self.server)
+        return None if fetch.has_ended else self._cache.take_over(self.server, fetch)
+
+    def _refuse_own_verification(self, fetch: KeyFetch) -> None:
+        """Raise an error where `verify_key` itself sends this request: it would wait for its own end."""
+        if fetch in _verified_now.get():
+            url = self._location.url_for(self._request)
+            raise SealedTransportError(
+                f"verify_key sends a request that would be sealed to the key of {url}, which it has yet to verify: "
+                "nothing was sent; use another client in verify_key"
+            )
 
     def _led(self, fetch: KeyFetch, known: Key | None) -> Steps[Key | http.Response]:
         """Carry out `fetch`. While `known` still serves, it takes the place of an answer that brings no key."""
@@ -85,13 +106,13 @@ class KeySteps:
             )
             if is_for_the_caller(response):
                 return response
-            public_key = yield from self._published_key(response)
+            public_key = yield from self._published_key(response, fetch)
             key = self._cache.put(self.server, fetch, public_key, lifetime_s(response.headers))
             return key
         finally:
             self._cache.end(self.server, fetch, key)
 
-    def _published_key(self, response: http.Response) -> Steps[bytes]:
+    def _published_key(self, response: http.Response, fetch: KeyFetch) -> Steps[bytes]:
         url = self._location.url_for(self._request)
         config = yield Read(response, MOST_UNSEALED_BYTES)
         if config is None:
@@ -101,7 +122,12 @@ class KeySteps:
             RequestSealer(public_key).erase()
         except InvalidPublicKeyError as error:
             raise KeyConfigurationError(f"{url} published a key that cannot be used: {error}") from None
-        verdict = yield Verify(public_key)
+        outer = _verified_now.get()
+        _verified_now.set((*outer, fetch))
+        try:
+            verdict = yield Verify(public_key)
+        finally:
+            _verified_now.set(outer)
         if verdict is not None and verdict is not True:
             raise KeyRejectedError(f"verify_key refused the key {public_key.hex()} that {url} published: {verdict!r}")
         return public_key
