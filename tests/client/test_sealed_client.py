@@ -102,7 +102,19 @@ def test_an_argument_comes_before_the_environment(
     assert_it_read_nothing(proxy, url)
 
 
-@pytest.mark.parametrize("no_proxy", ["*", "127.0.0.1", "other.example, 127.0.0.1", "127.0.0.0/8", "127.0.0.1:{port}"])
+@pytest.mark.parametrize(
+    "no_proxy",
+    [
+        "*",
+        "127.0.0.1",
+        "other.example, 127.0.0.1",
+        "127.0.0.0/8",
+        "127.0.0.1:{port}",
+        "http://127.0.0.1",
+        "http://127.0.0.1:{port}/",
+        "all://127.0.0.1",
+    ],
+)
 @every_flavour
 def test_no_proxy_is_honoured(
     flavour: Flavour, url: str, proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch, no_proxy: str
@@ -113,7 +125,10 @@ def test_no_proxy_is_honoured(
     assert proxy.requests == []
 
 
-@pytest.mark.parametrize("no_proxy", ["", "0.0.1", "27.0.0.1", "10.0.0.0/8", "127.0.0.1:1", "nonsense/8", ","])
+@pytest.mark.parametrize(
+    "no_proxy",
+    ["", "0.0.1", "27.0.0.1", "10.0.0.0/8", "127.0.0.1:1", "nonsense/8", ",", "https://127.0.0.1", "http://"],
+)
 def test_no_proxy_covers_nothing_else(
     url: str, proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch, no_proxy: str
 ) -> None:
@@ -125,7 +140,17 @@ def test_no_proxy_covers_nothing_else(
 
 @pytest.mark.parametrize(
     ("no_proxy", "goes_direct"),
-    [("example", True), (".example", True), ("*.example", True), ("model.example", True), ("ample", False)],
+    [
+        ("example", True),
+        (".example", True),
+        ("*.example", True),
+        ("model.example", True),
+        ("example:80", True),
+        ("http://example", True),
+        ("ample", False),
+        ("example:443", False),
+        ("https://example", False),
+    ],
 )
 @every_flavour
 def test_no_proxy_covers_subdomains(
@@ -138,6 +163,19 @@ def test_no_proxy_covers_subdomains(
     with flavour.driving(flavour.sealed_client()) as client, pytest.raises(flavour.http.ConnectError) as caught:
         client.post("http://model.example/echo", PROMPT)
     assert ("onnection refused" in str(caught.value) or "attempts failed" in str(caught.value)) is not goes_direct
+
+
+@pytest.mark.parametrize("no_proxy", ["::1", "[::1]", "[::1]:9", "::/64", "http://[::1]:9"])
+@every_flavour
+def test_no_proxy_covers_addresses_of_ipv6(
+    flavour: Flavour, proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch, no_proxy: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    # Nobody listens there.
+    with flavour.driving(flavour.sealed_client()) as client, pytest.raises(flavour.http.ConnectError):
+        client.post("http://[::1]:9/echo", PROMPT)
+    assert proxy.requests == []
 
 
 @every_flavour

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 TransportT = TypeVar("TransportT")
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
 
 class EnvironmentProxies:
     """The proxies that the environment names now: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, and `NO_PROXY`."""
@@ -78,15 +80,33 @@ class AsyncRoutes(Routes["http.AsyncBaseTransport"]):
 
 
 def _covers(entry: str, url: http.URL) -> bool:
-    """Return whether an entry of `NO_PROXY` covers `url`: a host and what is below it, a network, or everything."""
-    if entry == "*":
+    """Return whether an entry of `NO_PROXY` covers `url`: a host and what is below it, a network, or everything.
+
+    As for httpx, an entry may begin with a scheme and end with a port.
+    """
+    scheme, _, place = entry.removesuffix("/").rpartition("://")
+    if scheme not in ("", "all", url.scheme):
+        return False
+    if place == "*":
         return True
     host, address = url.host, _address(url.host)
-    if address is not None and "/" in entry:
-        network = _network(entry)
+    if address is not None and "/" in place:
+        network = _network(place)
         return network is not None and address in network
-    name = entry.lstrip("*").lstrip(".").strip("[]")
-    return name in (host, url.netloc.decode("ascii")) or (address is None and host.endswith(f".{name}"))
+    name, port = _host_and_port(place)
+    if port is not None and port != str(url.port or _DEFAULT_PORTS.get(url.scheme)):
+        return False
+    name = name.lstrip("*").lstrip(".")
+    return name == host or (address is None and host.endswith(f".{name}"))
+
+
+def _host_and_port(place: str) -> tuple[str, str | None]:
+    bracketed, _, rest = place.partition("]")
+    if bracketed.startswith("["):
+        return bracketed[1:], rest.removeprefix(":") or None
+    name, colon, port = place.partition(":")
+    # More colons than one are those of an IPv6 address.
+    return (name, port) if colon and ":" not in port else (place, None)
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
