@@ -1,6 +1,6 @@
 """Ephemeral X25519 keys for FastAPI and vLLM servers.
 
-Generated in Rust off the GIL, rotated while the app runs, wiped when their time is over.
+They are generated in Rust off the GIL, rotated while the app runs, and wiped when their time is over.
 
 Names are imported when they are first used (PEP 562), so `server_keys.client` needs no FastAPI.
 """

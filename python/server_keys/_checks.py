@@ -1,9 +1,9 @@
-"""What users pass, checked where they pass it: durations, limits, switches."""
+"""Checks of the durations, limits and switches that users pass, made where they pass them."""
 
 import math
 from numbers import Real
 
-# What the transports of `server_keys.client` seal as one frame, and its tag: a smaller limit would refuse them.
+# The longest frame that `server_keys.client` sends, tag included. A smaller limit would refuse its requests.
 SMALLEST_MAX_FRAME_BYTES = 64 * 1024 + 16
 LARGEST_MAX_FRAME_BYTES = 64 * 1024 * 1024
 
@@ -61,7 +61,7 @@ def checked_max_frame_bytes(value: int) -> int:
 
 
 def checked_required(value: bool) -> bool:
-    """Return `value` if it says whether sealed bodies are required.
+    """Return `value`, which says whether sealed bodies are required, if it is a bool.
 
     Raises:
         TypeError: it is not a bool.

@@ -23,7 +23,7 @@ def warn_at_start(message: str, *args: object) -> None:
 
     Args:
         message: a %-format, as for `logging.Logger.warning`.
-        args: what the format contains.
+        args: the values for the format.
     """
     logger().warning(message, *args)
     if not _takes_warnings():
@@ -31,7 +31,7 @@ def warn_at_start(message: str, *args: object) -> None:
 
 
 def _takes_warnings() -> bool:
-    """Whether a warning of the package reaches a handler that writes it somewhere."""
+    """Return whether a warning of the package reaches a handler that writes it somewhere."""
     at: logging.Logger | None = logger()
     if at is None or not at.isEnabledFor(logging.WARNING):
         return False

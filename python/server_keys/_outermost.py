@@ -6,9 +6,9 @@ from collections.abc import Callable
 from fastapi.applications import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-# On the app: what a call of it goes to.
+# An attribute of the app: the ASGI app that calls of the app go to.
 _OUTERMOST = "_server_keys_outermost"
-# On the app's class: the call of the class that the app had before.
+# An attribute of the app's new class: the call that the app had before.
 _OWN_CALL = "_server_keys_own_call"
 
 
@@ -30,7 +30,8 @@ def put_outermost(app: FastAPI, around: Callable[[ASGIApp], ASGIApp]) -> None:
 @functools.cache
 def _with_outermost(app_class: type[FastAPI]) -> type[FastAPI]:
     async def own_call(scope: Scope, receive: Receive, send: Send) -> None:
-        # The scope's app: a shallow copy of an app shares what is around it. The class's attribute: Sentry replaces it.
+        # Take the app from the scope: a shallow copy shares what was put around the original. Look `__call__` up each
+        # time: Sentry replaces it in the class.
         await app_class.__call__(scope["app"], scope, receive, send)
 
     async def __call__(self: FastAPI, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: N807

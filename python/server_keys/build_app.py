@@ -1,4 +1,4 @@
-"""What changes an app: keys for as long as it runs, sealed bodies, or both."""
+"""Functions that change an app: they add keys for as long as it runs, sealed bodies, or both."""
 
 import functools
 import inspect
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-# OpenTelemetry replaces `fastapi.FastAPI` by a subclass, of which apps that were made before are no instances.
+# OpenTelemetry replaces `fastapi.FastAPI` by a subclass. Apps that were made before are no instances of that.
 from fastapi.applications import FastAPI
 from starlette.types import ASGIApp
 
@@ -20,7 +20,7 @@ from server_keys._sealing.middleware import EncryptedBodyMiddleware
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
 from server_keys.middleware import BuildAppFunc
 
-# On the app, not in its state, which may be deleted: what was added to it.
+# An attribute of the app: what was added to it. The app's state would not do, because that may be deleted.
 _ADDITIONS = "_server_keys_additions"
 
 
@@ -129,10 +129,10 @@ class _Sealing:
         checked_max_frame_bytes(self.max_frame_bytes)
 
     def require_compatible(self, other: "_Sealing") -> None:
-        """Check that an app that seals like this may be asked to seal like `other`, without a change.
+        """Check that an app which seals like this already does what `other` asks for.
 
         Raises:
-            RuntimeError: it may not; the message says why.
+            RuntimeError: it does not; the message says why.
         """
         if other.required and not self.required:
             raise RuntimeError(
@@ -152,7 +152,7 @@ class _Sealing:
 
 @dataclass(frozen=True)
 class _Additions:
-    """What server_keys adds to an app."""
+    """The keys and the sealing that server_keys adds to an app."""
 
     keys: Schedule | None = None
     sealing: _Sealing | None = None
@@ -188,7 +188,7 @@ class _Additions:
 def _add(
     app: FastAPI, *, with_keys: Callable[[Lifespan | None], Lifespan] | None = None, sealing: _Sealing | None = None
 ) -> None:
-    """Add keys, sealing or both to `app`; add nothing where one of them contradicts what the app has."""
+    """Add keys, sealing or both to `app`; add neither if one of them contradicts what the app has."""
     lifespan = with_keys(app.router.lifespan_context) if with_keys else app.router.lifespan_context
     keys = applied_schedule(lifespan) if with_keys else None
     _Additions(keys, sealing).put_around(app)
@@ -196,7 +196,7 @@ def _add(
 
 
 def _has_served(app: FastAPI) -> bool:
-    # The first call of an app builds its stack. So does OpenTelemetry's `uninstrument_app`, which leaves False here.
+    # The first call of an app builds its stack. So does OpenTelemetry's `uninstrument_app`, which sets this to False.
     return app.middleware_stack is not None and getattr(app, "_is_instrumented_by_opentelemetry", True)
 
 

@@ -62,7 +62,7 @@ class KeysUnavailableError(RuntimeError):
 
 
 class UnsupportedVllmError(RuntimeError):
-    """This vLLM does not serve the app of a `build_app` that server_keys knows."""
+    """The app that this vLLM serves comes from no `build_app` that server_keys knows."""
 
 
 class SettingsError(ValueError):

@@ -30,7 +30,7 @@ _NO_LIFESPAN = (
 
 # Several servers of one process may serve one app. Each has a lifespan of its own, and may have a thread of its own.
 _lock = threading.Lock()
-# The rings that lifespans made, each with its app, once for every lifespan that uses it now.
+# For each ring that a lifespan made: its app, once for every lifespan that uses the ring now.
 _users: WeakKeyDictionary[KeyRing, list[FastAPI]] = WeakKeyDictionary()
 
 
@@ -91,7 +91,7 @@ def held_ring(app: Any) -> KeyRing | None:
 
 
 def is_given_keys(app: Any) -> bool:
-    """Return whether a lifespan runs now that made a ring for `app`. Something may have taken it from the state."""
+    """Return whether a running lifespan made a ring for `app`, even if something has removed it from `app.state`."""
     with _lock:
         return any(user is app for users in _users.values() for user in users)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-# OpenTelemetry replaces `fastapi.FastAPI` by a subclass, of which apps that were made before are no instances.
+# OpenTelemetry replaces `fastapi.FastAPI` by a subclass. Apps that were made before are no instances of that.
 from fastapi.applications import FastAPI
 
 from server_keys._checks import overlap_seconds, period_seconds
@@ -29,7 +29,7 @@ _HOW_TO_USE_THE_FACTORY = (
     "write FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan)), with None for no lifespan of yours"
 )
 
-# On a lifespan that gives keys: the lifespan itself, and the schedule of its keys.
+# An attribute of a lifespan that gives keys: the lifespan itself, and the schedule of its keys.
 _APPLIED = "_server_keys_applied"
 
 
@@ -39,11 +39,11 @@ def ephemeral_key_lifespan_factory(
     """Return a function that wraps a FastAPI lifespan so that the app also has keys, refreshed periodically.
 
     `FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(my_lifespan))`. `app.state.ephemeral_keys` is a `KeyRing` from
-    before the wrapped start-up until after the wrapped shutdown; then its keys are erased. What the wrapped lifespan
-    yields and raises passes through unchanged. None stands for an app that has no lifespan. Wrapping twice with the
-    same durations has no effect. Several wrapped lifespans of one app, such as its routers' or those of two servers,
-    share one ring: the first to start makes it, and the last to end erases it. If their durations differ, the second
-    one's start-up raises RuntimeError. The server must run on asyncio.
+    before the wrapped start-up until after the wrapped shutdown; then its keys are erased. All that the wrapped
+    lifespan yields and raises passes through unchanged. None stands for an app that has no lifespan. Wrapping twice
+    with the same durations has no effect. Several wrapped lifespans of one app, such as its routers' or those of two
+    servers, share one ring: the first to start makes it, and the last to end erases it. If their durations differ, the
+    second one's start-up raises RuntimeError. The server must run on asyncio.
 
     Args:
         refresh_time: seconds between refreshes, from 0.01 to 31622400 (366 days).
@@ -51,7 +51,7 @@ def ephemeral_key_lifespan_factory(
             default.
 
     Raises:
-        TypeError: a duration is not a number; from the returned function: it was given something that is no lifespan.
+        TypeError: a duration is not a number; from the returned function: its argument is no lifespan.
         ValueError: a duration is out of its range.
         RuntimeError: from the returned function: the lifespan is wrapped already, with other durations.
     """
@@ -75,7 +75,8 @@ def ephemeral_key_lifespan_factory(
                 async with _refreshed(ring), _context_of(inner, app) as state:
                     yield state
 
-        # With the function itself: functools.wraps copies attributes to wrappers that may never call it.
+        # The function itself tells it from wrappers: functools.wraps copies the attribute to them, and they may never
+        # call it.
         setattr(lifespan_with_keys, _APPLIED, (lifespan_with_keys, schedule))
         return lifespan_with_keys
 

@@ -18,7 +18,7 @@ from server_keys.errors import KeysUnavailableError
 
 @dataclass(frozen=True, slots=True)
 class KeyRingStatus:
-    """What a health check or a metric may know of a ring. Contains no secret."""
+    """The state of a ring, for health checks and metrics. It contains no secret."""
 
     key_id: str | None
     """The first 8 bytes of the current public key, in hex; None if there is no key."""
@@ -131,7 +131,9 @@ class KeyRing:
 
     @property
     def current_accepted_for_s(self) -> float:
-        """Seconds for which the current pair is accepted from now on, even if its schedule replaces it at once.
+        """Seconds for which the current pair is accepted from now on, even if it is replaced at once.
+
+        The lifetime of the published key is computed from this.
 
         Raises:
             KeysUnavailableError: as for `current`.
@@ -210,7 +212,7 @@ class KeyRing:
 
     @property
     def status(self) -> KeyRingStatus:
-        """What a health check or a metric may know. Reading it changes nothing."""
+        """The state of the ring, for health checks and metrics. Reading it changes nothing."""
         with self._lock:
             pairs = self._pairs
             now = self._clock()
@@ -271,7 +273,7 @@ class KeyRing:
             self.refresh_if_due()
             with self._lock:
                 pairs = self._open_pairs()
-                # Without a failure, the new pair's short time is over already: then hand out what was made just now.
+                # If no refresh failed, the period is so short that the new pair's time is over already. Hand it out.
                 if pairs.current.erased and self._retries.in_a_row:
                     raise KeysUnavailableError(self._why_unavailable())
         return pairs

@@ -21,7 +21,7 @@ class Schedule:
     """Seconds for which a replaced pair is still accepted."""
 
     def replaced_at(self, made_at: float, period_s: float | None = None) -> float:
-        """Return when a pair is due to be replaced; sooner by `period_s` if that is shorter than the schedule's."""
+        """Return when a pair is due to be replaced: after `period_s` if that is shorter than the schedule's period."""
         return made_at + (self.period_s if period_s is None else min(period_s, self.period_s))
 
     def accepted_until(self, made_at: float, replaced_at: float) -> float:
@@ -37,7 +37,7 @@ class Schedule:
         return made_at + self.period_s + self.overlap_s
 
     def require_same(self, other: "Schedule") -> None:
-        """Check that keys of this schedule are not to have another one, too.
+        """Check that `other` is the same schedule, because an app's keys have only one.
 
         Raises:
             RuntimeError: `other` is a different schedule; the message names both.
@@ -61,7 +61,7 @@ class Retries:
     last_error: str | None = None
     """Why the last refresh failed; None if it succeeded."""
     at: float = 0.0
-    """Not to be tried before this time, while refreshes fail."""
+    """While refreshes fail, the time before which none is tried."""
 
     def failed(self, error: Exception, now: float) -> float:
         """Count a failure, and return the seconds until the next try: a capped back-off with jitter."""

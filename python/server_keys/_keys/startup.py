@@ -1,4 +1,4 @@
-"""Whether an app that was given keys has them when it serves, and what it says if not."""
+"""The check that an app which was given keys has them when it serves, and the message that says why not."""
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,14 +10,14 @@ from server_keys._log import logger
 
 
 class StartupCheck:
-    """ASGI middleware around an app that a key lifespan was added to: its start-up fails if the app has no keys then.
+    """ASGI middleware that fails the start-up of an app which was given a key lifespan and still has no keys.
 
     Where nobody runs the lifespan, the first request logs why there are no keys. Where a lifespan runs for each
     request, a warning says what that means.
 
     Args:
         app: the ASGI app. The scope's "app" is the FastAPI app that holds the keys.
-        schedule: that of the keys which were added.
+        schedule: the schedule of the keys that were added.
     """
 
     def __init__(self, app: ASGIApp, schedule: Schedule) -> None:
@@ -66,7 +66,7 @@ class StartupCheck:
             raise RuntimeError(missing)
 
     def _warn_of_short_runs(self, scope: Scope) -> None:
-        # Starlette's TestClient, which tests enter for a request each, sends no "asgi".
+        # Tests may enter a TestClient for each request. That is no such host: Starlette's TestClient sends no "asgi".
         if self._requests_of_last_run == 1 and not self._told_of_short_runs and "asgi" in scope:
             self._told_of_short_runs = True
             logger().warning(
