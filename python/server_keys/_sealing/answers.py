@@ -12,8 +12,8 @@ from server_keys._sealing.upload import Upload
 # the 422 to recover from a rotation; they leave outside of the app's own CORS middleware.
 _FOR_ANY_ORIGIN = ((b"access-control-allow-origin", b"*"), (b"vary", b"Origin"))
 
-# A config that is fetched now may be replaced at once, and is accepted for the overlap from then on. A client's copy
-# must expire before that, with time left for a request that is under way.
+# A key that is fetched now may be replaced at once, and is accepted for the overlap from then on. A client's copy must
+# expire before the overlap ends, with this much time left for a request that is under way.
 _WAY_S = 5.0
 
 
@@ -41,7 +41,12 @@ def plain_text(status: int, text: str, *more_headers: tuple[bytes, bytes]) -> An
 
 
 def key_configuration(public_key: bytes, accepted_for_s: float) -> Answer:
-    """Return the key configuration of `public_key` (32 bytes), to be cached for a little less than it is accepted."""
+    """Return the configuration of a public key. Clients may keep it for a little less time than the key is accepted.
+
+    Args:
+        public_key: the key, 32 bytes.
+        accepted_for_s: seconds for which the key is accepted from now on.
+    """
     return Answer(200, KEY_CONFIG_MEDIA_TYPE, key_config(public_key), cache_control=_cache_control(accepted_for_s))
 
 
@@ -83,7 +88,7 @@ async def internal_error(send: Send) -> None:
 
 
 def empty_body(receive: Receive) -> Receive:
-    """Return a `receive` that yields an empty body, which `receive` has yielded already, and then what comes next."""
+    """Return a `receive` that repeats the empty body which `receive` has yielded already, and then goes on with it."""
     delivered = False
 
     async def receive_empty_body() -> Message:
@@ -97,9 +102,10 @@ def empty_body(receive: Receive) -> Receive:
 
 
 def to_any_page(scope: Scope, send: Send) -> Send:
-    """Return a `send` whose responses a page of another origin may read although it sent its cookies, too.
+    """Return a `send` whose responses every page may read, also a page of another origin that sent cookies.
 
-    For responses that no app has had a part in: browsers then want the origin by its name.
+    To such a page browsers hand a response only if it names the page's origin. Use this for the middleware's own
+    responses only: an app decides for itself who may read its responses.
     """
     origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
     if origin is None:
@@ -116,7 +122,7 @@ def to_any_page(scope: Scope, send: Send) -> Send:
 
 
 def _cache_control(accepted_for_s: float) -> str:
-    # Below a second there is no lifetime to give: a whole one would be longer than the key is accepted.
+    # `max-age` counts whole seconds. Below one second there is none to give: the key is not accepted for that long.
     shortest_s = min(int(accepted_for_s), 1)
     max_age_s = max(int(accepted_for_s - min(_WAY_S, accepted_for_s / 10)), shortest_s)
     # A cache that many clients share would keep the key of a server that has died, or of another one.

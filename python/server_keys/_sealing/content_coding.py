@@ -22,7 +22,7 @@ class ContentDecoder:
         """Return what undoes the `Content-Encoding` of a response; None if there is none.
 
         Raises:
-            RuntimeError: it is another one than gzip or deflate, or more than one.
+            RuntimeError: the coding is neither gzip nor deflate, or there are several.
         """
         values = [value for name, value in start.get("headers", ()) if name.lower() == b"content-encoding"]
         named = b",".join(values).decode("latin-1").lower().split(",")
@@ -47,7 +47,7 @@ class ContentDecoder:
         decoded = b""
         try:
             while rest:
-                if self._zlib.eof:  # a gzip body may consist of several
+                if self._zlib.eof:  # a gzip body may consist of several members
                     self._zlib = zlib.decompressobj(_GZIP_OR_ZLIB)
                 self._begun = True
                 decoded += self._zlib.decompress(rest, _LONGEST_BYTES + 1 - len(decoded))

@@ -33,8 +33,8 @@ class EncryptedBodyMiddleware:
     several of its tasks send at the same time leave one after the other. Frames are numbered: a `send` that is
     cancelled while the server holds it loses its frame; the client sees the gap and refuses the rest.
 
-    What describes the bytes of a plaintext does not leave: length, digests, ranges. A response that the app compressed
-    is decompressed; `RuntimeError` tells the app of a coding other than gzip and deflate.
+    Headers that describe the bytes of a plaintext do not leave: length, digests, ranges. A response that the app
+    compressed is decompressed; for a coding other than gzip and deflate the app gets a `RuntimeError`.
 
     Before a request is refused, the rest of its body is read and thrown away, up to 64 MiB and for 10 s, so that
     clients and proxies see the answer. The ring's `status` counts refusals by reason, and the log has one warning a
@@ -69,7 +69,7 @@ class EncryptedBodyMiddleware:
         """Serve one request, websocket or lifespan."""
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, self._start_noticed(scope, send))
-        if scope["type"] != "http" or OPENED in scope:  # by another of this kind, outside of this one
+        if scope["type"] != "http" or OPENED in scope:  # opened by a middleware around this one
             return await self.app(scope, receive, send)
         if _path_in_app(scope) == KEY_CONFIG_PATH and scope["method"] != "OPTIONS":
             return await self._publish_key(scope, Upload(scope, receive), send)
@@ -97,7 +97,7 @@ class EncryptedBodyMiddleware:
     async def _serve_sealed(self, keys: list[bytes], scope: Scope, upload: Upload, send: Send) -> None:
         refusal = await self._serve_or_find_fault(keys, scope, upload, send)
         if refusal is not None:
-            # By now nothing refers to what opened the request: a client may take its time to end its body.
+            # Refuse here, where nothing refers to the request's keys any more: a client may be slow to end its body.
             await self._refuse(refusal, scope, upload, send)
 
     async def _serve_or_find_fault(self, keys: list[bytes], scope: Scope, upload: Upload, send: Send) -> Refusal | None:

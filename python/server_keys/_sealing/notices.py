@@ -1,4 +1,4 @@
-"""What the log says of a server that seals: one line at its start, and its refusals, never too many of them."""
+"""The log of a server that seals: one line at its start, and few lines about refusals however many there are."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the server and the client of the Encrypted HTTP Body Protocol (EHBP) agree on, apart from the cryptography."""
+"""The names and rules that both ends of the Encrypted HTTP Body Protocol (EHBP) share, apart from the cryptography."""
 
 import re
 
@@ -11,15 +11,15 @@ KEY_MISMATCH_PROBLEM = "urn:ietf:params:ehbp:error:key-config"
 
 DEFAULT_MAX_FRAME_BYTES = 16 * 1024 * 1024
 
-# Callers and apps say in headers what is true of their plaintext. On the way the body is another one, and everybody
-# acts on what the headers say. One rule for both ends: a header that describes the bytes of the body is taken off the
-# sealed message before it leaves, and off the opened message before it is handed over.
+# Callers and apps describe their plaintext in headers. On the way the body is a sealed one, and everybody acts on the
+# headers all the same. So both ends keep one rule: a header that describes the bytes of the body is removed from the
+# sealed message before it leaves, and from the opened message before it is handed over.
 #
 # | header | why |
 # |---|---|
-# | Content-Length, Transfer-Encoding | delimit the sealed body; each hop says so of what it sends |
-# | Content-MD5, Digest, Content-Digest, Repr-Digest | tell what a short plaintext is; the seal protects better |
-# | Range, If-Range, Accept-Ranges | a part of a sealed body cannot be opened, so nobody shall cut one |
+# | Content-Length, Transfer-Encoding | delimit the body; each hop sets them for the body that it sends |
+# | Content-MD5, Digest, Content-Digest, Repr-Digest | give a short plaintext away; the seal protects better |
+# | Range, If-Range, Accept-Ranges | a part of a sealed body cannot be opened, so nobody shall ask for one |
 # | Accept-Encoding | becomes `identity`: nobody shall compress, because a compressed length tells of the content |
 # | Content-Encoding | of a response: clients would decode the sealed body, so the server undoes it before it seals |
 #

@@ -1,4 +1,4 @@
-"""Why the middleware refuses a request: the answer for each reason, and the words for the operator's log."""
+"""The reasons for which the middleware refuses requests: for each the answer, and the advice for the operator's log."""
 
 from dataclasses import dataclass
 
@@ -15,14 +15,14 @@ class Refusal:
     reason: str
     """The name that it is counted by."""
     answer: Answer
-    """What the client is told."""
+    """The response that the client gets."""
     advice: str
-    """What the operator is told: the likely cause, and what to do. Nothing of the request."""
+    """The log's words for the operator: the likely cause, and what to do. They contain nothing of the request."""
 
 
 KEY_MISMATCH = Refusal(
     "key_mismatch",
-    # A client fetches the key anew after this answer and tries again.
+    # After this answer a client fetches the key anew and tries again.
     problem(
         422,
         f"sealed to a key that this server process does not accept: fetch {KEY_CONFIG_PATH} anew",

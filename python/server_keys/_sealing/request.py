@@ -1,4 +1,4 @@
-"""One sealed request: opened while it arrives, and given to the app, whose answer is sealed."""
+"""One sealed request: it is opened while it arrives, the app answers it, and the answer is sealed."""
 
 import contextlib
 
@@ -42,10 +42,10 @@ class SealedRequest:
         self._response: SealedResponse | None = None
 
     async def open_first_frame(self) -> bool | None:
-        """Receive until the first frame is opened. Unless it is, the request ends here.
+        """Receive until the first frame is opened. If none can be opened, the request ends here.
 
         Returns:
-            True then; False if the request has no body at all; None if the client has disconnected.
+            True if the first frame is opened, False if the request has no body, None if the client has disconnected.
 
         Raises:
             KeyMismatchError: the frame opens under no accepted key.
@@ -74,7 +74,7 @@ class SealedRequest:
         """Let `app` answer the request whose first frame is opened. Then the request ends.
 
         Returns:
-            What broke the request if it broke before a response began: it is to be refused. Else None.
+            The error that broke the request before a response began, for the caller to refuse it; else None.
         """
         try:
             self._response = SealedResponse(self._opener.response_sealer(), self._send)
@@ -89,7 +89,7 @@ class SealedRequest:
         try:
             await app(self._scope_for_app(scope), self._receive_opened, send)
         except Exception:
-            # An app may complain in any way of a request that broke off. The client gets the protocol's answer to that.
+            # If the request broke off, any exception of the app is a consequence: the client gets the refusal instead.
             if self._broken is None:
                 # The app's exception is the one to raise, even if the server takes no answer any more.
                 with contextlib.suppress(Exception):

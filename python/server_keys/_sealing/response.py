@@ -46,9 +46,9 @@ class SealedResponse:
         """Return the app's `send`.
 
         Tasks of the app may call it at the same time, as sse-starlette's pings do. A frame's number is part of its
-        seal, so a message is sealed when its turn comes: when the server has taken those before it.
+        seal, so a message is sealed only when the server has taken all messages before it.
         """
-        # Every token passes here. A closure, because a method would look up its object's attributes for each.
+        # Every token passes here. This is a closure, because a method would look up its object's attributes each time.
         send, seal, turns = self._send, self._sealer.seal, _Turns()
 
         async def send_sealed(message: Message) -> None:
@@ -61,11 +61,11 @@ class SealedResponse:
                 if self._declared is not None:
                     self._declared.count(message)
                 body = message.get("body", b"") if self._decoder is None else self._decoder.decoded(message)
-                # Copy it: the message, which ASGI says is a dict, belongs to the app.
+                # Copy the message (ASGI says that it is a dict), because it belongs to the app.
                 message = message.copy()  # type: ignore[attr-defined]
                 message["body"] = seal(body)
                 await send(message)
-                # Only now: until the server has taken the message, it has not been sent.
+                # Note it only now: a message that the server has not taken has not ended the response.
                 if not message.get("more_body", False):
                     self._ended = True
             finally:
@@ -118,8 +118,9 @@ class SealedResponse:
 class _Turns:
     """Lets tasks through one at a time, in the order in which they come.
 
-    It does what `asyncio.Lock` does, but costs a free way two attribute accesses instead of 0.2 us: `if taken: await
-    wait()`, then `taken = True`. At the end, call `pass_on()` if anybody waits, else set `taken = False`.
+    It does what `asyncio.Lock` does. Where nobody waits, it costs two attribute accesses, and a lock costs 0.2 us. A
+    task that comes calls `await wait()` if `taken` is true, then sets it. When it is done, it calls `pass_on()` if
+    anybody is `waiting`, and else sets `taken` to false.
     """
 
     __slots__ = ("taken", "waiting")

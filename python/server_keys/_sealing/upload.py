@@ -1,7 +1,7 @@
-"""A request's body while it arrives: how far it has come, and the rest of it thrown away before a refusal.
+"""A request's body while it arrives: whether it has ended, and how its rest is thrown away before a refusal.
 
-A server that is answered before it has read the body closes the connection or resets the stream, with bytes of the body
-still unread. Many clients and proxies then report a broken connection instead of the answer.
+If an app answers before it has read the whole body, its server closes the connection or resets the stream, with bytes
+of the body still unread. Many clients and proxies then report a broken connection instead of the answer.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class Upload:
             await self._discard(_LONGEST_S)
 
     async def linger(self) -> None:
-        """Read on for a second at most, after the answer: so the client can read it before the connection ends."""
+        """Read on for a second at most, so that the client can read its answer before the connection ends."""
         await self._discard(_LINGER_S)
 
     async def _discard(self, longest_s: float) -> None:
