@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from server_keys.client.steps import Library
 
 _NOT_OF_A_SEALED_REQUEST = frozenset(name.encode() for name in NOT_OF_A_SEALED_REQUEST)
-# A server that leaves `Content-Encoding` there has sealed a compressed body: the library decodes it once it is opened.
+# A server that sends `Content-Encoding` all the same has sealed a compressed body. The library decodes the opened one.
 _NOT_OF_AN_OPENED_RESPONSE = frozenset(name.encode() for name in NOT_OF_A_SEALED_RESPONSE - {"content-encoding"})
 
 

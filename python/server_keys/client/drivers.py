@@ -1,4 +1,4 @@
-"""What carries out the steps of an exchange through a library's inner transport, sync or async."""
+"""Drivers: they carry out the steps of an exchange through a library's inner transport, sync or async."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import httpx2 as http
 
     class SyncStream(SyncOpening, http.SyncByteStream):
-        """An opening stream of a library."""
+        """A library's stream that opens a body while it is read."""
 
     class AsyncStream(AsyncOpening, http.AsyncByteStream):
-        """An opening stream of a library."""
+        """A library's stream that opens a body while it is read."""
 
 
 VerifyKey = Callable[[bytes], object]

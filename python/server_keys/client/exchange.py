@@ -1,6 +1,6 @@
-"""One request through a sealing transport, without any input or output: what to do next, step by step.
+"""One request through a sealing transport, step by step: when it is sealed, when it is sent again, what is refused.
 
-Both drivers, the sync and the async one, carry out the steps of the same exchange.
+The exchange itself does no input and no output. Both drivers, the sync and the async one, carry out its steps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Frames are sealed and opened one at a time, so a server never holds more of a long body than this.
 _FRAME_PLAINTEXT_BYTES = 64 * 1024
-# The second refusal of a key is final, unless the request waited so long that the key had to be too old.
+# The second refusal is final, unless the request waited so long before it was sent that its key was over.
 _MOST_TRIES = 10
 _LEAST_LONG_WAIT_S = 1.0
 
@@ -85,7 +85,7 @@ class Exchange:
             self._cache.discard(keys.server, key)
 
     def _waited_too_long(self, key: Key, sealed_at: float) -> bool:
-        """Return whether the key's time ran out while the request waited, for a free connection above all."""
+        """Return whether the key's time ran out while the request waited, above all for a free connection."""
         now = self._cache.now()
         return now >= key.fresh_until and now - sealed_at >= _LEAST_LONG_WAIT_S
 
@@ -104,7 +104,7 @@ class Exchange:
             response, refuses_key = yield from self._read_refusal(response)
             return Outcome(response), refuses_key
         finally:
-            # Tracebacks and paused generators can hold it for long.
+            # Erase it here: tracebacks and paused generators can hold it for long.
             sealer.erase()
             if not is_sealed:
                 self._cache.doubt(server, key)
@@ -158,7 +158,7 @@ class Exchange:
             raise UnsealedResponseError(f"the header {RESPONSE_NONCE_HEADER} cannot be used: {error}") from None
 
     def _read_refusal(self, response: http.Response) -> Steps[tuple[http.Response, bool]]:
-        """Return the response, to be read by the caller, and whether it refuses the key."""
+        """Return the response, which the caller can still read, and whether it refuses the key."""
         if response.status_code != 422:
             return response, False
         body = yield Read(response, MOST_UNSEALED_BYTES)

@@ -10,7 +10,7 @@ from server_keys.client.proxies import EnvironmentProxies
 if TYPE_CHECKING:
     from server_keys.client.steps import Library
 
-# What the OpenAI SDK's own client has: answers of minutes, and many of them at once.
+# The values of the OpenAI SDK's own client: an answer may take minutes, and many may come at once.
 _TIMEOUT_S = 600.0
 _CONNECT_TIMEOUT_S = 5.0
 _MAX_CONNECTIONS = 1000
@@ -69,7 +69,7 @@ def client_arguments(
     limits = options.pop("limits", None) or library.Limits(
         max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_KEEPALIVE_CONNECTIONS
     )
-    # They go to the client, too: it says what is missing for HTTP/2.
+    # The client gets them, too: it says what to install for HTTP/2.
     protocols = {name: options[name] for name in ("http1", "http2") if name in options}
 
     def through(url: object) -> object:

@@ -27,7 +27,7 @@ class _AsyncStream(opening.AsyncOpening, httpx.AsyncByteStream):
     pass
 
 
-# The routes are typed with httpx2's names, and httpx's are others to mypy.
+# The routes are typed with httpx2's types. To mypy, those of httpx are others.
 class _Routes(proxies.SyncRoutes, httpx.BaseTransport):  # type: ignore[misc]
     pass
 

@@ -10,7 +10,7 @@ from server_keys.client.key_fetch import Key, KeyFetch
 
 # A key in doubt is fetched at most this often, so that no answer, whoever sends it, makes a client hammer its server.
 _LEAST_BETWEEN_FETCHES_S = 1.0
-# A key is renewed in the last part of its lifetime.
+# A key is renewed after this part of its lifetime.
 _RENEWED_FROM = 0.9
 
 
@@ -21,7 +21,7 @@ class Known(NamedTuple):
 
 
 class Lead(NamedTuple):
-    """The caller is to carry out `fetch`, and to call `end` then. `known` may be used if the fetch brings nothing."""
+    """The caller is to carry out `fetch`, and then to call `end`. If it brings no key, `known` may still be used."""
 
     fetch: KeyFetch
     known: Key | None
@@ -34,7 +34,7 @@ class Follow(NamedTuple):
 
 
 class _Server:
-    """What is known of one server."""
+    """The key of one server, and the state of its fetches."""
 
     def __init__(self) -> None:
         self.key: Key | None = None
@@ -47,8 +47,8 @@ class _Server:
 class KeyCache:
     """Public keys by server. Safe under threads.
 
-    A key comes from the fetch that began last, whichever fetch ended last. So a slow answer from before a rotation does
-    not replace the one from after it, even if the server has refused that one since.
+    Of several fetches the one that began last counts, in whatever order they end. So a slow answer from before a
+    rotation never replaces an answer from after it, even if the server has refused that later key since.
 
     Args:
         clock: tells the time in seconds.
@@ -107,7 +107,7 @@ class KeyCache:
                 ended.end(key)
 
     def doubt(self, server: object, key: Key) -> None:
-        """Fetch the key anew before it is used again, if it is still this one and was not fetched just now."""
+        """Have the key fetched anew before it is used again, if it is still this one and was not fetched just now."""
         with self._lock:
             known = self._servers[server]
             known.is_in_doubt = known.is_in_doubt or known.key is key
@@ -126,7 +126,7 @@ class KeyCache:
 
     def _begin(self, known: _Server, now: float) -> KeyFetch:
         self._last_number += 1
-        # Unless nothing is known, a cache on the way may hold the very key that is to be replaced.
+        # If a key is known, or was refused, a cache on the way may still hold it.
         past_caches = known.is_in_doubt or (known.key is not None and now < known.key.fresh_until)
         known.fetch = KeyFetch(self._last_number, now, past_caches=past_caches)
         known.last_fetch_at = now

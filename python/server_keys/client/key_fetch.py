@@ -44,7 +44,7 @@ class KeyFetch:
             wake()
 
     def wait(self, timeout_s: float) -> Key | None:
-        """Wait for the end in a thread. Returns None if the fetch failed or is not over after `timeout_s` seconds."""
+        """Wait for the end in a thread. Return None if the fetch failed or is not over after `timeout_s` seconds."""
         ended = threading.Event()
         self._when_ended(ended.set)
         ended.wait(timeout_s)

@@ -64,7 +64,7 @@ class KeyLocation:
             library: httpx or httpx2.
             request: the caller's request.
             past_caches: whether caches on the way must ask the server. They may hold a key that the server refuses.
-            most_s: the longest time for each of the timeouts, in seconds, where the caller's own are longer.
+            most_s: the limit of each timeout, in seconds; shorter ones of the caller stay. None for no limit.
         """
         url = self.url_for(request)
         headers = {"Accept": KEY_CONFIG_MEDIA_TYPE, "Accept-Encoding": "identity"}

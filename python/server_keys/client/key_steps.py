@@ -17,18 +17,18 @@ from server_keys.errors import KeyConfigurationError, KeyRejectedError, SealedTr
 if TYPE_CHECKING:
     import httpx2 as http
 
-# A fetch that takes longer may never end, so one of those who wait begins another one.
+# A fetch that takes longer may never end, so one of the requests that wait begins another one.
 _PATIENCE_S = 5.0
-# After so many times that, a request fetches the key for itself.
+# A request that has waited this many times fetches the key for itself.
 _MOST_PATIENCES = 3
-# While the known key still serves, a slow answer to the question for the next one must not hold a request up.
+# While the known key still serves, a slow fetch of the next one must not hold a request up.
 _RENEWAL_TIMEOUT_S = 2.0
 # The fetches whose keys are being verified by those who called this.
 _verified_now: ContextVar[tuple[KeyFetch, ...]] = ContextVar("verified_now", default=())
 
 
 class KeySteps:
-    """Gets the key that `request` is sealed to. Of many requests at once, one fetches it and the others wait.
+    """Gets the key that `request` is sealed to. If many requests come at once, one fetches it and the others wait.
 
     If that one fails or is cancelled, each of the others asks again: the first of them fetches. So nobody gets another
     request's error.

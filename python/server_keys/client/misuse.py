@@ -1,4 +1,4 @@
-"""Objects that cannot work where they are passed: errors that say what to write instead."""
+"""Errors for objects that cannot work where they are passed. They say what to write instead."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refuse_use_by(client: str, transport: object) -> NoReturn:
 
 
 def refuse_as_client(transport: object, name: str) -> NoReturn:
-    """Raise what is due when somebody looks for an attribute that only clients have."""
+    """Raise the error for the attribute `name`, which transports do not have and clients may."""
     kind = type(transport).__name__
     factory = "async_sealed_client()" if kind.startswith("Async") else "sealed_client()"
     if name == "timeout":  # the first that the OpenAI SDK looks for

@@ -12,16 +12,16 @@ from server_keys.errors import KeyConfigurationError
 if TYPE_CHECKING:
     import httpx2 as http
 
-# Keys live for minutes. Whatever a server or a cache says, none is used for longer than this.
+# Keys live for minutes. None is used for longer than this, whatever a server or a cache says.
 _LONGEST_LIFETIME_S = 3600.0
 _DIRECTIVE = re.compile(r"([\w-]+)(?:=\"?([^\",]*)\"?)?")
 _LATER = frozenset({408, 409, 425, 429})
 
 
 def is_for_the_caller(response: http.Response) -> bool:
-    """Return whether the answer says nothing about the key: a gateway or the server has no time.
+    """Return whether the answer says nothing about the key, because a gateway or the server is busy or has failed.
 
-    Callers know how to wait for it.
+    The caller gets it as the response, and knows how to wait and ask again.
     """
     return response.status_code in _LATER or response.is_server_error
 
@@ -54,7 +54,7 @@ def key_in_response(url: http.URL, response: http.Response, body: bytes) -> byte
 def lifetime_s(headers: http.Headers) -> float:
     """Return for how many seconds a fetched key may be used: its max-age less the time that caches have held it.
 
-    Without a max-age the server says nothing of a rotation. Then, and at most, it is an hour.
+    It is an hour at most, and an hour where the server gives no max-age, and so says nothing of a rotation.
     """
     directives = _DIRECTIVE.findall(headers.get("Cache-Control", "").lower())
     names = {name for name, _ in directives}
@@ -62,7 +62,7 @@ def lifetime_s(headers: http.Headers) -> float:
         return 0.0
     if "max-age" not in names:
         return _LONGEST_LIFETIME_S
-    # RFC 9111, section 4.2.1: where there are several the shortest is safe, and one that is no number is not fresh.
+    # RFC 9111, section 4.2.1: of several values the shortest is safe. One that is no number counts as 0.
     max_age_s = min(_delta_seconds(value.strip()) or 0 for name, value in directives if name == "max-age")
     held_s = _delta_seconds(headers.get("Age", "").split(",")[0].strip()) or 0
     return min(float(max(max_age_s - held_s, 0)), _LONGEST_LIFETIME_S)

@@ -1,4 +1,4 @@
-"""The steps of an exchange: what a driver, sync or async, carries out for it. And the library that both speak to.
+"""The steps that a driver, sync or async, carries out for an exchange, and the part of a library that both need.
 
 httpx and httpx2 have the same types by the same names, so httpx2's stand for both here.
 """

@@ -26,8 +26,9 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
 
     It finds the key under `/.well-known/hpke-keys` of each request's origin and keeps it for as long as the server
     allows. When the server refuses the key because it has replaced its keys since, the transport fetches it anew and
-    sends the request again, once. For that it holds the request's body in memory. Requests without a body travel in
-    plaintext, and so do their responses. An error that is not sealed is passed on: its content is not authentic.
+    sends the request again, once, or up to nine times if it waits so long for a connection that its key is over each
+    time. For that it holds the request's body in memory. Requests without a body travel in plaintext, and so do their
+    responses. An error that is not sealed is passed on: its content is not authentic.
 
     The client's own `proxy=` and `mounts=` go around its transport, and so around the sealing: give them to `inner`.
     """

@@ -1,4 +1,4 @@
-"""Answers that are not sealed, keys and refusals: what proxies may have made of them, and how much is read."""
+"""Answers that are not sealed (keys and refusals): how much of them is read, and what proxies may have changed."""
 
 from __future__ import annotations
 
