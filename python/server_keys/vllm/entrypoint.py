@@ -19,7 +19,7 @@ from server_keys.vllm.settings import (
     settings_at_a_glance,
     take_settings,
 )
-from server_keys.vllm.start_checks import refusal, refuse_without_app, vllm_met, warn_of_plaintext
+from server_keys.vllm.start_checks import installed_vllm, refusal, refuse_without_app, warn_of_plaintext
 
 
 def main() -> None:
@@ -35,8 +35,8 @@ def main() -> None:
     if {"-h", "--help"} & set(arguments):
         return print(help_text(), end="")
     if "--version" in arguments:
-        return print(f"{PROGRAM} {__version__} ({vllm_met()})")
-    settings_at_a_glance(arguments, os.environ)
+        return print(f"{PROGRAM} {__version__} ({installed_vllm()})")
+    settings_at_a_glance(arguments, os.environ)  # wrong ones end the start before vLLM's slow import
     if "--omni" in arguments:
         raise refusal("--omni hands over to another package's server, which would have no keys: leave it out")
     refuse_without_app(os.environ, grpc="--grpc" in arguments)
@@ -67,8 +67,8 @@ def _wrap_or_exit(settings: Settings) -> None:
         raise refusal(f"vLLM's build_app cannot be wrapped: {type(error).__name__}: {error}") from error
 
 
-# vLLM spawns its API server processes: they import the main module anew, before they import the modules that serve.
-# This is the only code of ours that runs there.
+# vLLM spawns its API server processes. They import the main module anew, and only then the modules that serve. So this
+# line is the place to wrap `build_app` in such a process; nothing else of this package runs there before it.
 if multiprocessing.current_process().name != "MainProcess":
     _wrap_or_exit(Settings.read(os.environ))
 

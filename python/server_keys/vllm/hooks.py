@@ -1,6 +1,7 @@
 """Everything that reaches into vLLM: its `build_app`, its `serve` command, and its server.
 
-This is the only module that a new vLLM can break.
+A new vLLM that moves or renames one of them breaks this module only. Other modules rely on names of vLLM: `entrypoint`,
+`plugin` and `start_checks` on its options and variables, `server_keys_vllm_plugin` on the interface of its plugins.
 """
 
 import argparse
@@ -21,8 +22,8 @@ from server_keys.middleware import BuildAppFunc
 from server_keys.vllm.settings import Settings
 from server_keys.vllm.start_checks import refusal
 
-# Where `build_app` is defined, and the modules that call it to serve: they bind it by name. From vLLM 0.29 on, then up
-# to 0.28. The newer layout comes first: there, importing the older module only warns.
+# The module that defines `build_app`, and the modules that bind it by name and call it to serve: first from vLLM 0.29
+# on, then up to 0.28. The newer layout comes first, because a newer vLLM has the older module, too, and it only warns.
 _LAYOUTS = (
     (
         "vllm.entrypoints.launchers.app",
@@ -35,8 +36,9 @@ _SERVE_COMMAND = "vllm.entrypoints.cli.serve"
 # render` the second. Each takes the parsed arguments, and builds the app that it serves.
 _SERVERS = ("run_server", "run_launch_fastapi")
 
+# Attributes of functions: one that replaced `build_app`, and one that calls an action first.
 _WRAPPED = "_server_keys_wrapped"
-_LOOKED_AT = "_server_keys_looked_at"
+_HAS_ACTION = "_server_keys_has_action"
 
 Action = Callable[[argparse.Namespace], None]
 
@@ -86,7 +88,7 @@ def wrap_build_app(settings: Settings) -> None:
 
 
 def is_wrapped() -> bool:
-    """Whether `wrap_build_app` replaced vLLM's `build_app` in this process. Imports nothing."""
+    """Return whether `wrap_build_app` replaced vLLM's `build_app` in this process. Imports nothing."""
     definitions = (sys.modules.get(name) for name, _ in _LAYOUTS)
     return any(getattr(vars(module).get("build_app"), _WRAPPED, False) for module in definitions if module)
 
@@ -108,15 +110,15 @@ def extend_serve_parser(add_options: Callable[[argparse.ArgumentParser], None], 
 def call_before_serving(action: Action) -> None:
     """Let `vllm serve` call `action` with its parsed arguments before it does anything else. Imports vLLM."""
     command = _serve_command()
-    if not hasattr(command.cmd, _LOOKED_AT):
+    if not hasattr(command.cmd, _HAS_ACTION):
         command.cmd = staticmethod(_preceded(command.cmd, action))
 
 
 def call_before_serving_if_loaded(before_command: Action, before_server: Action) -> None:
     """Let vLLM's own server, as far as this process has imported it, call an action before it loads a model.
 
-    Imports nothing. Another server that uses vLLM as a library calls none of these functions, whatever its program is
-    called. A command that has an action already keeps it: that is the entrypoint's.
+    Imports nothing. Another server that uses vLLM as a library calls none of these functions, so it is not affected. If
+    the command has an action already, it keeps that: the entrypoint gave it one.
 
     Args:
         before_command: called by `vllm serve`, with its parsed arguments.
@@ -145,7 +147,7 @@ def lowest_log_level() -> int:
 
 
 def has_endpoint_plugins() -> bool:
-    """Whether this vLLM can load endpoint plugins. 0.26 is the first one."""
+    """Return whether this vLLM can load endpoint plugins. 0.26 is the first that can."""
     return importlib.util.find_spec("vllm.plugins.endpoint_plugins") is not None
 
 
@@ -164,12 +166,12 @@ def _preceded(function: Callable[..., Any], action: Action) -> Callable[..., Any
         action(args)
         return function(args, *more, **kwargs)
 
-    setattr(act_then_serve, _LOOKED_AT, True)
+    setattr(act_then_serve, _HAS_ACTION, True)
     return act_then_serve
 
 
 def _is_function_of_vllm(value: object) -> TypeGuard[FunctionType]:
-    """Whether vLLM defines this function, also in a module of vLLM that `python -m` runs as `__main__`."""
+    """Return whether vLLM defines this function, also in a module of vLLM that `python -m` runs as `__main__`."""
     spec = value.__globals__.get("__spec__") if isinstance(value, FunctionType) else None
     return spec is not None and str(spec.name).partition(".")[0] == "vllm"
 

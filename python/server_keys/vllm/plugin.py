@@ -1,4 +1,4 @@
-"""What the plugin for plain `vllm serve` does. vLLM calls it through `server_keys_vllm_plugin`."""
+"""The plugin for plain `vllm serve`, which vLLM calls through `server_keys_vllm_plugin`."""
 
 import argparse
 import functools

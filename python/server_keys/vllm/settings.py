@@ -1,4 +1,4 @@
-"""What an operator may set: how long keys live, and whether bodies are sealed to them.
+"""The settings of an operator: how long keys live, and whether bodies are sealed to them.
 
 `OPTIONS` describes each setting once: its option for the entrypoint, its environment variable, its help text.
 """
@@ -19,7 +19,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting. The option's text goes before the variable's."""
+    """One setting: an option of the command line, and an environment variable that the option overrides."""
 
     name: str
     variable: str
@@ -123,9 +123,9 @@ class Settings:
 
 
 def settings_at_a_glance(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
-    """Return the settings before vLLM's own parser is there, which takes seconds to import.
+    """Return the settings without vLLM's own parser, which takes seconds to import.
 
-    Abbreviated options and vLLM's configuration file are not seen.
+    This sees neither abbreviated options nor vLLM's configuration file.
 
     Args:
         arguments: the command line without the program's name.
@@ -169,7 +169,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to vLLM's parser, for its help, its configuration file and its abbreviations."""
     group = parser.add_argument_group(title="ServerKeys", description="Ephemeral keys of the server.")
     for option in OPTIONS.values():
-        # Suppressed, so that vLLM sees no argument that it does not know.
+        # Without a default, an option that was not given adds no attribute, which vLLM would not know.
         if option.stands_for is None:
             text = f"{option.help} Environment variable: {option.variable}."
             group.add_argument(option.name, default=argparse.SUPPRESS, metavar="SECONDS", help=text)

