@@ -1,4 +1,4 @@
-"""What several files share: a protected app, and a real server for it."""
+"""Fixtures that several folders share: a protected app, and a real server for it."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ def app() -> FastAPI:
 
 @pytest.fixture(params=[PLAIN, STANDARD], ids=str)
 def url(app: FastAPI, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where it is served, by either of the servers that uvicorn can be."""
+    """The URL of the app, served by uvicorn on each of its stacks."""
     stack: Stack = request.param
     with running(app, stack) as url:
         yield url

@@ -275,7 +275,7 @@ def test_middleware_is_added_until_the_first_request_and_not_after_it() -> None:
         PureMiddleware().join(app)
 
 
-def test_who_looks_at_the_app_sees_what_it_was() -> None:
+def test_a_protected_app_looks_as_it_did_before() -> None:
     class OwnApp(FastAPI):
         """An app of somebody's own."""
 
@@ -338,7 +338,7 @@ def test_an_app_with_slots_can_be_protected() -> None:
 
 
 def test_a_class_that_takes_the_apps_place_later_is_called_with_the_plaintext() -> None:
-    # What `put_outermost` does itself, done by somebody else.
+    # Somebody else does the same as `put_outermost`.
     app = echo_app()
     protect_it(app)
     calls: list[str] = []

@@ -1,4 +1,4 @@
-"""What the client's tests share: a scripted server."""
+"""A fixture that the client's tests share: a scripted server."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from tests.helpers.scripted_server import Server
 
 @pytest.fixture
 def server(flavour: Flavour) -> Iterator[Server]:
-    """A server; whatever a test does, each response must be closed at its end."""
+    """A server. Each of its responses must be closed at the end of the test."""
     server = Server(flavour)
     yield server
     assert len(server.closed) == len(server.requests)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.parametrize("flavour", FLAVOURS, ids=str)
 
 
 class BrokenSendError(Exception):
-    """What a connection raises that breaks while a request is sent."""
+    """The error of a connection that breaks while a request is sent."""
 
 
 def broken_send(server: Server) -> Any:

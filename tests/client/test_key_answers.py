@@ -1,4 +1,4 @@
-"""What servers, gateways and caches make of the answer to the question for a key."""
+"""Answers to the question for a key, as servers, gateways and caches give them."""
 
 import gzip
 import zlib

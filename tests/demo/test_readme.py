@@ -1,4 +1,4 @@
-"""What the README tells newcomers to type works, and its links lead somewhere."""
+"""The commands and examples of the README work, and its links lead somewhere."""
 
 import re
 import subprocess

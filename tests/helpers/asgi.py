@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 @dataclass
 class Response:
-    """What an app sent."""
+    """The messages that an app sent, and the exception that it raised."""
 
     messages: list[Message] = field(default_factory=list)
     error: Exception | None = None
@@ -78,7 +78,7 @@ async def call(
         path: the path.
         headers: the headers.
         pieces: the body's pieces, one message each.
-        ends: whether the body is ended; else the client disconnects after the last piece.
+        ends: whether the last piece ends the body; if not, the client disconnects after it.
         more_scope: more of the scope.
     """
     body = list(pieces) or ([b""] if ends else [])

@@ -260,7 +260,7 @@ def make_fake_vllm(folder: Path, version: str) -> None:
 
 
 def write(folder: Path, module: str, source: str) -> None:
-    """Write one module, and the packages it is in."""
+    """Write one module, and the packages that contain it."""
     path = folder.joinpath(*module.split(".")).with_suffix(".py")
     for parent in path.relative_to(folder).parents:
         (folder / parent).mkdir(parents=True, exist_ok=True)

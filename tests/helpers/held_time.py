@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class HeldTime:
-    """The two clocks of a machine: one goes on while it sleeps, and the one that event loops use does not."""
+    """The two clocks of a machine: one goes on while the machine sleeps, and the event loops' clock stands still."""
 
     def __init__(self) -> None:
         self.boot_s = 1000.0
@@ -36,14 +36,14 @@ class HeldTime:
 
 
 class _NeverWaitingSelector(selectors.SelectSelector):
-    """Where a selector would wait for its timeout, lets held time pass instead."""
+    """A selector that lets held time pass where another would wait for its timeout."""
 
     def __init__(self, held: HeldTime) -> None:
         super().__init__()
         self._held = held
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return what is ready; wait really only when nothing but another thread can make the loop go on."""
+        """Return what is ready. Really wait only without a timeout, when only another thread can wake the loop."""
         ready = super().select(None if timeout is None else 0)
         if not ready and timeout:
             self._held.pass_s(timeout)

@@ -34,7 +34,7 @@ seen: list[KeyPair] = []
 
 
 class ReportingApp:
-    """Writes down what is left when the lifespan of `app` is over."""
+    """Writes a report of the keys and tasks that are left when the lifespan of `app` is over."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""Where a test's key pairs come from: none is forgotten, and it fails when the test wants it."""
+"""A source of key pairs that forgets none and fails when the test wants it."""
 
 from server_keys import KeyPair
 
@@ -20,5 +20,5 @@ class Source:
 
     @property
     def usable(self) -> list[int]:
-        """Which of the pairs still agree on secrets, by their number from 0."""
+        """The numbers, from 0, of the pairs that still agree on secrets."""
         return [number for number, pair in enumerate(self.pairs) if not pair.erased]

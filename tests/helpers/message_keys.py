@@ -1,4 +1,4 @@
-"""The keys of a sealed request and of its response, derived by the RFCs and not by the native module."""
+"""The keys of a sealed request and of its response, derived as the RFCs say, without the native module."""
 
 import hashlib
 import hmac
@@ -14,7 +14,7 @@ _SUITE = b"HPKE" + bytes.fromhex("0020 0001 0002")
 
 @dataclass(frozen=True)
 class RequestKeys:
-    """What the client of one request knows (RFC 9180, base mode)."""
+    """The secrets of one request, as its client knows them (RFC 9180, base mode)."""
 
     encapsulated_key: bytes
     agreed: bytes

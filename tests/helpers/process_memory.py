@@ -45,7 +45,7 @@ def mappings(pid: int) -> list[Mapping]:
 
 
 def contents(pid: int) -> list[tuple[Mapping, bytes]]:
-    """What every readable mapping of a process contains."""
+    """Each readable mapping of a process, with its content."""
     read = []
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for mapping in mappings(pid):
@@ -76,8 +76,8 @@ class Victim:
 
         Args:
             step: what the script passes to `reached`.
-            told: what the call of `reached` in which it waits returns.
-            timeout_s: seconds after which it hangs.
+            told: the value that the script's waiting call of `reached` returns.
+            timeout_s: seconds after which the script counts as hanging.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -109,7 +109,7 @@ class Victim:
 
 
 def reached(step: str, report: str = "") -> str:
-    """Stop here, in a victim's script, and return what it is told when it may go on."""
+    """Stop a victim's script here, and return what `run_to` tells it when it may go on."""
     print(step, report, sep="\t", flush=True)
     return sys.stdin.readline().rstrip("\n")
 

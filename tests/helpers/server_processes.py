@@ -57,13 +57,13 @@ def serving(kind: ServerKind, app: str, log: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def nginx(folder: Path, http: str, port: int) -> Iterator[None]:
-    """Run nginx with `http`, the content of its block `http`, until it has been used; it must listen on `port`."""
-    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    """Run nginx with `http` as the content of its block `http`, which must make it listen on `port`."""
+    program = _nginx_program()
     assert program is not None
     temporary = "".join(
         f"{name}_temp_path {folder}/{name}; " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    # Its workers give up root, and then may not write into a test's folder.
+    # nginx's workers would give up root, and could not write into a test's folder then.
     user = "user root; " if os.geteuid() == 0 else ""
     configuration = folder / "nginx.conf"
     configuration.write_text(
@@ -75,8 +75,12 @@ def nginx(folder: Path, http: str, port: int) -> Iterator[None]:
 
 
 def has_nginx() -> bool:
-    """Say whether there is an nginx."""
-    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") is not None
+    """Return whether there is an nginx."""
+    return _nginx_program() is not None
+
+
+def _nginx_program() -> str | None:
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 def free_port() -> int:

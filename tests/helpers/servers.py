@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 @dataclass(frozen=True)
 class Stack:
-    """What uvicorn runs on: its event loop and its HTTP parser, by their names there."""
+    """The event loop and the HTTP parser that uvicorn runs on, by uvicorn's names for them."""
 
     loop: str
     http: str
@@ -22,16 +22,16 @@ class Stack:
 
 
 PLAIN = Stack("asyncio", "h11")
-"""What `pip install uvicorn` brings."""
+"""The stack that `pip install uvicorn` brings."""
 STANDARD = Stack("uvloop", "httptools")
-"""What `pip install uvicorn[standard]` brings, and with it FastAPI's extra `standard`, and vLLM."""
+"""The stack that `pip install uvicorn[standard]` brings. FastAPI's extra `standard` and vLLM bring it, too."""
 
 
 @contextlib.contextmanager
 def running(app: ASGIApp, stack: Stack = PLAIN) -> Iterator[str]:
     """Serve `app` with uvicorn and yield its URL, without a slash at the end."""
-    # With the protocol named: only then does asyncio turn Nagle's algorithm off, which costs 40 ms for each response of
-    # two packets.
+    # Name the protocol: only then does asyncio turn Nagle's algorithm off, which costs 40 ms for each response of two
+    # packets.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_level="warning", lifespan="on", ws="none", loop=stack.loop, http=stack.http)

@@ -25,7 +25,7 @@ class WireTap:
 
     @property
     def heard(self) -> bytes:
-        """All that was said, connection by connection, each direction for itself."""
+        """All bytes that passed: for each connection those of the client, then those of the server."""
         return b"\n".join(bytes(copy) for copy in self._copies)
 
     def stop(self) -> None:
@@ -49,7 +49,7 @@ class WireTap:
             client,
             socket.create_connection(("127.0.0.1", self._server_port)) as server,
             selectors.DefaultSelector() as selector,
-            # Whoever closes with something unread resets the connection: the OpenAI SDK does after `[DONE]`.
+            # A peer that closes with something unread resets the connection. The OpenAI SDK does so after `[DONE]`.
             contextlib.suppress(ConnectionResetError, BrokenPipeError),
         ):
             for source, sink in ((client, server), (server, client)):

@@ -45,7 +45,7 @@ class Server:
     answers: dict[str, Response] = field(default_factory=dict)
     """By path: what is answered in place of the app."""
     key_headers: dict[str, str | None] = field(default_factory=dict)
-    """What replaces the headers of the key's answer; None removes one."""
+    """The headers that replace those of the key's answer; None removes one."""
     key_delay_s: float = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

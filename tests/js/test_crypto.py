@@ -56,7 +56,7 @@ INPUTS = {
 
 @pytest.fixture(scope="module")
 def results(engine: Engine) -> dict[str, Any]:
-    """What the modules make of INPUTS."""
+    """The results of the modules for INPUTS."""
     results: dict[str, Any] = engine.run(RUN, **INPUTS)
     return results
 

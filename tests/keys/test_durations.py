@@ -1,4 +1,4 @@
-"""What the documented functions and the ring answer to refresh times and overlaps that cannot be meant."""
+"""The documented functions and the ring refuse refresh times and overlaps that cannot be meant."""
 
 import asyncio
 import math

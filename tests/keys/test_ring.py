@@ -1,4 +1,4 @@
-"""What a key ring hands out as time passes, with a clock that the test holds."""
+"""The pairs that a key ring hands out as time passes, with a clock that the test holds."""
 
 import gc
 import logging
@@ -232,7 +232,7 @@ def test_the_repr_shows_no_secret(held: HeldTime) -> None:
     assert repr(ring) == "<KeyRing period 10 s, overlap 4 s, closed>"
 
 
-def test_whoever_holds_a_pair_may_use_it_after_its_ring_is_gone(held: HeldTime) -> None:
+def test_a_pair_stays_usable_after_its_ring_is_gone_if_somebody_holds_it(held: HeldTime) -> None:
     pair = KeyRing(10, clock=held.boot).current
     gc.collect()
     assert len(pair.exchange(PEER)) == 32

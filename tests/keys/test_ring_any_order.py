@@ -1,4 +1,4 @@
-"""Whatever happens to a ring, in any order and however late: what it hands out is in its time, the rest is erased."""
+"""A ring hands out pairs in their time only and erases the rest, in whatever order and however late it is used."""
 
 from hypothesis import settings
 from hypothesis import strategies as st

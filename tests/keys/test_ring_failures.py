@@ -1,4 +1,4 @@
-"""What a key ring does while no new pair can be made."""
+"""A key ring while no new pair can be made: it keeps its pairs to their end, tells why, and tries again."""
 
 import logging
 

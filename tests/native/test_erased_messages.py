@@ -98,7 +98,7 @@ def test_an_erasure_waits_for_a_thread_that_seals_and_that_thread_seals_no_more(
     thread.join(30)
     assert not thread.is_alive()
     assert len(refused) == 1
-    # Whatever was sealed is whole.
+    # Each frame that was sealed is whole.
     assert all(length > len(body) for length in sealed)
 
 

@@ -1,4 +1,4 @@
-"""What happens while the system's random source fails: getrandom(2) is replaced by one that can be made to."""
+"""The system's random source fails: the tests replace getrandom(2) by one that fails when they say so."""
 
 import shutil
 import subprocess
@@ -96,7 +96,7 @@ with no_randomness():
         refused(lambda: generate_key_pairs(count))
     refused(lambda: RequestSealer(peer.public_key))
     refused(opener.response_sealer)
-    # What needs no randomness works on.
+    # Operations that need no randomness still work.
     private_key = bytes(range(32))
     assert KeyPair.from_private_key(private_key).exchange(peer.public_key)
     assert generate_key_pairs(0) == []

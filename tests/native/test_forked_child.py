@@ -1,4 +1,4 @@
-"""What a forked child finds: no private key of its parent, and everything it needs to make its own."""
+"""A forked child finds no private key of its parent, and everything that it needs to make its own."""
 
 from tests.helpers.scripts import run_script
 
@@ -93,7 +93,7 @@ def child():
     global own
     own = [KeyPair.generate(), *generate_key_pairs(200)]
     assert all(map(agrees, own))
-    # What was inherited must not give back places that the child's own pairs are in.
+    # Inherited pairs must not give back places that the child's own pairs are in.
     let_go.clear()
     own += generate_key_pairs(200)
     assert len({pair.public_key for pair in own}) == 401

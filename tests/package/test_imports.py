@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "python" / "server_keys"
 BASE = {"_native", "errors", "_checks", "_clock", "_log"}
 KEYS = BASE | {"_keys"}
 SERVER = KEYS | {"_sealing", "_outermost", "middleware", "build_app"}
-# What each room of the package may import of the others.
+# The parts of the package (modules and folders), and for each the others that it may import.
 MAY_IMPORT = {
     "_native": set[str](),
     "errors": {"_native"},
@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "vllm": SERVER | {"server_keys"},
     "__main__": {"server_keys"},
 }
-# Which rooms may import what is not ours.
+# The packages of others, and for each the parts that may import it.
 MAY_BE_IMPORTED_BY = {
     "fastapi": {"_keys.app_ring", "_keys.lifespan", "_keys.startup", "_outermost", "middleware", "build_app", "vllm"},
     "starlette": {"_keys.app_ring", "_keys.startup", "_outermost", "_sealing", "build_app"},
@@ -49,7 +49,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Yield what a module imports, wherever it does: modules, and names of modules."""
+    """Yield the modules, and the names in modules, that a module imports anywhere in its source."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -71,14 +71,14 @@ def own_imports(path: Path) -> set[str]:
     return found
 
 
-def is_in(module: str, rooms: set[str]) -> bool:
-    return any(module == room or module.startswith(f"{room}.") for room in rooms)
+def is_in(module: str, parts: set[str]) -> bool:
+    return any(module == part or module.startswith(f"{part}.") for part in parts)
 
 
 @pytest.mark.parametrize("module", sorted(modules()))
-def test_each_room_knows_only_those_below_it(module: str) -> None:
-    room = module.split(".")[0]
-    own = {room} | MAY_IMPORT[room]
+def test_each_part_imports_only_those_below_it(module: str) -> None:
+    part = module.split(".")[0]
+    own = {part} | MAY_IMPORT[part]
     assert not {name for name in own_imports(modules()[module]) if not is_in(name, own)}
 
 

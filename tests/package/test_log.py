@@ -7,7 +7,7 @@ import pytest
 
 SPEAK = "logger().warning('seen')\n"
 WARN = "warn_at_start('%s', 'seen')\n"
-# What a program may have done to logging before the package speaks.
+# Changes that a program may have made to logging before the package logs.
 DISABLED = """
 logging.getLogger('server_keys')
 logging.config.dictConfig({'version': 1, 'root': {'handlers': ['h']}, 'handlers': {'h': HANDLER}})

@@ -1,4 +1,4 @@
-"""What `server_keys` promises to those who import it."""
+"""The names that `server_keys` offers: where they are found, their signatures, and what importing them brings."""
 
 import ast
 import importlib
@@ -17,7 +17,7 @@ import server_keys
 from server_keys import _native, errors, middleware
 from tests.helpers.scripts import run_script
 
-# What must not come along: vLLM, and whatever sends or serves HTTP.
+# These must not come along: vLLM, and packages that send or serve HTTP.
 HEAVY = ("vllm", "torch", "httpx", "httpx2", "httpcore", "requests", "aiohttp", "openai", "uvicorn", "cryptography")
 
 

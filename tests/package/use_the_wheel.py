@@ -14,7 +14,7 @@ installed = Path(server_keys.__file__).parent
 assert installed.is_relative_to(sys.prefix), f"{installed} is not in the environment {sys.prefix}"
 assert importlib.resources.files("server_keys").joinpath("py.typed").is_file()
 
-# Whoever installs the package gets the framework it is for, and nothing that only an extra needs.
+# The package brings the framework that it is for, and nothing that only an extra needs.
 for absent in ("httpx", "httpx2", "uvicorn", "vllm", "cryptography"):
     assert absent not in sys.modules, f"import server_keys imported {absent}"
 

@@ -1,4 +1,4 @@
-"""What becomes of a sealed exchange that the client, the app or the server breaks off."""
+"""Sealed exchanges that the client, the app or the server breaks off: none looks complete, and nothing stays."""
 
 import asyncio
 import gc

@@ -145,7 +145,7 @@ def test_an_app_hears_nothing_of_the_bytes_of_the_sealed_request(ring: KeyRing) 
     client = Client(ring.current)
     of_the_request = {"Range": "bytes=0-9", "If-Range": '"1"', "Accept-Encoding": "gzip, br"}
     client.headers += [*OF_THE_BODY.items(), *of_the_request.items(), *OF_THE_MEANING.items()]
-    # What a caller compressed before it was sealed is compressed when it is opened.
+    # A body that a caller compressed before it was sealed is compressed when it is opened.
     client.headers.append(("Content-Encoding", "gzip"))
     sealed_call(app, ring, client, "/", client.seal(b"hello"))
     expected = {name.lower(): value for name, value in OF_THE_MEANING.items()}

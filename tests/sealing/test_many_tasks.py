@@ -160,7 +160,7 @@ def test_messages_whose_turn_never_comes_go_with_their_tasks(ring: KeyRing) -> N
     assert client.open(answer(ring, client, app).response) == [b"data", b"more", b""]
 
 
-def test_who_gives_up_lets_nobody_overtake_the_first(ring: KeyRing) -> None:
+def test_a_task_that_gives_up_lets_nobody_overtake_the_first(ring: KeyRing) -> None:
     async def app(send: Send, server: SlowServer) -> None:
         await send(START)
         server.client_reads.clear()
@@ -207,7 +207,7 @@ def test_a_message_that_nobody_awaits_is_not_sent(ring: KeyRing) -> None:
 
 
 @pytest.mark.parametrize("give_up", ["cancel", "close"])
-def test_who_gives_up_when_its_turn_has_come_passes_it_on(ring: KeyRing, give_up: str) -> None:
+def test_a_task_that_gives_up_when_its_turn_has_come_passes_it_on(ring: KeyRing, give_up: str) -> None:
     async def app(send: Send, server: SlowServer) -> None:
         await send(START)
         server.client_reads.clear()

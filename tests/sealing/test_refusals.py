@@ -1,4 +1,4 @@
-"""What a refusal does beside its answer: it reads the body first, is counted, and stands in the log."""
+"""A refusal reads the body first, is counted, and stands in the log."""
 
 import asyncio
 import logging

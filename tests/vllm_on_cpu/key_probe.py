@@ -1,7 +1,7 @@
 """ASGI middleware that shows a test what keys a vLLM process holds: `vllm serve --middleware key_probe.KeyProbe`.
 
-`GET /test/keys` answers with the status of the ring. When a lifespan is over, what became of its keys is written into
-the folder `KEY_PROBE_FOLDER`. Shows no secret.
+`GET /test/keys` answers with the status of the ring. When a lifespan is over, a report of its keys' end is written into
+the folder `KEY_PROBE_FOLDER`. It shows no secret.
 """
 
 import asyncio

@@ -53,9 +53,9 @@ def make_model(longest: int) -> LlamaForCausalLM:
         )
     )
     with torch.no_grad():
-        # Farther apart than at their initial size, so that which token is the most likely is no matter of rounding.
+        # Larger weights set the scores far apart, so that rounding does not decide which token is the most likely.
         model.lm_head.weight.mul_(20)
-        # Their score is the mean of the others', so another is always above it.
+        # A special token's score is the mean of the others' scores, so another token is always above it.
         model.lm_head.weight[: len(SPECIAL)] = model.lm_head.weight[len(SPECIAL) :].mean(dim=0)
     return model
 

@@ -24,19 +24,19 @@ CONSOLE_SCRIPT = (str(BIN / "server-keys-vllm"),)
 VLLM_SERVE = (str(BIN / "vllm"), "serve")
 API_SERVER_MODULE = (sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model")
 
-# The model is small, the machine may be, too; nothing is fetched or reported.
+# The model is small, and the machine may be small, too. Nothing is fetched or reported.
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_NO_USAGE_STATS": "1",
 }
-# For the first start these are compiled: kept with the environment, and so between runs.
+# vLLM compiles code at its first start. The cache keeps it with the environment, and so between runs.
 CACHE = {"VLLM_CACHE_ROOT": str(Path(sys.prefix) / "vllm-cache")}
 
 
 Keys = dict[str, Any]
-"""What `key_probe.seen` tells of one process."""
+"""The keys of one process, as `key_probe.seen` tells them."""
 
 
 class VllmServer:
