@@ -25,7 +25,7 @@ export class EhbpClient {
   #serverKey;
 
   // baseUrl: the server, from which the paths of requests are resolved; the page's own server by default.
-  // onWire: called with what travels, as it travels. The demo shows it.
+  // onWire: called with each key, header and frame as it travels. The demo shows them.
   constructor({ baseUrl = globalThis.location?.href, onWire = () => {} } = {}) {
     if (!/^https?:/i.test(baseUrl) || !URL.canParse(baseUrl)) {
       throw new TypeError(`baseUrl must be a server's URL such as "https://my-server", not ${JSON.stringify(baseUrl)}`);
@@ -37,7 +37,7 @@ export class EhbpClient {
     });
   }
 
-  // For demonstrations only: keep using a key after its time, to see the server refuse it.
+  // For demonstrations only: keeps using a key after its time, so that the server refuses it.
   set ignoreMaxAge(ignore) {
     this.#serverKey.ignoreMaxAge = ignore;
   }
@@ -55,7 +55,7 @@ export class EhbpClient {
       });
       const nonce = response.headers.get("Ehbp-Response-Nonce");
       if (nonce !== null && IS_NONCE.test(nonce)) return this.#opened(context, response, nonce);
-      // Perhaps the server has other keys now, and somebody in between hides its refusal.
+      // The server may have refused the key, and a gateway may have replaced the refusal. So fetch the key anew.
       this.#serverKey.discard(publicKey);
       if (response.ok || nonce !== null) {
         await response.body?.cancel();

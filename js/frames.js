@@ -31,7 +31,7 @@ export async function* framesOf(stream) {
     }
     if (buffered.length > 0) throw new Error("the response ended inside a frame");
   } finally {
-    // The reader may have left early. Then the server need not send the rest.
+    // If the reader left early, this tells the server to send no more.
     await reader.cancel().catch(() => {});
   }
 }

@@ -1,5 +1,5 @@
 // The sender's half of HPKE base mode (RFC 9180): DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
-// WebCrypto does all the cryptography; here are the RFC's labels and its order of things.
+// WebCrypto does all the cryptography. This module adds the RFC's labels and the order of its steps.
 import { concat, utf8 } from "./bytes.js";
 
 const KEM_SUITE = concat(utf8("KEM"), Uint8Array.of(0x00, 0x20));
@@ -12,7 +12,7 @@ const HASH_BYTES = 32;
 export const KEY_BYTES = 32;
 export const NONCE_BYTES = 12;
 
-// Establishes a context towards the owner of publicKey (32 bytes). Only a test brings the ephemeral key pair along.
+// Establishes a context towards the owner of publicKey (32 bytes). Only tests pass an ephemeral key pair.
 export async function setupSender(publicKey, info, ephemeral = null) {
   const recipient = await crypto.subtle.importKey("raw", publicKey, { name: "X25519" }, false, []);
   const own = ephemeral ?? (await crypto.subtle.generateKey({ name: "X25519" }, false, ["deriveBits"]));

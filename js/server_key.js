@@ -28,7 +28,7 @@ export class ServerKey {
   // Resolves to the server's current public key (32 bytes).
   async current(signal) {
     if (this.#publicKey && (this.ignoreMaxAge || performance.now() < this.#goodUntil)) return this.#publicKey;
-    // One fetch serves all who wait, so no single caller's signal may end it.
+    // All waiting callers share one fetch, so no single caller's signal may end it.
     this.#fetching ??= this.#fetch().finally(() => {
       this.#fetching = null;
     });

@@ -42,8 +42,8 @@ def main() -> None:
         listener = _listener(options.host, options.port)
     except OSError as error:
         sys.exit(f"Cannot listen on {options.host} port {options.port}: {_what_to_do(error)}")
-    # uvicorn shuts down first and then raises the signal again. This handler lets the demo show the keys' end after
-    # that. asyncio would replace Python's default_int_handler with its own.
+    # uvicorn shuts down first and then raises the signal again. With this handler that is a KeyboardInterrupt, and the
+    # demo still shows the keys' end. asyncio would replace Python's default_int_handler with its own.
     for stopping in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stopping, _interrupt)
     with listener, suppress(KeyboardInterrupt):

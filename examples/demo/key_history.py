@@ -56,7 +56,7 @@ class KeyHistory:
         # handler that draws the lives never waits for an observer that logs.
         self._changing = threading.RLock()
         self._lives: tuple[KeyLife, ...] = ()
-        # Each pair is asked whether it is erased. So the history shows an end that happened, not one that was due.
+        # The history asks each pair whether it is erased. So it shows an end that happened, not one that was due.
         self._unerased: dict[str, KeyPair] = {}
 
     @property

@@ -13,7 +13,7 @@ _ENDS_SENTENCE = "."
 _START = ("", "")
 _OPENING_WORDS = 3
 # A word that is in more sentences than this says nothing about the question.
-_MOST_TELLING = 12
+_MOST_SENTENCES_OF_RARE_WORD = 12
 _Pair = tuple[str, str]
 # 1 / temperature is an exponent. Below this temperature the model always takes the most frequent word.
 _COLDEST = 0.05
@@ -54,7 +54,8 @@ class ToyModel:
             seed: selects one of the possible answers.
         """
         draw = random.Random(f"{seed} {prompt}")  # noqa: S311 - a toy's dice
-        asked = frozenset(word for word in words_of(prompt) if self._frequency[word] <= _MOST_TELLING)
+        rare = (word for word in words_of(prompt) if self._frequency[word] <= _MOST_SENTENCES_OF_RARE_WORD)
+        asked = frozenset(rare)
         told: set[tuple[str, ...]] = set()
         starts_answer = True
         for _ in range(sentences):

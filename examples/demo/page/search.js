@@ -1,7 +1,7 @@
 // Looks for the words of a chat in the bytes that travelled.
 import { utf8 } from "./js/bytes.js";
 
-// Words of four letters appear in ciphertext by chance, in one of some thousand answers.
+// Shorter words appear in ciphertext by chance: one of four letters in one of some thousand answers.
 const SHORTEST_WORD_BYTES = 5;
 
 export function longerWords(text) {

@@ -82,7 +82,7 @@ export class Timeline {
   #addLane(life, row) {
     const element = child(this.#list, "li", "lane");
     this.#axis.after(element);
-    // A new lane is in full view at once, so that one key is current at any time. The others slide away below it.
+    // A new lane is in full view at once, so that the page always shows a current key. The other lanes slide below it.
     element.style.transform = `translateY(${row * 100}%)`;
     element.style.opacity = row < ROWS ? "1" : "0";
     const label = child(element, "span", "lane-label");

@@ -13,7 +13,7 @@ export class WireExchange {
   #phaseOf;
   #body;
   #element;
-  // Everything that belongs to one key. A message that the server refuses is sealed again, to another key.
+  // The element for one try. A message that the server refuses is sealed again to another key, in a new try.
   #attempt;
   // The lines that stay in view while the frames scroll.
   #head = null;
