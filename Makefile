@@ -112,7 +112,7 @@ $(VENV)/.test: $(VENV)/.installed pyproject.toml
 	@$(BIN)/python $(PIP) --group test
 	@touch $@
 
-# Without Node its tests skip, each with a line that says so.
+# Without Node, the tests that need it are skipped, each with a line that says so.
 tests/interoperability/node/node_modules/.installed: tests/interoperability/node/package.json
 	$(call say,"Installing the JavaScript client that the tests talk to")
 	@if command -v npm >/dev/null; then \
