@@ -1,4 +1,4 @@
-//! Erases on time what has a deadline, by a thread that waits for nothing else: for no event loop and no interpreter.
+//! Erases secrets at their deadlines, by a thread of its own that waits for no event loop and no interpreter.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use crate::error::Error;
 
-/// The clock of a waiting thread stands still while the machine sleeps. It looks at least so often at the clock of the
-/// deadlines, which goes on.
+/// The clock by which a thread waits stands still while the machine sleeps. So the thread wakes at least this often and
+/// looks at the clock of the deadlines, which goes on.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// Enough beside the thread-local variables of all libraries of a process, which take their room from it.
+/// Enough, although the thread-local variables of all libraries in the process take room from it.
 const STACK_BYTES: usize = 256 * 1024;
-/// Fewer entries than this are not searched for those whose secret is erased already.
+/// The fewest entries that are searched for those whose secret is erased already.
 const FEWEST_TO_SWEEP: usize = 64;
 
 /// A secret that a deadline can erase.
@@ -104,7 +104,7 @@ impl Queue {
         None
     }
 
-    /// Removes the entries of erased secrets once there are twice as many entries as after the last time.
+    /// Removes the entries of erased secrets, once there are twice as many entries as the last removal left.
     fn sweep_when_full(&mut self) {
         if self.entries.len() >= self.sweep_at {
             self.entries.retain(|Reverse(entry)| entry.is_open());
@@ -158,7 +158,7 @@ fn boot_time() -> Duration {
     START.elapsed()
 }
 
-/// Blocks all signals in this thread: they must interrupt a thread of the program that waits for them.
+/// Blocks all signals in this thread, so that they interrupt a thread of the program that waits for them.
 #[cfg(unix)]
 fn leave_signals_to_other_threads() {
     let mut all = std::mem::MaybeUninit::uninit();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why an operation on keys failed. No variant carries key material.
+/// The reason why an operation on keys or messages failed. No variant carries key material.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {

@@ -20,8 +20,8 @@ pub(crate) fn without_trace<R>(computation: impl FnOnce() -> R) -> R {
 
 /// Runs a computation as [`without_trace`] does and puts its result into a box, which keeps no trace of others either.
 ///
-/// A move copies all bytes of a value, also those that were never written. There lies what earlier frames left on the
-/// stack, such as another message's key, and the box would keep it. So the stack is wiped before, too.
+/// A move copies all bytes of a value, also those that were never written. They may hold another message's key, which
+/// an earlier frame left on the stack, and the box would keep it. So the stack is wiped before, too.
 pub(crate) fn boxed_without_trace<T, E>(computation: impl FnOnce() -> Result<T, E>) -> Result<Box<T>, E> {
     wipe_stack();
     without_trace(|| computation().map(Box::new))
@@ -44,7 +44,7 @@ thread_local! {
     static NOT_WIPING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// Inlined, so that it wipes from the same place as a call of [`in_own_frame`] begins.
+/// Inlined, so that the wiped stack begins where the frame of [`in_own_frame`] began.
 #[inline(always)]
 fn wipe_stack() {
     #[cfg(test)]

@@ -239,7 +239,7 @@ impl RequestSealer {
     }
 }
 
-/// Random bytes that were drawn before, in the form that hpke takes. Its own source panics where the system's fails.
+/// Random bytes that were drawn already, in the form that hpke takes. hpke would panic where the system's source fails.
 struct DrawnBytes(Zeroizing<[u8; 32]>);
 
 impl TryRng for DrawnBytes {

@@ -16,7 +16,8 @@ pub(crate) struct Secret {
 
 enum Held {
     Alone(Slot),
-    /// The arena's deadlines hold it, too. Few secrets have a deadline; the others need no memory for sharing.
+    /// The arena's deadlines hold it, too. Only these secrets need an `Arc`, which the heap may have no room for: the
+    /// many keys of one call get none.
     WithDeadline(Arc<Shared>),
     Erased,
 }
@@ -79,7 +80,7 @@ impl Secret {
         if !self.arena.belongs_to_this_process() {
             return None;
         }
-        // Shared already: then it need not wait for readers.
+        // A secret that is shared already need not wait for its readers.
         if let Held::WithDeadline(shared) = &*self.held.read().unwrap_or_else(PoisonError::into_inner) {
             return Some(Arc::clone(shared));
         }

@@ -52,14 +52,14 @@ fn a_pair_is_erased_at_its_deadline_and_not_before_by_a_thread_that_exists_while
     }
     wait_until(|| moved.is_erased());
 
-    // What is erased or dropped before its deadline needs the thread no more.
+    // A secret that is erased or dropped before its deadline needs the thread no more.
     assert!(has_thread());
     later.erase();
     wait_until(|| !has_thread());
     later.erase_in(SOON).unwrap();
     assert!(!has_thread());
 
-    // And it comes again.
+    // The thread comes again with the next deadline.
     let pairs = generate_key_pairs(1000).unwrap();
     for (index, pair) in pairs.iter().enumerate() {
         pair.erase_in(if index % 2 == 0 { SOON } else { LATER }).unwrap();

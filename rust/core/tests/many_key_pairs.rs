@@ -14,8 +14,8 @@ fn exchanged(own: &KeyPair, peer: &KeyPair) -> [u8; 32] {
 #[test]
 fn every_public_key_belongs_to_its_private_key() {
     let peer = KeyPair::generate().unwrap();
-    // Around the sizes of a batch (64) and of the work that gets a second thread (128).
-    for count in [0, 1, 2, 63, 64, 65, 127, 128, 129, 1000] {
+    // Around the sizes of one batch (32), of two, and of the work that gets a second thread (128).
+    for count in [0, 1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 1000] {
         let key_pairs = generate_key_pairs(count).unwrap();
         assert_eq!(key_pairs.len(), count);
         for key_pair in &key_pairs {

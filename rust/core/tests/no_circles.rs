@@ -25,7 +25,7 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
 fn no_module_uses_one_that_uses_it() {
     let mut left = imports();
     assert!(left["request"].contains("response"), "the test no longer finds what modules use: {left:?}");
-    // Take away the modules that use none of those left, until none is left, or only circles.
+    // Remove the modules that use no remaining one, again and again, until none remains, or only circles.
     while !left.is_empty() {
         let free: Vec<_> = left
             .iter()

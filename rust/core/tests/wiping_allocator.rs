@@ -17,7 +17,7 @@ const BLOCK: Layout = match Layout::from_size_align(64 * 1024, 16) {
 
 /// Counts the pattern where a block was.
 fn patterns_at(address: usize) -> usize {
-    // Read to the stack: a buffer on the heap would be put where the block was.
+    // Read to the stack: the heap would put a buffer where the block was.
     let mut memory = [0; BLOCK.size()];
     File::open("/proc/self/mem").unwrap().read_exact_at(&mut memory, address as u64).unwrap();
     memory.windows(PATTERN.len()).filter(|window| *window == PATTERN).count()
