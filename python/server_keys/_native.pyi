@@ -167,6 +167,15 @@ class RequestOpener:
             MalformedMessageError: anything else is wrong.
         """
 
+    def bytes_to_open(self, piece_bytes: int) -> int:
+        """Return how many bytes `feed` would open, at most, of a next piece of this length.
+
+        It is 0 for a piece that completes no frame.
+
+        Raises:
+            KeyErasedError: the opener is erased, or this process was forked from its own.
+        """
+
     def finish(self) -> None:
         """Say that the body has ended.
 

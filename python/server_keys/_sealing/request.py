@@ -1,10 +1,11 @@
 """One sealed request: it is opened while it arrives, the app answers it, and the answer is sealed."""
 
+import asyncio
 import contextlib
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server_keys._native import FrameTooLargeError, MalformedMessageError, RequestOpener
+from server_keys._native import FrameTooLargeError, KeyErasedError, MalformedMessageError, RequestOpener
 from server_keys._sealing import answers
 from server_keys._sealing.protocol import NOT_OF_A_SEALED_REQUEST
 from server_keys._sealing.response import SealedResponse
@@ -16,6 +17,10 @@ OPENED = "server_keys.opened"
 # hands the server a file to send.
 _HARMLESS_EXTENSIONS = frozenset({"http.response.trailers", "http.response.early_hint", "tls"})
 _HEADERS_OF_THE_SEALED = frozenset(name.encode() for name in NOT_OF_A_SEALED_REQUEST)
+
+# Opening as much as this on the event loop would hold it up for longer than a thread costs. This package's client seals
+# 64 KiB at a time; other clients seal a whole body as one frame.
+_OFF_LOOP_BYTES = 4 * 1024 * 1024
 
 
 class SealedRequest:
@@ -60,7 +65,7 @@ class SealedRequest:
                     return None
                 anything_arrived = anything_arrived or bool(message.get("body"))
                 if message.get("more_body", False) or anything_arrived:
-                    self._open(message)
+                    await self._open(message)
                 else:
                     self._opener.finish_without_body()
                     return False
@@ -115,7 +120,10 @@ class SealedRequest:
             if self._over:
                 continue
             try:
-                self._open(message)
+                await self._open(message)
+            except KeyErasedError:
+                if not self._over:
+                    raise
             except (FrameTooLargeError, MalformedMessageError) as error:
                 # Drop the traceback: it refers to this object, and would keep frames beyond the request.
                 self._broken = error.with_traceback(None)
@@ -124,8 +132,15 @@ class SealedRequest:
                     self._response.drop_the_rest()
         return await self._receive()
 
-    def _open(self, message: Message) -> None:
-        self._opened += self._opener.feed(message.get("body", b""))
+    async def _open(self, message: Message) -> None:
+        body = message.get("body", b"")
+        if self._opener.bytes_to_open(len(body)) < _OFF_LOOP_BYTES:
+            opened = self._opener.feed(body)
+        else:
+            opened = await asyncio.to_thread(self._opener.feed, body)
+        if self._over:
+            return
+        self._opened += opened
         if not message.get("more_body", False):
             self._opener.finish()
             self._body_ended = True

@@ -54,12 +54,10 @@ fn seal<'py>(
 
 fn feed<'py>(
     py: Python<'py>,
-    piece: &[u8],
-    costly: bool,
+    work: usize,
     feed_into: impl FnOnce(&mut Vec<u8>) -> Result<(), core::Error> + Send,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let mut plaintext = Vec::new();
-    let work = if costly { OFF_GIL_BYTES } else { piece.len() };
     maybe_off_gil(py, work, || feed_into(&mut plaintext)).map_err(to_python)?;
     Ok(PyBytes::new(py, &plaintext))
 }
@@ -96,10 +94,15 @@ impl RequestOpener {
 
     /// Take the next piece of the sealed body and return the plaintext of the frames that it completes.
     fn feed<'py>(&self, py: Python<'py>, piece: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
-        // The first frame takes one key agreement, or two.
-        let costly = !self.opened()?;
         let piece = piece.as_bytes();
-        feed(py, piece, costly, |plaintext| self.0.lend(|opener| opener.feed(piece, plaintext)))
+        // The first frame takes one key agreement, or two.
+        let work = if self.opened()? { piece.len().max(self.bytes_to_open(piece.len())?) } else { OFF_GIL_BYTES };
+        feed(py, work, |plaintext| self.0.lend(|opener| opener.feed(piece, plaintext)))
+    }
+
+    /// Return how many bytes `feed` would open, at most, of a next piece of this length.
+    fn bytes_to_open(&self, piece_bytes: usize) -> PyResult<usize> {
+        self.0.lend(|opener| Ok(opener.bytes_to_open(piece_bytes))).map_err(to_python)
     }
 
     /// Say that the body has ended.
@@ -199,7 +202,8 @@ impl ResponseOpener {
     /// Take the next piece of the sealed body and return the plaintext of the frames that it completes.
     fn feed<'py>(&self, py: Python<'py>, piece: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
         let piece = piece.as_bytes();
-        feed(py, piece, false, |plaintext| self.0.lend(|opener| opener.feed(piece, plaintext)))
+        let to_open = self.0.lend(|opener| Ok(opener.bytes_to_open(piece.len()))).map_err(to_python)?;
+        feed(py, piece.len().max(to_open), |plaintext| self.0.lend(|opener| opener.feed(piece, plaintext)))
     }
 
     /// Say that the body has ended.

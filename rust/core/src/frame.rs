@@ -79,6 +79,14 @@ impl FrameReader {
         }
     }
 
+    /// Returns how many bytes `feed` would open, at most, of a next piece of this length: none where it completes no
+    /// frame.
+    pub(crate) fn bytes_to_open(&self, piece_bytes: usize) -> usize {
+        let bytes = self.partial.len() + piece_bytes;
+        let frame_bytes = u32::from_be_bytes(self.length) as usize;
+        if self.length_bytes_read == LENGTH_BYTES && bytes < frame_bytes { 0 } else { bytes }
+    }
+
     /// Takes the next piece of the body and calls `open` with every frame that it completes. `open` returns how many
     /// bytes of content the frame had. After an error nothing of the body is kept.
     pub(crate) fn feed(&mut self, piece: &[u8], open: impl FnMut(&[u8]) -> Result<usize, Error>) -> Result<(), Error> {
@@ -161,6 +169,17 @@ mod tests {
             assert_eq!(reader.partial.len(), arrived * 10_000);
             assert!(reader.partial.capacity() <= ANNOUNCED.min(2 * reader.partial.len()));
         }
+    }
+
+    #[test]
+    fn the_piece_that_completes_a_frame_opens_all_of_it() {
+        let mut reader = FrameReader::new(1000);
+        assert_eq!(reader.bytes_to_open(10), 10);
+        reader.feed(&1000_u32.to_be_bytes(), |_| Ok(1)).unwrap();
+        assert_eq!(reader.bytes_to_open(999), 0);
+        reader.feed(&[0; 990], |_| Ok(1)).unwrap();
+        assert_eq!(reader.bytes_to_open(9), 0);
+        assert_eq!(reader.bytes_to_open(10), 1000);
     }
 
     #[test]

@@ -91,6 +91,12 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
         self.receiver.is_some()
     }
 
+    /// Returns how many bytes [`feed`](Self::feed) would open, at most, of a next piece of this length: none where it
+    /// completes no frame.
+    pub fn bytes_to_open(&self, piece_bytes: usize) -> usize {
+        self.frames.bytes_to_open(piece_bytes)
+    }
+
     /// Takes the next piece of the sealed body and appends the plaintext of the frames that it completes to
     /// `plaintext`.
     ///

@@ -118,6 +118,12 @@ impl ResponseOpener {
         Ok(Self { cipher, frames: FrameReader::new(max_frame_bytes) })
     }
 
+    /// Returns how many bytes [`feed`](Self::feed) would open, at most, of a next piece of this length: none where it
+    /// completes no frame.
+    pub fn bytes_to_open(&self, piece_bytes: usize) -> usize {
+        self.frames.bytes_to_open(piece_bytes)
+    }
+
     /// Takes the next piece of the sealed body and appends the plaintext of the frames that it completes to
     /// `plaintext`.
     ///

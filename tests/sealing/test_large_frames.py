@@ -1,0 +1,99 @@
+"""Bodies that a client seals as one frame, as tinfoil-ehbp and npm ehbp do, do not hold the event loop up."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from server_keys import EncryptedBodyMiddleware, KeyRing
+from tests.helpers import asgi
+from tests.helpers.sealed_requests import Client
+
+LARGE = bytes(16 * 1024 * 1024 - 16)
+PIECE_BYTES = 64 * 1024
+
+
+@pytest.fixture
+def ring() -> Iterator[KeyRing]:
+    with KeyRing(300) as ring:
+        yield ring
+
+
+async def count_body(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the length of the body."""
+    received, more_body = 0, True
+    while more_body:
+        message = await receive()
+        received += len(message["body"])
+        more_body = message["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"%d" % received})
+
+
+def pieces_of(sealed: bytes) -> list[bytes]:
+    return [sealed[start : start + PIECE_BYTES] for start in range(0, len(sealed), PIECE_BYTES)]
+
+
+def answer(ring: KeyRing, parts: list[bytes]) -> bytes:
+    client = Client(ring.current)
+    pieces = [piece for part in parts for piece in pieces_of(client.sealer.seal(part))]
+    app = EncryptedBodyMiddleware(count_body, key_ring=ring)
+    response = asyncio.run(asgi.call(app, "POST", "/", headers=client.headers, pieces=pieces))
+    return b"".join(client.open(response))
+
+
+@pytest.mark.parametrize("parts", [[LARGE], [b"first", LARGE], [LARGE, b"last"], [LARGE, LARGE]])
+def test_they_are_opened_in_their_order(ring: KeyRing, parts: list[bytes]) -> None:
+    assert answer(ring, parts) == b"%d" % sum(map(len, parts))
+
+
+class Served:
+    """A request of one large frame whose pieces are all there at once, beside a task that counts its turns.
+
+    So nothing but the opening of a frame lets the other task have a turn.
+    """
+
+    def __init__(self, ring: KeyRing) -> None:
+        client = Client(ring.current)
+        self._ring = ring
+        self._pieces = pieces_of(client.sealer.seal(LARGE))
+        self._scope = asgi.http_scope("POST", "/", client.headers)
+        self._turns = 0
+        self.turns_before_pieces: list[int] = []
+        self.turns_before_the_app: int | None = None
+
+    async def run(self, *, cancel_amid_opening: bool = False) -> None:
+        app = EncryptedBodyMiddleware(self._app, key_ring=self._ring)
+        request = asyncio.create_task(app(self._scope, self._receive, self._send))
+        while not request.done():
+            self._turns += 1
+            await asyncio.sleep(0)
+            if cancel_amid_opening and not self._pieces:
+                request.cancel()
+        await request
+
+    async def _receive(self) -> Message:
+        self.turns_before_pieces.append(self._turns)
+        return {"type": "http.request", "body": self._pieces.pop(0), "more_body": bool(self._pieces)}
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.turns_before_the_app = self._turns
+
+    async def _send(self, message: Message) -> None:
+        pass
+
+
+def test_the_loop_goes_on_while_they_are_opened(ring: KeyRing) -> None:
+    served = Served(ring)
+    asyncio.run(served.run())
+    assert len(set(served.turns_before_pieces)) == 1, "a piece that completes no frame needs no thread"
+    assert served.turns_before_the_app is not None
+    assert served.turns_before_the_app > served.turns_before_pieces[-1]
+
+
+def test_a_request_that_is_cancelled_while_its_frame_is_opened_ends(ring: KeyRing) -> None:
+    served = Served(ring)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(served.run(cancel_amid_opening=True))
+    assert served.turns_before_the_app is None
