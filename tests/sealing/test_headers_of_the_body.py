@@ -45,9 +45,23 @@ def answer(
         ("identity, gzip", gzip.compress(TEXT)),
         ("gzip", gzip.compress(TEXT[:1000]) + gzip.compress(TEXT[1000:])),
         ("deflate", zlib.compress(TEXT)),
+        ("deflate", zlib.compress(TEXT, wbits=-15)),
+        ("deflate", zlib.compress(TEXT, level=0, wbits=-15)),
+        ("deflate", gzip.compress(TEXT)),
         ("identity", TEXT),
     ],
-    ids=["gzip", "capitals", "x-gzip", "identity, gzip", "two gzip members", "deflate", "identity"],
+    ids=[
+        "gzip",
+        "capitals",
+        "x-gzip",
+        "identity, gzip",
+        "two gzip members",
+        "deflate",
+        "raw deflate",
+        "raw, stored",
+        "gzip by a wrong name",
+        "identity",
+    ],
 )
 @pytest.mark.parametrize("piece_bytes", [1, 7, 100_000])
 def test_what_an_app_compressed_leaves_as_the_text_that_it_is(

@@ -8,13 +8,21 @@ from starlette.types import Message
 _LONGEST_BYTES = 64 * 1024 * 1024
 # zlib tells the formats gzip and zlib, which HTTP calls deflate, apart by their headers.
 _GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
+# Many servers say deflate and leave the header of the format zlib out. Clients take both (RFC 9110, section 8.4.1.2).
+_WITHOUT_HEADER = -zlib.MAX_WBITS
 
 
 class ContentDecoder:
-    """Decompresses the body of one response, message by message."""
+    """Decompresses the body of one response, message by message.
 
-    def __init__(self) -> None:
+    Args:
+        may_lack_header: whether the body may be deflate without the header of the format zlib.
+    """
+
+    def __init__(self, *, may_lack_header: bool) -> None:
         self._zlib = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._may_lack_header = may_lack_header
+        self._held_back = b""
         self._begun = False
 
     @classmethod
@@ -35,7 +43,7 @@ class ContentDecoder:
                 "the sealed body. The request says `Accept-Encoding: identity`, so do not compress it. Only gzip and "
                 "deflate are undone"
             )
-        return cls()
+        return cls(may_lack_header=codings[0] == "deflate")
 
     def decoded(self, message: Message) -> bytes:
         """Return what the body of a message becomes.
@@ -43,7 +51,14 @@ class ContentDecoder:
         Raises:
             RuntimeError: the body is not what its `Content-Encoding` says, or becomes too long.
         """
-        rest = bytes(message.get("body", b""))
+        rest = self._held_back + bytes(message.get("body", b""))
+        if self._may_lack_header and rest:
+            if len(rest) == 1 and message.get("more_body", False):
+                self._held_back = rest
+                return b""
+            self._may_lack_header, self._held_back = False, b""
+            if not _begins_with_header(rest):
+                self._zlib = zlib.decompressobj(_WITHOUT_HEADER)
         decoded = b""
         try:
             while rest:
@@ -61,3 +76,9 @@ class ContentDecoder:
         if self._begun and not self._zlib.eof and not message.get("more_body", False):
             raise RuntimeError("the app's compressed body ends in the middle")
         return decoded
+
+
+def _begins_with_header(body: bytes) -> bool:
+    """Whether `body` begins with the header of gzip (RFC 1952) or of zlib (RFC 1950)."""
+    first_two = int.from_bytes(body[:2], "big")
+    return first_two == 0x1F8B or (body[0] & 0x0F == 8 and first_two % 31 == 0)
