@@ -1,6 +1,7 @@
 """An app that was given keys starts with them, or fails and says what took them away."""
 
 import asyncio
+import contextlib
 import logging
 import subprocess
 import sys
@@ -65,7 +66,7 @@ async def start(app: ASGIApp) -> tuple[list[Message], Exception | None]:
 
 
 def assert_fails_in_one_line(app: FastAPI, *words: str) -> None:
-    told, error = asyncio.run(start(app))
+    told, error = asyncio.run(asyncio.wait_for(start(app), 10))
     assert [message["type"] for message in told] == ["lifespan.startup.failed"]
     line = told[0]["message"]
     assert line.startswith("the app has no keys: ")
@@ -115,6 +116,32 @@ def test_the_assigned_lifespan_has_ended_when_the_failure_is_told() -> None:
     app.router.lifespan_context = stubborn
     assert_fails_in_one_line(app)
     assert log == ["the app has no keys:", "cleaned up"]
+
+
+def test_middleware_that_catches_the_failure_does_not_hold_up_the_start() -> None:
+    log: list[str] = []
+
+    class Catches:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_and_catch(message: Message) -> None:
+                with contextlib.suppress(RuntimeError):
+                    await send(message)
+
+            await self.app(scope, receive, send_and_catch)
+
+    @asynccontextmanager
+    async def logged(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        log.append("cleaned up")
+
+    app = protect(FastAPI())
+    app.router.lifespan_context = logged
+    app.add_middleware(Catches)
+    assert_fails_in_one_line(app)
+    assert log == ["cleaned up"]
 
 
 def test_what_the_failure_says_to_write_works(add_keys: Callable[[FastAPI], FastAPI]) -> None:

@@ -54,8 +54,12 @@ class StartupCheck:
             if missing is None:
                 await send(message)
 
+        async def receive_unless_refused() -> Message:
+            # Where something caught what was raised above, the app would wait for its shutdown, and the server for it.
+            return await receive() if missing is None else {"type": "lifespan.shutdown"}
+
         try:
-            await self.app(scope, receive, send_if_there_are_keys)
+            await self.app(scope, receive_unless_refused, send_if_there_are_keys)
         except Exception:
             if missing is None:
                 raise
