@@ -16,6 +16,15 @@ pytestmark = pytest.mark.parametrize("flavour", FLAVOURS, ids=str)
 TEAM_KEY = "/team-a/.well-known/hpke-keys"
 
 
+@pytest.mark.parametrize("key_url", ["/tëam/key?a=ë", "/t%C3%ABam/key?a=%C3%AB"])
+def test_a_path_may_have_any_characters_of_a_url(flavour: Flavour, server: Server, key_url: str) -> None:
+    server.key_path = "/tëam/key"
+    with flavour.client(server.inner, key_url=key_url) as client:
+        assert client.post("https://user:secret@model.example/v1?user=me", "x").content == b"sealed answer"
+    (asked,) = server.key_requests
+    assert str(asked.url) == "https://model.example/t%C3%ABam/key?a=%C3%AB"
+
+
 @pytest.mark.parametrize("key_url", [TEAM_KEY, f"https://model.example{TEAM_KEY}", f"{TEAM_KEY}?version=1"])
 def test_behind_a_gateway_that_routes_by_path(flavour: Flavour, server: Server, key_url: str) -> None:
     server.key_path = TEAM_KEY
@@ -92,7 +101,17 @@ def test_where_no_key_is_the_error_names_key_url(flavour: Flavour, server: Serve
 
 @pytest.mark.parametrize(
     "key_url",
-    ["", "keys", "//keys.example/keys", "ftp://keys.example/keys", "https:///keys", "/keys#a", "https://u:p@k/"],
+    [
+        "",
+        "keys",
+        "//keys.example/keys",
+        "ftp://keys.example/keys",
+        "https:///keys",
+        "/keys#a",
+        "https://u:p@k/",
+        "/keys\n",
+        "https://k/\r",
+    ],
 )
 def test_what_is_neither_a_path_nor_a_url_is_refused_at_once(flavour: Flavour, server: Server, key_url: str) -> None:
     with pytest.raises(ValueError, match="key_url must"):

@@ -26,7 +26,7 @@ class KeyLocation:
 
     Raises:
         TypeError: `key_url` is not a string.
-        ValueError: it is neither an absolute path nor an absolute URL, or has a part that is never sent.
+        ValueError: it is neither an absolute path nor an absolute URL, or has a part that is never sent or cannot be.
     """
 
     def __init__(self, key_url: str | None) -> None:
@@ -38,7 +38,7 @@ class KeyLocation:
     def url_for(self, request: http.Request) -> http.URL:
         """Return the address of the key that `request` is sealed to."""
         if self._is_path:
-            return request.url.copy_with(userinfo=b"", fragment=None, raw_path=self._key_url.encode())
+            return request.url.join(self._key_url).copy_with(userinfo=b"", fragment=None)
         return request.url.join(self._key_url)
 
     def server_of(self, request: http.Request) -> object:
@@ -98,6 +98,8 @@ class KeyLocation:
 def _checked(key_url: str) -> str:
     if not isinstance(key_url, str):
         raise TypeError(f"key_url must be a str, not {key_url!r} ({type(key_url).__name__})")
+    if not key_url.isprintable():
+        raise ValueError(f"key_url must have no control characters: {key_url!r}")
     parts = urlsplit(key_url)
     is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
     if not is_url and not (key_url.startswith("/") and not parts.netloc):
