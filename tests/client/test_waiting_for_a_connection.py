@@ -38,6 +38,23 @@ def test_a_refusal_after_a_long_wait_is_no_final_word(flavour: Flavour, server: 
 
 
 @every_flavour
+def test_the_wait_for_the_key_counts_too(flavour: Flavour, server: Server) -> None:
+    held = HeldTime()
+    server.key_headers["Cache-Control"] = "max-age=1"
+    waits_s = [0.7, 0.7, 0.7]
+
+    def answer_key() -> Any:
+        published = server.published()
+        held.pass_s(0.7)
+        return published
+
+    server.answer_key = answer_key
+    with flavour.client(waiting_inner(flavour, server, held, waits_s), clock=held.boot) as client:
+        assert client.post(URL, "x").content == b"sealed answer"
+    assert [request.method for request in server.requests] == ["GET", "POST"] * 4
+
+
+@every_flavour
 @pytest.mark.parametrize(("cache_control", "wait_s"), [("max-age=60", 59), ("no-store", 0.5)])
 def test_a_refusal_after_a_short_wait_is(flavour: Flavour, server: Server, cache_control: str, wait_s: float) -> None:
     held = HeldTime()

@@ -78,16 +78,15 @@ class Exchange:
             if not isinstance(key, Key):
                 return Outcome(key)
             tries += 1
-            sealed_at = self._cache.now()
             outcome, refuses_key = yield from self._sealed_to(key, keys.server)
-            if not refuses_key or tries == _MOST_TRIES or (tries > 1 and not self._waited_too_long(key, sealed_at)):
+            if not refuses_key or tries == _MOST_TRIES or (tries > 1 and not self._waited_too_long(key)):
                 return outcome
             self._cache.discard(keys.server, key)
 
-    def _waited_too_long(self, key: Key, sealed_at: float) -> bool:
-        """Return whether the key's time ran out while the request waited, above all for a free connection."""
+    def _waited_too_long(self, key: Key) -> bool:
+        """Return whether the key's time ran out while it was fetched and the request waited for a free connection."""
         now = self._cache.now()
-        return now >= key.fresh_until and now - sealed_at >= _LEAST_LONG_WAIT_S
+        return now >= key.fresh_until and now - key.asked_at >= _LEAST_LONG_WAIT_S
 
     def _sealed_to(self, key: Key, server: object) -> Steps[tuple[Outcome, bool]]:
         """Return the outcome of the request sealed to `key`, and whether the server refuses the key."""

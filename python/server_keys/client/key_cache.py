@@ -87,7 +87,7 @@ class KeyCache:
     def put(self, server: object, fetch: KeyFetch, public_key: bytes, lifetime_s: float) -> Key:
         """Keep the key (32 bytes) that `fetch` brought, for `lifetime_s` seconds from when it began, and return it."""
         began = fetch.began_at
-        key = Key(public_key, began + _RENEWED_FROM * lifetime_s, began + lifetime_s)
+        key = Key(public_key, began, began + _RENEWED_FROM * lifetime_s, began + lifetime_s)
         with self._lock:
             known = self._servers[server]
             if known.key_number < fetch.number:

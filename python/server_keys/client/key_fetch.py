@@ -12,6 +12,7 @@ class Key(NamedTuple):
     """A key that a server published. Times are in seconds, on the clock of the cache."""
 
     public_key: bytes
+    asked_at: float
     renewed_from: float
     fresh_until: float
 
