@@ -24,7 +24,7 @@ dev: $(VENV)-dev/.test ## build the native module in place: edited Python needs 
 	@VIRTUAL_ENV=$(VENV)-dev $(VENV)-dev/bin/maturin develop --profile dev --locked --extras client
 	$(call say,"Edited Python counts at once: $(VENV)-dev/bin/python -m pytest tests/keys")
 
-test: test-rust test-python ## set everything up and run the tests
+test: $(VENV)/.tools test-rust test-python ## set everything up and run the tests
 
 test-rust:
 	$(call say,"Testing the native core: the first time compiles it and takes about a minute")

@@ -1,4 +1,4 @@
-"""`make demo` on a machine that cannot run it."""
+"""`make demo`, and what else builds, on a machine that cannot run it."""
 
 import os
 import shutil
@@ -21,7 +21,9 @@ def script(path: Path, source: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("goal", ["demo", "wheel", "dev"])
+@pytest.mark.parametrize(
+    "goal", ["demo", "wheel", "dev", "test", "test-python", "test-oldest", "test-wheel", "test-vllm", "lint", "bench"]
+)
 def test_an_old_python_is_refused_before_anything_is_made_or_compiled(tmp_path: Path, goal: str) -> None:
     # A Python that calls itself 3.10, and tools that leave a note when they are called.
     old_python = script(
