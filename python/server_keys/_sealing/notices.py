@@ -38,7 +38,7 @@ class RefusalLog:
         self._quiet_until: dict[str, float] = {}
         self._unlogged: dict[str, int] = {}
 
-    # Ray Serve pickles apps, and so what is around them. Locks cannot be pickled; another process counts for itself.
+    # Ray Serve pickles an app with all that is around it, and locks cannot be pickled. The copy counts for itself.
     def __reduce__(self) -> tuple[type["RefusalLog"], tuple[Callable[[], float]]]:
         return RefusalLog, (self._clock,)
 

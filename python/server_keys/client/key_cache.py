@@ -100,7 +100,7 @@ class KeyCache:
             known = self._servers[server]
             if known.fetch is fetch:
                 known.fetch = None
-            # A fetch that took this one's place: its key is not waited for where this one has come.
+            # If another fetch took this one's place, the requests that wait for that one get this key, too.
             later = known.fetch if key is not None and known.key is key else None
         for ended in (fetch, later):
             if ended is not None:

@@ -23,7 +23,7 @@ _PATIENCE_S = 5.0
 _MOST_PATIENCES = 3
 # While the known key still serves, a slow fetch of the next one must not hold a request up.
 _RENEWAL_TIMEOUT_S = 2.0
-# The fetches whose keys are being verified by those who called this.
+# The fetches whose keys `verify_key` is checking in this context: a request that it sends must not wait for them.
 _verified_now: ContextVar[tuple[KeyFetch, ...]] = ContextVar("verified_now", default=())
 
 
@@ -77,7 +77,7 @@ class KeySteps:
         return None if fetch.has_ended else self._cache.take_over(self.server, fetch)
 
     def _refuse_own_verification(self, fetch: KeyFetch) -> None:
-        """Raise an error where `verify_key` itself sends this request: it would wait for its own end."""
+        """Raise an error if `verify_key` sends this request while it checks the key of `fetch`: both would wait."""
         if fetch in _verified_now.get():
             url = self._location.url_for(self._request)
             raise SealedTransportError(
