@@ -1,7 +1,7 @@
 """Bodies that a client seals as one frame, as tinfoil-ehbp and npm ehbp do, do not hold the event loop up."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
@@ -25,8 +25,8 @@ async def count_body(scope: Scope, receive: Receive, send: Send) -> None:
     received, more_body = 0, True
     while more_body:
         message = await receive()
-        received += len(message["body"])
-        more_body = message["more_body"]
+        received += len(message.get("body", b""))
+        more_body = message.get("more_body", False)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"%d" % received})
 
@@ -46,6 +46,62 @@ def answer(ring: KeyRing, parts: list[bytes]) -> bytes:
 @pytest.mark.parametrize("parts", [[LARGE], [b"first", LARGE], [LARGE, b"last"], [LARGE, LARGE]])
 def test_they_are_opened_in_their_order(ring: KeyRing, parts: list[bytes]) -> None:
     assert answer(ring, parts) == b"%d" % sum(map(len, parts))
+
+
+async def body_read_by(receive: Receive) -> bytes:
+    """Read the body by calls of `receive` that give up again and again."""
+    body, more_body = b"", True
+    while more_body:
+        try:
+            async with asyncio.timeout(0.001):
+                message = await receive()
+        except TimeoutError:
+            continue
+        body += message["body"]
+        more_body = message["more_body"]
+    return body
+
+
+async def body_read_by_two(receive: Receive) -> bytes:
+    """Read the body by two tasks at once."""
+    body = b""
+
+    async def read() -> None:
+        nonlocal body
+        while (message := await receive())["type"] == "http.request":
+            body += message["body"]
+
+    await asyncio.gather(read(), read())
+    return body
+
+
+@pytest.mark.parametrize("read", [body_read_by, body_read_by_two])
+def test_no_byte_is_lost_or_overtaken_however_the_app_reads(
+    ring: KeyRing, read: Callable[[Receive], Awaitable[bytes]]
+) -> None:
+    parts = [b"first", b"\1" * len(LARGE), b"between", b"\2" * len(LARGE), b"last"]
+    seen: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(await read(receive))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    client = Client(ring.current)
+    pieces = [piece for part in parts for piece in pieces_of(client.sealer.seal(part))]
+    call = asgi.call(EncryptedBodyMiddleware(app, key_ring=ring), "POST", "/", headers=client.headers, pieces=pieces)
+    assert asyncio.run(call).status == 204
+    assert seen == [b"".join(parts)]
+
+
+def test_a_large_frame_that_is_not_authentic_refuses_the_request(ring: KeyRing) -> None:
+    client = Client(ring.current)
+    first, second = client.sealer.seal(b"first"), bytearray(client.sealer.seal(LARGE))
+    second[-1] ^= 1
+    app = EncryptedBodyMiddleware(count_body, key_ring=ring)
+    pieces = [first, *pieces_of(bytes(second))]
+    response = asyncio.run(asgi.call(app, "POST", "/", headers=client.headers, pieces=pieces))
+    assert response.status == 400
 
 
 class Served:

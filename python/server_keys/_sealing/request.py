@@ -44,6 +44,7 @@ class SealedRequest:
         self._body_delivered = False
         self._over = False
         self._broken: FrameTooLargeError | MalformedMessageError | None = None
+        self._opening_off_loop: asyncio.Task[None] | None = None
         self._response: SealedResponse | None = None
 
     async def open_first_frame(self) -> bool | None:
@@ -114,12 +115,15 @@ class SealedRequest:
                 opened, self._opened = self._opened, b""
                 self._body_delivered = self._body_ended
                 return {"type": "http.request", "body": opened, "more_body": not self._body_ended}
-            message = await self._receive()
-            if message["type"] != "http.request":
-                return message
-            if self._over:
-                continue
             try:
+                if self._opening_off_loop is not None:
+                    await self._opened_off_loop()
+                    continue
+                message = await self._receive()
+                if message["type"] != "http.request":
+                    return message
+                if self._over:
+                    continue
                 await self._open(message)
             except KeyErasedError:
                 if not self._over:
@@ -133,15 +137,36 @@ class SealedRequest:
         return await self._receive()
 
     async def _open(self, message: Message) -> None:
-        body = message.get("body", b"")
+        """Open the frames that a message completes, after those of the messages before it."""
+        await self._opened_off_loop()
+        body, is_last = message.get("body", b""), not message.get("more_body", False)
         if self._opener.bytes_to_open(len(body)) < _OFF_LOOP_BYTES:
-            opened = self._opener.feed(body)
+            self._keep(self._opener.feed(body), is_last)
         else:
-            opened = await asyncio.to_thread(self._opener.feed, body)
-        if self._over:
-            return
+            opening = self._opening_off_loop = asyncio.create_task(self._open_off_loop(body, is_last))
+            # If nothing asks for the body any more, nothing asks for this error either.
+            opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+            await self._opened_off_loop()
+
+    async def _open_off_loop(self, body: bytes, is_last: bool) -> None:
+        opened = await asyncio.to_thread(self._opener.feed, body)
+        if not self._over:
+            self._keep(opened, is_last)
+
+    async def _opened_off_loop(self) -> None:
+        """Wait until nothing is being opened off the loop.
+
+        The opening goes on when the app cancels the `receive` that began it. The next one waits for it.
+        """
+        while (opening := self._opening_off_loop) is not None:
+            await asyncio.wait([opening])
+            if self._opening_off_loop is opening:
+                self._opening_off_loop = None
+            opening.result()
+
+    def _keep(self, opened: bytes, is_last: bool) -> None:
         self._opened += opened
-        if not message.get("more_body", False):
+        if is_last:
             self._opener.finish()
             self._body_ended = True
 
