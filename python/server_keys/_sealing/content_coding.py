@@ -6,6 +6,7 @@ from starlette.types import Message
 
 # The longest that one message of a body may become: beyond it a relayed body is more likely an attack than an answer.
 _LONGEST_BYTES = 64 * 1024 * 1024
+_PIECE_BYTES = 16 * 1024
 # zlib tells the formats gzip and zlib, which HTTP calls deflate, apart by their headers.
 _GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
 # Many servers say deflate and leave the header of the format zlib out. Clients take both (RFC 9110, section 8.4.1.2).
@@ -59,23 +60,26 @@ class ContentDecoder:
             self._may_lack_header, self._held_back = False, b""
             if not _begins_with_header(rest):
                 self._zlib = zlib.decompressobj(_WITHOUT_HEADER)
-        decoded = b""
+        decoded = bytearray()
         try:
-            while rest:
-                if self._zlib.eof:  # a gzip body may consist of several members
-                    self._zlib = zlib.decompressobj(_GZIP_OR_ZLIB)
-                self._begun = True
-                decoded += self._zlib.decompress(rest, _LONGEST_BYTES + 1 - len(decoded))
-                if len(decoded) > _LONGEST_BYTES:
-                    raise RuntimeError(
-                        f"a message of the app's compressed body becomes longer than {_LONGEST_BYTES} bytes"
-                    )
-                rest = self._zlib.unused_data
+            # Piece by piece: at the end of each gzip member zlib copies what follows it.
+            for start in range(0, len(rest), _PIECE_BYTES):
+                self._decode(rest[start : start + _PIECE_BYTES], decoded)
         except zlib.error as error:
             raise RuntimeError(f"the app's body is not compressed as its Content-Encoding says: {error}") from None
         if self._begun and not self._zlib.eof and not message.get("more_body", False):
             raise RuntimeError("the app's compressed body ends in the middle")
-        return decoded
+        return bytes(decoded)
+
+    def _decode(self, piece: bytes, decoded: bytearray) -> None:
+        while piece:
+            if self._zlib.eof:  # a gzip body may consist of several members
+                self._zlib = zlib.decompressobj(_GZIP_OR_ZLIB)
+            self._begun = True
+            decoded += self._zlib.decompress(piece, _LONGEST_BYTES + 1 - len(decoded))
+            if len(decoded) > _LONGEST_BYTES:
+                raise RuntimeError(f"a message of the app's compressed body becomes longer than {_LONGEST_BYTES} bytes")
+            piece = self._zlib.unused_data
 
 
 def _begins_with_header(body: bytes) -> bool:
