@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from server_keys import KeyPair
+from server_keys._native import RequestOpener
 from server_keys.client import KeyConfigurationError, MalformedMessageError, UnsealedResponseError
 from tests.helpers.client_flavours import FLAVOURS, Flavour
 from tests.helpers.held_time import HeldTime
@@ -88,6 +89,28 @@ def test_a_body_that_cannot_be_opened_puts_the_key_in_doubt(flavour: Flavour, se
     with flavour.client(server.inner, clock=time.boot) as client:
         for fetches in (1, 2):
             with pytest.raises(MalformedMessageError):
+                client.post(URL, "x")
+            assert len(server.key_requests) == fetches
+            time.pass_s(1)
+
+
+def test_a_body_that_breaks_off_puts_the_key_in_doubt(flavour: Flavour, server: Server) -> None:
+    time = HeldTime()
+
+    def breaking(pieces: Any) -> Any:
+        yield from pieces
+        raise flavour.http.ReadError("the connection broke")
+
+    def answer(opener: RequestOpener) -> Any:
+        sealer = opener.response_sealer()
+        pieces = breaking([sealer.seal(b"half an answer")])
+        headers = {"Ehbp-Response-Nonce": sealer.response_nonce.hex()}
+        return flavour.http.Response(200, headers=headers, stream=flavour.stream(pieces, server.closed))
+
+    server.answer = answer
+    with flavour.client(server.inner, clock=time.boot) as client:
+        for fetches in (1, 2):
+            with pytest.raises(flavour.http.ReadError):
                 client.post(URL, "x")
             assert len(server.key_requests) == fetches
             time.pass_s(1)

@@ -17,7 +17,7 @@ _GZIP = b"\x1f\x8b"
 
 
 class Opening:
-    """Opens the body of `response` with `opener`, and calls `on_failure` if that is not possible."""
+    """Opens the body of `response` with `opener`, and calls `on_failure` if it breaks off or cannot be opened."""
 
     def __init__(self, response: http.Response, opener: ResponseOpener, on_failure: Callable[[], None]) -> None:
         self._response = response
@@ -31,14 +31,12 @@ class Opening:
         try:
             return self._opener.feed(piece)
         except (FrameTooLargeError, MalformedMessageError) as error:
-            self._on_failure()
             raise self._with_cause(error) from None
 
     def _finish(self) -> None:
         try:
             self._opener.finish()
         except MalformedMessageError as error:
-            self._on_failure()
             raise self._with_cause(error) from None
 
     def _with_cause(self, error: ValueError) -> ValueError:
@@ -70,6 +68,9 @@ class SyncOpening(Opening):
                 if plaintext := self._opened(piece):
                     yield plaintext
             self._finish()
+        except Exception:
+            self._on_failure()
+            raise
         finally:
             self.close()
 
@@ -89,6 +90,9 @@ class AsyncOpening(Opening):
                 if plaintext := self._opened(piece):
                     yield plaintext
             self._finish()
+        except Exception:
+            self._on_failure()
+            raise
         finally:
             await self.aclose()
 

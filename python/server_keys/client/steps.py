@@ -76,7 +76,8 @@ class Wait(NamedTuple):
 class Outcome(NamedTuple):
     """A response, and what opens its body.
 
-    `opener` is None for a response that passes through unchanged. `on_failure` is called when a body cannot be opened.
+    `opener` is None for a response that passes through unchanged. `on_failure` is called when a body breaks off or
+    cannot be opened.
     """
 
     response: http.Response
