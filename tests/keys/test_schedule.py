@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server_keys._keys.schedule import Retries, Schedule
+from server_keys._keys.retries import Retries
+from server_keys._keys.schedule import Schedule
 
 SCHEDULE = Schedule(period_s=300.0, overlap_s=30.0)
 
@@ -81,7 +82,7 @@ def test_delays_double_from_a_tenth_of_a_second_up_to_five_seconds() -> None:
     for longest in [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, *[5.0] * 100]:
         delay_s = retries.failed(OSError("no entropy"), 1000.0)
         assert longest / 2 <= delay_s <= longest
-        assert retries.at == 1000.0 + delay_s
+        assert retries.not_before == 1000.0 + delay_s
     assert retries.total == retries.in_a_row == 106
 
 

@@ -10,7 +10,8 @@ from typing import Self
 
 from server_keys._checks import overlap_seconds, period_seconds
 from server_keys._clock import boot_time
-from server_keys._keys.schedule import Retries, Schedule
+from server_keys._keys.retries import Retries
+from server_keys._keys.schedule import Schedule
 from server_keys._log import logger
 from server_keys._native import KeyPair, erase_in
 from server_keys.errors import KeysUnavailableError
@@ -302,7 +303,7 @@ class KeyRing:
         )
 
     def _why_unavailable(self) -> str:
-        wait_s = max(self._retries.at - self._clock(), 0.0)
+        wait_s = max(self._retries.not_before - self._clock(), 0.0)
         return (
             f"no fresh key pair could be made, and the last one is over: {self._retries.in_a_row} tries failed, "
             f"the last with {self._retries.last_error}; next try in {wait_s:.1f} s"

@@ -5,16 +5,12 @@ from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope, Send
 
-from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, PROBLEM_MEDIA_TYPE, key_config
+from server_keys._sealing.protocol import PROBLEM_MEDIA_TYPE
 from server_keys._sealing.upload import Upload
 
 # These responses contain nothing that a page of another origin may not read, and a browser client must be able to read
 # the 422 to recover from a rotation; they leave outside of the app's own CORS middleware.
 _FOR_ANY_ORIGIN = ((b"access-control-allow-origin", b"*"), (b"vary", b"Origin"))
-
-# A key that is fetched now may be replaced at once, and is accepted for the overlap from then on. A client's copy must
-# expire before the overlap ends, with this much time left for a request that is under way.
-_WAY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +34,6 @@ def problem(status: int, title: str, problem_type: str = "about:blank") -> Answe
 def plain_text(status: int, text: str, *more_headers: tuple[bytes, bytes]) -> Answer:
     """Return the answer that consists of a few words."""
     return Answer(status, "text/plain; charset=utf-8", text.encode(), more_headers=more_headers)
-
-
-def key_configuration(public_key: bytes, accepted_for_s: float) -> Answer:
-    """Return the configuration of a public key. Clients may keep it for a little less time than the key is accepted.
-
-    Args:
-        public_key: the key, 32 bytes.
-        accepted_for_s: seconds for which the key is accepted from now on.
-    """
-    return Answer(200, KEY_CONFIG_MEDIA_TYPE, key_config(public_key), cache_control=_cache_control(accepted_for_s))
 
 
 async def give(answer: Answer, scope: Scope, upload: Upload, send: Send, *, head: bool = False) -> None:
@@ -119,11 +105,3 @@ def to_any_page(scope: Scope, send: Send) -> Send:
         await send(message)
 
     return send_to_page
-
-
-def _cache_control(accepted_for_s: float) -> str:
-    # `max-age` counts whole seconds. Below one second there is none to give: the key is not accepted for that long.
-    shortest_s = min(int(accepted_for_s), 1)
-    max_age_s = max(int(accepted_for_s - min(_WAY_S, accepted_for_s / 10)), shortest_s)
-    # A cache that many clients share would keep the key of a server that has died, or of another one.
-    return f"private, max-age={max_age_s}" if max_age_s > 0 else "no-store"

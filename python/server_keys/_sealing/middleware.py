@@ -14,6 +14,7 @@ from server_keys._sealing.protocol import (
     KEY_CONFIG_PATH,
     bytes_of_header,
 )
+from server_keys._sealing.published_key import key_configuration
 from server_keys._sealing.refusals import KEY_PATH_METHOD, PLAINTEXT, Refusal, refusal_of
 from server_keys._sealing.request import OPENED, SealedRequest
 from server_keys._sealing.upload import Upload
@@ -88,7 +89,7 @@ class EncryptedBodyMiddleware:
             return await self._refuse(KEY_PATH_METHOD, scope, upload, send)
         try:
             ring = self._ring(scope)
-            answer = answers.key_configuration(ring.current.public_key, ring.current_accepted_for_s)
+            answer = key_configuration(ring.current.public_key, ring.current_accepted_for_s)
         except KeysUnavailableError as error:
             return await self._refuse(refusal_of(error), scope, upload, send)
         send = answers.to_any_page(scope, send)
