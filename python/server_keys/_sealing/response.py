@@ -1,14 +1,14 @@
 """The response to a sealed request: what the app sends, sealed in the order in which the server takes it."""
 
-import asyncio
 import contextlib
-from collections import deque
 
 from starlette.types import Message, Send
 
 from server_keys._native import ResponseSealer
 from server_keys._sealing.content_coding import ContentDecoder
+from server_keys._sealing.declared_length import DeclaredLength
 from server_keys._sealing.protocol import NOT_OF_A_SEALED_RESPONSE, RESPONSE_NONCE_HEADER
+from server_keys._sealing.turns import Turns
 
 _NONCE = RESPONSE_NONCE_HEADER.encode()
 # Headers that describe the plaintext, and the nonce of another sealed response that the app relays as a gateway.
@@ -30,7 +30,7 @@ class SealedResponse:
     def __init__(self, sealer: ResponseSealer, send: Send) -> None:
         self._sealer = sealer
         self._send = send
-        self._declared: _DeclaredLength | None = None
+        self._declared: DeclaredLength | None = None
         self._decoder: ContentDecoder | None = None
         self._dropped = False
         self._over = False
@@ -49,7 +49,7 @@ class SealedResponse:
         seal, so a message is sealed only when the server has taken all messages before it.
         """
         # Every token passes here. This is a closure, because a method would look up its object's attributes each time.
-        send, seal, turns = self._send, self._sealer.seal, _Turns()
+        send, seal, turns = self._send, self._sealer.seal, Turns()
 
         async def send_sealed(message: Message) -> None:
             if turns.taken:
@@ -105,7 +105,7 @@ class SealedResponse:
         if self._dropped:
             return
         if kind == "http.response.start":
-            self._declared = _DeclaredLength.of(message)
+            self._declared = DeclaredLength.of(message)
             self._decoder = ContentDecoder.of(message)
             await self._send(_with_nonce(message, self._sealer.response_nonce))
             self._started = True
@@ -113,64 +113,6 @@ class SealedResponse:
             await self._send(message)
         else:
             raise RuntimeError(f"an app behind EncryptedBodyMiddleware sent {kind!r}, which cannot be sealed")
-
-
-class _Turns:
-    """Lets tasks through one at a time, in the order in which they come.
-
-    It does what `asyncio.Lock` does. Where nobody waits, it costs two attribute accesses, and a lock costs 0.2 us. A
-    task that comes calls `await wait()` if `taken` is true, then sets it. When it is done, it calls `pass_on()` if
-    anybody is `waiting`, and else sets `taken` to false.
-    """
-
-    __slots__ = ("taken", "waiting")
-
-    def __init__(self) -> None:
-        self.taken = False
-        self.waiting: deque[asyncio.Future[None]] = deque()
-
-    async def wait(self) -> None:
-        """Wait for the turn. It stays taken while it is handed over, so nobody overtakes."""
-        turn = asyncio.get_running_loop().create_future()
-        self.waiting.append(turn)
-        try:
-            await turn
-        except BaseException:
-            turn.cancel()
-            if not turn.cancelled():  # The turn came at the same moment.
-                self.pass_on()
-            raise
-
-    def pass_on(self) -> None:
-        """Give the turn to the first task that still waits for it."""
-        while self.waiting:
-            turn = self.waiting.popleft()
-            if not turn.done():
-                return turn.set_result(None)
-        self.taken = False
-
-
-class _DeclaredLength:
-    """Holds an app to its Content-Length. No server does, because the header is not sent."""
-
-    def __init__(self, length: int) -> None:
-        self._missing = length
-
-    @classmethod
-    def of(cls, start: Message) -> "_DeclaredLength | None":
-        """Return the length that the start of a response declares, or None."""
-        if start["status"] < 200 or start["status"] in (204, 304):
-            return None
-        lengths = {value for name, value in start.get("headers", ()) if name.lower() == b"content-length"}
-        return cls(int(*lengths)) if len(lengths) == 1 and all(length.isdigit() for length in lengths) else None
-
-    def count(self, message: Message) -> None:
-        """Count the body of a message, before it is sealed."""
-        self._missing -= memoryview(message.get("body", b"")).nbytes
-        if self._missing < 0:
-            raise RuntimeError(f"the response is longer than its Content-Length, by {-self._missing} bytes or more")
-        if self._missing > 0 and not message.get("more_body", False):
-            raise RuntimeError(f"the response is shorter than its Content-Length, by {self._missing} bytes")
 
 
 def _with_nonce(start: Message, response_nonce: bytes) -> Message:
