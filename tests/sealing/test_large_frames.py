@@ -1,6 +1,7 @@
 """Bodies that a client seals as one frame, as tinfoil-ehbp and npm ehbp do, do not hold the event loop up."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
@@ -8,6 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from server_keys import EncryptedBodyMiddleware, KeyRing
 from tests.helpers import asgi
+from tests.helpers.scripts import run_script
 from tests.helpers.sealed_requests import Client
 
 LARGE = bytes(16 * 1024 * 1024 - 16)
@@ -46,6 +48,44 @@ def answer(ring: KeyRing, parts: list[bytes]) -> bytes:
 @pytest.mark.parametrize("parts", [[LARGE], [b"first", LARGE], [LARGE, b"last"], [LARGE, LARGE]])
 def test_they_are_opened_in_their_order(ring: KeyRing, parts: list[bytes]) -> None:
     assert answer(ring, parts) == b"%d" % sum(map(len, parts))
+
+
+def test_they_do_not_wait_for_the_threads_that_the_app_keeps_busy(ring: KeyRing) -> None:
+    client, released = Client(ring.current), threading.Event()
+    app = EncryptedBodyMiddleware(count_body, key_ring=ring)
+
+    async def main() -> asgi.Response:
+        busy = [asyncio.create_task(asyncio.to_thread(released.wait, 20)) for _ in range(100)]
+        await asyncio.sleep(0.01)  # until they have taken all threads of the event loop
+        try:
+            call = asgi.call(app, "POST", "/", headers=client.headers, pieces=client.seal(LARGE))
+            return await asyncio.wait_for(call, 10)
+        finally:
+            released.set()
+            await asyncio.gather(*busy)
+
+    assert b"".join(client.open(asyncio.run(main()))) == b"%d" % len(LARGE)
+
+
+def test_a_forked_child_opens_them_too() -> None:
+    run_script("""
+        import os, signal, warnings
+        from server_keys import KeyRing
+        from tests.sealing.test_large_frames import LARGE, answer
+
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork")
+
+        def opens():
+            with KeyRing(300) as ring:
+                return answer(ring, [LARGE, LARGE]) == b"%d" % (2 * len(LARGE))
+
+        assert opens()
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)
+            os._exit(0 if opens() else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+    """)
 
 
 async def body_read_by(receive: Receive) -> bytes:
