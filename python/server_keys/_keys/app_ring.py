@@ -90,7 +90,7 @@ def held_ring(app: Any) -> KeyRing | None:
     return ring if isinstance(ring, KeyRing) else None
 
 
-def is_given_keys(app: Any) -> bool:
+def has_running_key_lifespan(app: Any) -> bool:
     """Return whether a running lifespan made a ring for `app`, even if something has removed it from `app.state`."""
     with _lock:
         return any(user is app for users in _users.values() for user in users)
@@ -104,5 +104,7 @@ def required_ring(app: Any) -> KeyRing:
     """
     ring = held_ring(app)
     if ring is None:
-        raise KeysUnavailableError(f"the keys are gone: {STATE_CHANGED}" if is_given_keys(app) else _NO_LIFESPAN)
+        raise KeysUnavailableError(
+            f"the keys are gone: {STATE_CHANGED}" if has_running_key_lifespan(app) else _NO_LIFESPAN
+        )
     return ring

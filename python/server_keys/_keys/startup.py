@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server_keys._keys.app_ring import STATE_CHANGED, held_ring, is_given_keys
+from server_keys._keys.app_ring import STATE_CHANGED, has_running_key_lifespan, held_ring
 from server_keys._keys.lifespan import applied_schedule
 from server_keys._keys.schedule import Schedule
 from server_keys._log import logger
@@ -87,7 +87,7 @@ def _has_keys(app: FastAPI) -> bool:
 
 
 def _why_missing_at_start(app: FastAPI, schedule: Schedule) -> str:
-    if is_given_keys(app):
+    if has_running_key_lifespan(app):
         return f"the app has no keys: during its start-up, {STATE_CHANGED}"
     lifespan = app.router.lifespan_context
     if applied_schedule(lifespan) is not None:
@@ -105,7 +105,7 @@ def _why_missing_at_start(app: FastAPI, schedule: Schedule) -> str:
 
 
 def _why_missing_while_serving(app: FastAPI) -> str:
-    if is_given_keys(app):
+    if has_running_key_lifespan(app):
         return f"the app serves without its keys, so sealed requests and handlers that want keys fail: {STATE_CHANGED}"
     return (
         "the app serves without keys, so sealed requests and handlers that want keys fail: nobody runs its lifespan, "

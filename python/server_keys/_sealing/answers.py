@@ -36,7 +36,7 @@ def plain_text(status: int, text: str, *more_headers: tuple[bytes, bytes]) -> An
     return Answer(status, "text/plain; charset=utf-8", text.encode(), more_headers=more_headers)
 
 
-async def give(answer: Answer, scope: Scope, upload: Upload, send: Send, *, head: bool = False) -> None:
+async def send_answer(answer: Answer, scope: Scope, upload: Upload, send: Send, *, head: bool = False) -> None:
     """Throw away the rest of the request's body, then send `answer`; only its headers where `head` is true.
 
     Where the body has not ended after that, the answer says that the connection ends (HTTP/2 has no word for it).

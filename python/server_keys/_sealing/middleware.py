@@ -69,7 +69,7 @@ class EncryptedBodyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, websocket or lifespan."""
         if scope["type"] == "lifespan":
-            return await self.app(scope, receive, self._start_noticed(scope, send))
+            return await self.app(scope, receive, self._logging_start(scope, send))
         if scope["type"] != "http" or OPENED in scope:  # opened by a middleware around this one
             return await self.app(scope, receive, send)
         if _path_in_app(scope) == KEY_CONFIG_PATH and scope["method"] != "OPTIONS":
@@ -93,7 +93,7 @@ class EncryptedBodyMiddleware:
         except KeysUnavailableError as error:
             return await self._refuse(refusal_of(error), scope, upload, send)
         send = answers.to_any_page(scope, send)
-        await answers.give(answer, scope, upload, send, head=scope["method"] == "HEAD")
+        await answers.send_answer(answer, scope, upload, send, head=scope["method"] == "HEAD")
 
     async def _serve_sealed(self, keys: list[bytes], scope: Scope, upload: Upload, send: Send) -> None:
         refusal = await self._serve_or_find_fault(keys, scope, upload, send)
@@ -138,12 +138,12 @@ class EncryptedBodyMiddleware:
         if ring is not None:
             ring.count_refusal(refusal.reason)
         self._refusal_log.add(refusal)
-        await answers.give(refusal.answer, scope, upload, answers.to_any_page(scope, send))
+        await answers.send_answer(refusal.answer, scope, upload, answers.to_any_page(scope, send))
 
     def _ring(self, scope: Scope) -> KeyRing:
         return self._key_ring or required_ring(scope.get("app", self.app))
 
-    def _start_noticed(self, scope: Scope, send: Send) -> Send:
+    def _logging_start(self, scope: Scope, send: Send) -> Send:
         """Return a lifespan's `send` that logs the start when the app has started."""
         app = scope.get("app", self.app)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _FRAME_PLAINTEXT_BYTES = 64 * 1024
 # The second refusal is final, unless the request waited so long before it was sent that its key was over.
 _MOST_TRIES = 10
-_LEAST_LONG_WAIT_S = 1.0
+_LONG_WAIT_S = 1.0
 
 
 class Exchange:
@@ -86,7 +86,7 @@ class Exchange:
     def _waited_too_long(self, key: Key) -> bool:
         """Return whether the key's time ran out while it was fetched and the request waited for a free connection."""
         now = self._cache.now()
-        return now >= key.fresh_until and now - key.asked_at >= _LEAST_LONG_WAIT_S
+        return now >= key.fresh_until and now - key.asked_at >= _LONG_WAIT_S
 
     def _sealed_to(self, key: Key, server: object) -> Steps[tuple[Outcome, bool]]:
         """Return the outcome of the request sealed to `key`, and whether the server refuses the key."""

@@ -9,7 +9,7 @@ from server_keys._native import InvalidPublicKeyError, RequestSealer
 from server_keys.client.key_cache import Follow, KeyCache, Known, Lead
 from server_keys.client.key_fetch import Key, KeyFetch
 from server_keys.client.key_location import KeyLocation
-from server_keys.client.published_key import is_for_the_caller, key_in_response, lifetime_s
+from server_keys.client.published_key import key_in_response, lifetime_s, says_try_later
 from server_keys.client.steps import Close, Library, Read, Send, Steps, Verify, Wait
 from server_keys.client.unsealed import MOST_UNSEALED_BYTES
 from server_keys.errors import KeyConfigurationError, KeyRejectedError, SealedTransportError
@@ -104,7 +104,7 @@ class KeySteps:
             response: http.Response = yield Send(
                 self._location.request_for(self._library, self._request, past_caches=fetch.past_caches, most_s=most_s)
             )
-            if is_for_the_caller(response):
+            if says_try_later(response):
                 return response
             public_key = yield from self._published_key(response, fetch)
             key = self._cache.put(self.server, fetch, public_key, lifetime_s(response.headers))

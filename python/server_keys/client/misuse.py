@@ -12,7 +12,7 @@ class SealsAlready:
     """A transport that seals: another one around it would seal twice."""
 
 
-def checked_inner(inner: object, library: Library, *, is_async: bool) -> None:
+def require_inner(inner: object, library: Library, *, is_async: bool) -> None:
     """Raise a `TypeError` unless `inner` is a transport of `library` of the right kind, sync or async."""
     needed = library.AsyncBaseTransport if is_async else library.BaseTransport
     if isinstance(inner, needed) and not isinstance(inner, SealsAlready):

@@ -18,7 +18,7 @@ _DIRECTIVE = re.compile(r"([\w-]+)(?:=\"?([^\",]*)\"?)?")
 _LATER = frozenset({408, 409, 425, 429})
 
 
-def is_for_the_caller(response: http.Response) -> bool:
+def says_try_later(response: http.Response) -> bool:
     """Return whether the answer says nothing about the key, because a gateway or the server is busy or has failed.
 
     The caller gets it as the response, and knows how to wait and ask again.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVa
 from server_keys._clock import boot_time
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
 from server_keys.client.drivers import AsyncDriver, AsyncVerifyKey, SyncDriver, VerifyKey
-from server_keys.client.misuse import SealsAlready, checked_inner, refuse_as_client, refuse_use_by
+from server_keys.client.misuse import SealsAlready, refuse_as_client, refuse_use_by, require_inner
 from server_keys.client.steps import Library
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         self._inner.close()
 
     def _checked(self, inner: InnerT) -> "http.BaseTransport":
-        checked_inner(inner, self.library, is_async=False)
+        require_inner(inner, self.library, is_async=False)
         return cast("http.BaseTransport", inner)
 
     if not TYPE_CHECKING:
@@ -196,7 +196,7 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         """Do nothing: a sync client that could not use this transport has opened nothing."""
 
     def _checked(self, inner: InnerT) -> "http.AsyncBaseTransport":
-        checked_inner(inner, self.library, is_async=True)
+        require_inner(inner, self.library, is_async=True)
         return cast("http.AsyncBaseTransport", inner)
 
     if not TYPE_CHECKING:
