@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import os
-from concurrent.futures import ThreadPoolExecutor
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_keys._native import FrameTooLargeError, KeyErasedError, MalformedMessageError, RequestOpener
 from server_keys._sealing import answers
+from server_keys._sealing.off_loop import run_off_loop
 from server_keys._sealing.protocol import NOT_OF_A_SEALED_REQUEST
 from server_keys._sealing.response import SealedResponse
 
@@ -23,20 +22,6 @@ _HEADERS_OF_THE_SEALED = frozenset(name.encode() for name in NOT_OF_A_SEALED_REQ
 # Opening as much as this on the event loop would hold it up for longer than a thread costs. This package's client seals
 # 64 KiB at a time; other clients seal a whole body as one frame.
 _OFF_LOOP_BYTES = 4 * 1024 * 1024
-
-# Not the event loop's own threads: blocking work of the app may keep all of them busy.
-_threads: ThreadPoolExecutor
-
-
-def _renew_threads() -> None:
-    """Make the threads that open large frames. A forked child has none of its parent's, and would wait for them."""
-    global _threads
-    _threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="server_keys open")
-
-
-_renew_threads()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_threads)
 
 
 class SealedRequest:
@@ -165,7 +150,7 @@ class SealedRequest:
             await self._opened_off_loop()
 
     async def _open_off_loop(self, body: bytes, is_last: bool) -> None:
-        opened = await asyncio.get_running_loop().run_in_executor(_threads, self._opener.feed, body)
+        opened = await run_off_loop(self._opener.feed, body)
         if not self._over:
             self._keep(opened, is_last)
 
