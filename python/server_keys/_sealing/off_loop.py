@@ -20,7 +20,7 @@ async def run_off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
 
 
 def _renew_threads() -> None:
-    """Make the pool, whose threads start on demand. A forked child has none of its parent's, and would wait for them."""
+    """Make the pool; its threads start on demand. A forked child has none of its parent's and would wait for them."""
     global _threads
     _threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="server_keys open")
 
