@@ -35,18 +35,20 @@ __all__ = [
 
 _OF_HTTPX2 = ("AsyncSealedTransport", "SealedTransport", "async_sealed_client", "sealed_client")
 
+# Type checkers would let a module with a `__getattr__` have every attribute.
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> object:
-    if name in _OF_HTTPX2:
-        try:
-            from server_keys.client import httpx2
-        except ModuleNotFoundError as error:
-            if error.name != "httpx2":
-                raise
-            raise ModuleNotFoundError(
-                f"{name} is for httpx2, which is not installed: pip install httpx2; "
-                f"for httpx there is server_keys.client.httpx.{name}",
-                name=error.name,
-            ) from error
-        return getattr(httpx2, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name in _OF_HTTPX2:
+            try:
+                from server_keys.client import httpx2
+            except ModuleNotFoundError as error:
+                if error.name != "httpx2":
+                    raise
+                raise ModuleNotFoundError(
+                    f"{name} is for httpx2, which is not installed: pip install httpx2; "
+                    f"for httpx there is server_keys.client.httpx.{name}",
+                    name=error.name,
+                ) from error
+            return getattr(httpx2, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
