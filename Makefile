@@ -45,9 +45,7 @@ test-wheel: dist/.built ## install nothing but the wheel into an empty environme
 	@$(VENV)-wheel/bin/python $(PIP) dist/*.whl
 	cd $(VENV)-wheel && bin/python -W error -I ../tests/package/use_the_wheel.py
 
-test-vllm: dist/.built ## run real vLLM servers with keys: installs 3 GB the first time
-	$(call say,"Installing a vLLM that serves on the CPU: takes some minutes the first time")
-	$(PYTHON) tests/vllm_on_cpu/install_vllm.py $(VENV)-vllm
+test-vllm: dist/.built $(VENV)-vllm/.vllm ## run real vLLM servers with keys: installs 3 GB the first time
 	$(call say,"Installing the wheel and the test dependencies beside it")
 	@$(VENV)-vllm/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
 	@$(VENV)-vllm/bin/python $(PIP) --group vllm
@@ -124,6 +122,11 @@ tests/interoperability/node/node_modules/.installed: tests/interoperability/node
 $(VENV)-dev/.test: $(VENV)-dev/.tools pyproject.toml
 	$(call say,"Installing the test dependencies")
 	@$(VENV)-dev/bin/python $(PIP) --group test
+	@touch $@
+
+$(VENV)-vllm/.vllm: tests/vllm_on_cpu/install_vllm.py
+	$(call say,"Installing a vLLM that serves on the CPU: takes some minutes the first time")
+	$(PYTHON) tests/vllm_on_cpu/install_vllm.py $(VENV)-vllm
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
