@@ -49,7 +49,7 @@ test-vllm: dist/.built $(VENV)-vllm/.vllm ## run real vLLM servers with keys: in
 	$(call say,"Installing the wheel and the test dependencies beside it")
 	@$(VENV)-vllm/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
 	@$(VENV)-vllm/bin/python $(PIP) --group vllm
-	$(call say,"Starting vLLM servers: about eight minutes")
+	$(call say,"Starting vLLM servers: about five minutes")
 	$(VENV)-vllm/bin/python -m pytest tests/vllm_on_cpu -v --capture=no
 
 wheel: dist/.built ## build the wheel into dist/
