@@ -2,6 +2,7 @@
 
 import argparse
 import platform
+import signal
 from importlib import metadata
 
 from server_keys import __version__
@@ -30,6 +31,9 @@ def main() -> None:
     )
     parser.add_argument("--version", action="version", version=f"server-keys {__version__}")
     parser.parse_args()
+    if hasattr(signal, "SIGPIPE"):
+        # End without a word when nobody reads on, as in `python -m server_keys | head -1`.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     print(f"server-keys {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}\n")
     for names, purpose in _PARTNERS.items():
         print(f"  {_found(names):<20} {purpose}")

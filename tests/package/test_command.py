@@ -1,6 +1,8 @@
 """`python -m server_keys`, as somebody runs it who has just installed the package."""
 
 import importlib.metadata
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,15 @@ def run(*arguments: str, python_path: str = "") -> subprocess.CompletedProcess[s
         timeout=60,
         check=False,
     )
+
+
+def test_it_ends_quietly_when_nobody_reads_on() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open(write_end, "wb") as nobody:
+        command = [sys.executable, "-u", "-W", "error", "-m", "server_keys"]
+        done = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
 def test_it_tells_the_version_and_what_is_there() -> None:
