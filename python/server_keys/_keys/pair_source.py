@@ -1,0 +1,82 @@
+"""Where a key ring has its pairs from: this process alone, or a group of processes."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from server_keys._native import KeyPair
+
+
+@dataclass(frozen=True, slots=True)
+class SharingStatus:
+    """Whether a ring is shared with other processes, for health checks and metrics."""
+
+    shared: bool = False
+    """Whether the current pair is the group's."""
+    why_not: str | None = None
+    """Why the ring has pairs of its own: what keeps the process from sharing at the moment, or for good."""
+    store: str | None = None
+    """The place through which the group shares, without credentials; None for a process that joined no group."""
+    epoch: int | None = None
+    """The number of the newest epoch that the process holds."""
+    members: int | None = None
+    """How many processes share the ring. One that was killed counts for up to a key's lifetime more."""
+    last_contact_s: float | None = None
+    """Seconds since the process last reached the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """The state of a source of pairs. It contains no secret."""
+
+    current: KeyPair | None
+    age_s: float | None
+    next_refresh_in_s: float | None
+    previous: KeyPair | None
+    refreshes: int
+    failures: int
+    last_error: str | None
+    closed: bool
+    sharing: SharingStatus = field(default_factory=SharingStatus)
+
+
+class PairSource(Protocol):
+    """A source of key pairs, safe under threads. `KeyRing` documents what each method promises."""
+
+    @property
+    def accepted(self) -> tuple[KeyPair, ...]:
+        """The pairs that a peer may still use. The first of those that are published is the current one."""
+
+    @property
+    def current(self) -> KeyPair:
+        """The pair that is published."""
+
+    @property
+    def current_accepted_for_s(self) -> float:
+        """Seconds for which the current pair is accepted from now on, even if it is replaced at once."""
+
+    def refresh(self) -> None:
+        """Replace the current pair."""
+
+    def refresh_if_due(self, period_s: float | None = None) -> None:
+        """Replace the current pair if its time has come. Never raises."""
+
+    def next_event_in_s(self, period_s: float | None = None) -> float | None:
+        """Seconds until `refresh_if_due` has something to do; None once closed."""
+
+    async def ready(self) -> None:
+        """Wait until there is a current pair."""
+
+    async def has_news(self) -> bool:
+        """Find out whether others made a pair that is not accepted here yet. Then it is accepted."""
+
+    @property
+    def status(self) -> SourceStatus:
+        """The state, for health checks and metrics. Reading it changes nothing."""
+
+    def close(self) -> None:
+        """Erase every pair, and hand out nothing afterwards."""
+
+
+def key_id(pair: KeyPair) -> str:
+    """Return what operators call a pair: the first 8 bytes of its public key, in hex."""
+    return pair.public_key[:8].hex()
