@@ -38,6 +38,8 @@ class OwnPairs:
         why_not_shared: what the status says.
     """
 
+    is_shared = False
+
     def __init__(
         self,
         schedule: Schedule,

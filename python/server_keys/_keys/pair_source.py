@@ -42,6 +42,9 @@ class SourceStatus:
 class PairSource(Protocol):
     """A source of key pairs, safe under threads. `KeyRing` documents what each method promises."""
 
+    is_shared: bool
+    """Whether others have these pairs, too."""
+
     @property
     def accepted(self) -> tuple[KeyPair, ...]:
         """The pairs that a peer may still use. The first of those that are published is the current one."""

@@ -117,7 +117,7 @@ class KeyRing:
     def accepted(self) -> tuple[KeyPair, ...]:
         """The pairs that a peer may still use, newest first: the current one, and its predecessor for `overlap_s`.
 
-        In a shared ring, a pair that the group will publish next comes before the current one.
+        In a shared ring, a pair that the group will publish next comes last.
 
         Raises:
             KeysUnavailableError: as for `current`.
@@ -158,6 +158,11 @@ class KeyRing:
     def next_event_in_s(self, period_s: float | None = None) -> float | None:
         """Seconds until `refresh_if_due(period_s)` has something to do; None once closed."""
         return self._source.next_event_in_s(period_s)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the ring has its pairs from a group. `status.sharing` tells whether it has them at the moment."""
+        return self._source.is_shared
 
     async def ready(self) -> None:
         """Wait until the ring has a current pair. One that is shared may need a second to join its group."""

@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server_keys._checks import checked_max_frame_bytes, checked_required
 from server_keys._keys.app_ring import held_ring, required_ring
 from server_keys._keys.ring import KeyRing
-from server_keys._native import RequestOpener
+from server_keys._native import KeyMismatchError, RequestOpener
 from server_keys._sealing import answers
 from server_keys._sealing.notices import RefusalLog, log_start
 from server_keys._sealing.protocol import (
@@ -16,6 +16,7 @@ from server_keys._sealing.protocol import (
 )
 from server_keys._sealing.published_key import key_configuration
 from server_keys._sealing.refusals import KEY_PATH_METHOD, PLAINTEXT, Refusal, refusal_of
+from server_keys._sealing.replay import Replay
 from server_keys._sealing.request import OPENED, SealedRequest
 from server_keys._sealing.upload import Upload
 from server_keys.errors import KeysUnavailableError
@@ -104,13 +105,19 @@ class EncryptedBodyMiddleware:
     async def _serve_or_find_fault(self, keys: list[bytes], scope: Scope, upload: Upload, send: Send) -> Refusal | None:
         try:
             (encapsulated_key,) = keys
-            opener = RequestOpener(
-                bytes_of_header(encapsulated_key.decode("latin-1")),
-                self._ring(scope).accepted,
-                max_frame_bytes=self._max_frame_bytes,
-            )
-            request = SealedRequest(opener, upload.receive, send)
-            has_body = await request.open_first_frame()
+            ring = self._ring(scope)
+            arriving = Replay(upload.receive, keeps=ring.is_shared)
+            request = self._sealed_request(encapsulated_key, ring, arriving, send)
+            try:
+                has_body = await request.open_first_frame()
+            except KeyMismatchError:
+                # Another process of the group may have made a key that has not arrived here yet.
+                if not await ring.has_news():
+                    raise
+                arriving.rewind()
+                request = self._sealed_request(encapsulated_key, ring, arriving, send)
+                has_body = await request.open_first_frame()
+            arriving.forget()
         except (KeysUnavailableError, ValueError) as error:
             return refusal_of(error)
         if has_body is None:  # the client is gone
@@ -120,6 +127,14 @@ class EncryptedBodyMiddleware:
             return None
         broken = await request.serve(self.app, scope)
         return None if broken is None else refusal_of(broken)
+
+    def _sealed_request(self, encapsulated_key: bytes, ring: KeyRing, arriving: Replay, send: Send) -> SealedRequest:
+        opener = RequestOpener(
+            bytes_of_header(encapsulated_key.decode("latin-1")),
+            ring.accepted,
+            max_frame_bytes=self._max_frame_bytes,
+        )
+        return SealedRequest(opener, arriving.receive, send)
 
     async def _serve_without_body(self, scope: Scope, upload: Upload, send: Send) -> None:
         # A client that waits for `100 Continue` has a body, and has not sent it yet.

@@ -1,0 +1,95 @@
+"""What a member holds: epochs of the group, and the rules of time by which they come and go.
+
+Nothing here looks at a clock or into a store: times come in, a new state comes out.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from server_keys._native import KeyPair
+
+# The one before the current one, the current one, the next one, and one more where a refresh was brought forward.
+_MOST_EPOCHS = 4
+
+
+class Rank(NamedTuple):
+    """The order of epochs, on which all members agree. The higher one of two is the newer one."""
+
+    number: int
+    public_key: bytes
+
+
+NONE = Rank(0, b"")
+"""Lower than the rank of every epoch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Epoch:
+    """One pair of the group, and its times on this process's clock."""
+
+    number: int
+    pair: KeyPair
+    publish_at: float
+    ends_at: float
+
+    @property
+    def rank(self) -> Rank:
+        """The place of the epoch among all others."""
+        return Rank(self.number, self.pair.public_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """The living epochs of a group, oldest first. Immutable: readers on other threads see one state or the next."""
+
+    held: tuple[Epoch, ...] = ()
+
+    @property
+    def newest(self) -> Rank:
+        """The rank of the newest epoch."""
+        return self.held[-1].rank if self.held else NONE
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """The numbers of all epochs."""
+        return frozenset(epoch.number for epoch in self.held)
+
+    def current(self, now: float) -> Epoch | None:
+        """Return the newest epoch that is published, also past its period while it has no successor."""
+        published = [epoch for epoch in self.held if epoch.publish_at <= now < epoch.ends_at and not epoch.pair.erased]
+        return published[-1] if published else None
+
+    def without_ended(self, now: float) -> "Epochs":
+        """Return those that live."""
+        if all(now < epoch.ends_at for epoch in self.held):
+            return self
+        return Epochs(tuple(epoch for epoch in self.held if now < epoch.ends_at))
+
+    def joined_by(self, delivered: Sequence[Epoch], *, whole: bool) -> "Epochs":
+        """Return these epochs and the delivered ones. Of two times of one epoch the earlier counts.
+
+        Args:
+            delivered: epochs from another member.
+            whole: that member holds all that the group accepts. What is older than all of them has ended, even if this
+                process's clock stood still meanwhile and says otherwise.
+        """
+        by_rank = {epoch.rank: epoch for epoch in self.held}
+        for epoch in delivered:
+            held = by_rank.get(epoch.rank, epoch)
+            by_rank[epoch.rank] = replace(
+                held,
+                publish_at=min(held.publish_at, epoch.publish_at),
+                ends_at=min(held.ends_at, epoch.ends_at),
+            )
+        oldest = min((epoch.number for epoch in delivered), default=0) if whole else 0
+        living = (epoch for epoch in by_rank.values() if epoch.number >= oldest)
+        return Epochs(tuple(sorted(living, key=lambda epoch: epoch.rank)[-_MOST_EPOCHS:]))
+
+
+def erase_those_gone(before: Iterable[Epoch], after: Iterable[Epoch]) -> None:
+    """Erase the pairs of epochs that are in `before` and not in `after`."""
+    kept = {id(epoch.pair) for epoch in after}
+    for epoch in before:
+        if id(epoch.pair) not in kept:
+            epoch.pair.erase()

@@ -1,0 +1,248 @@
+"""The pairs of a ring that a group shares: the source that a thread keeps up with the group."""
+
+import asyncio
+import concurrent.futures
+import threading
+import time
+from collections.abc import Callable
+
+from server_keys._clock import boot_time
+from server_keys._keys.fork import renew_lock_after_fork
+from server_keys._keys.pair_source import SharingStatus, SourceStatus
+from server_keys._keys.schedule import Schedule
+from server_keys._log import logger
+from server_keys._native import KeyErasedError, KeyPair
+from server_keys._sharing.epoch import Epoch
+from server_keys._sharing.member import Member
+from server_keys._sharing.notices import Notices
+from server_keys._sharing.store import StoreError
+from server_keys.errors import KeysUnavailableError
+
+# How long an app that shuts down waits for its member to leave the store.
+_LEAVING_S = 1.0
+# How often a task that refreshes the ring has to look at it.
+_REFRESHED_EVERY_S = 1.0
+
+
+class SharedPairs:
+    """The pairs of a member, kept up by a thread that no blocked event loop holds up.
+
+    Args:
+        member: the member, which nobody else uses.
+        schedule: how long pairs live.
+        poll_s: the shortest time between two looks that were asked for.
+        store: the store's name, without credentials.
+        notices: the log.
+        clock: tells the time in seconds.
+    """
+
+    is_shared = True
+
+    def __init__(
+        self,
+        member: Member,
+        schedule: Schedule,
+        *,
+        poll_s: float,
+        store: str,
+        notices: Notices,
+        clock: Callable[[], float] = boot_time,
+    ) -> None:
+        self._member = member
+        self._schedule = schedule
+        self._poll_s = poll_s
+        self._store = store
+        self._notices = notices
+        self._clock = clock
+        self._lock = threading.RLock()
+        renew_lock_after_fork(self)
+        self._wake = threading.Event()
+        self._closed = False
+        self._looked: concurrent.futures.Future[None] | None = None
+        self._looked_early_at = 0.0
+        self._why_not: str | None = "it has not joined its group yet"
+        self._thread = threading.Thread(target=self._run, name="server_keys sharing", daemon=True)
+        self._thread.start()
+
+    @property
+    def current(self) -> KeyPair:
+        """The pair that is published."""
+        return self._published().pair
+
+    @property
+    def accepted(self) -> tuple[KeyPair, ...]:
+        """The current pair, the newest first among the others, and last those that are not published yet."""
+        self._published()
+        now = self._clock()
+        living = [
+            epoch
+            for epoch in (*self._member.own, *self._member.epochs.held)
+            if now < epoch.ends_at and not epoch.pair.erased
+        ]
+        published = [epoch.pair for epoch in reversed(living) if epoch.publish_at <= now]
+        return (*published, *(epoch.pair for epoch in living if epoch.publish_at > now))
+
+    @property
+    def current_accepted_for_s(self) -> float:
+        """Seconds for which the current pair is accepted from now on, even if it is replaced at once."""
+        return min(self._schedule.overlap_s, max(self._published().ends_at - self._clock(), 0.0))
+
+    def refresh(self) -> None:
+        """Bring the group's next epoch forward."""
+        self._require_open()
+        self._member.bring_forward()
+        self._wake.set()
+
+    def refresh_if_due(self, period_s: float | None = None) -> None:
+        """Have the group make epochs after `period_s`, if that is sooner than its own period."""
+        if period_s is not None:
+            self._member.take_turns_every(period_s)
+
+    def next_event_in_s(self, period_s: float | None = None) -> float | None:
+        """Seconds until `refresh_if_due` is to be called again; None once closed."""
+        return None if self._closed else _REFRESHED_EVERY_S
+
+    async def ready(self) -> None:
+        """Wait until there is a current pair: the group's, or one of its own if the group cannot be reached.
+
+        Raises:
+            KeysUnavailableError: no pair can be made.
+        """
+        while self._member.current(self._clock()) is None:
+            await self._look()
+            if self._member.retries.in_a_row:
+                self._published()
+
+    async def has_news(self) -> bool:
+        """Look into the store once, together with all that ask meanwhile. Return whether there was a pair to accept."""
+        before = self._member.epochs.numbers
+        await self._look()
+        return bool(self._member.epochs.numbers - before)
+
+    @property
+    def status(self) -> SourceStatus:
+        """The state, for health checks and metrics. Reading it changes nothing."""
+        member, now = self._member, self._clock()
+        current = member.current(now)
+        previous = [epoch for epoch in (*member.own, *member.epochs.held) if epoch.publish_at <= now < epoch.ends_at]
+        previous = [epoch for epoch in previous if current and epoch.publish_at < current.publish_at]
+        newest = member.epochs.held[-1] if member.epochs.held else None
+        next_at = newest.publish_at if newest and newest.publish_at > now else None
+        if next_at is None and current:
+            next_at = self._schedule.replaced_at(current.publish_at)
+        is_shared = current is not None and current in member.epochs.held
+        return SourceStatus(
+            current=current.pair if current else None,
+            age_s=now - current.publish_at if current else None,
+            next_refresh_in_s=max(next_at - now, 0.0) if next_at is not None and not self._closed else None,
+            previous=previous[-1].pair if previous else None,
+            refreshes=member.refreshes,
+            failures=member.retries.total,
+            last_error=member.retries.last_error,
+            closed=self._closed,
+            sharing=SharingStatus(
+                shared=is_shared,
+                why_not=None if is_shared else self._why_not,
+                store=self._store,
+                epoch=newest.number if newest else None,
+                members=member.members,
+                last_contact_s=now - member.contact_at,
+            ),
+        )
+
+    def close(self) -> None:
+        """Leave the group and erase every pair."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._wake.set()
+        # In a forked child there is no such thread.
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(_LEAVING_S)
+        self._member.erase()
+
+    def _run(self) -> None:
+        """Keep up with the group until the ring is closed."""
+        shared: bool | None = None
+        while not self._closed:
+            looked = self._take_looked()
+            try:
+                self._member.drop_ended()
+                self._member.look()
+                self._why_not = "the group has not served this process yet"
+            except StoreError as error:
+                self._why_not = str(error)
+            except KeyErasedError:
+                pass
+            except Exception as error:  # noqa: BLE001 - logged
+                # A mistake of ours must not end the sharing.
+                logger().exception("a look into %s failed", self._store)
+                self._why_not = f"{type(error).__name__}: {error}"
+            self._member.cover_silence()
+            shared = self._tell_of_change(shared)
+            if looked is not None:
+                looked.set_result(None)
+            self._sleep()
+        self._member.close()
+        if looked := self._take_looked():
+            looked.set_result(None)
+
+    def _take_looked(self) -> concurrent.futures.Future[None] | None:
+        """Return what the callers wait for that asked for a look until now."""
+        with self._lock:
+            looked, self._looked = self._looked, None
+        return looked
+
+    def _sleep(self) -> None:
+        """Sleep until the next look is due, or asked for."""
+        if self._wake.wait(self._member.next_look_in_s()):
+            # Requests that open under no key must not make the store work harder than the group itself does.
+            wait_s = self._looked_early_at + self._poll_s - self._clock()
+            if wait_s > 0 and not self._closed:
+                time.sleep(min(wait_s, self._poll_s))
+            self._wake.clear()
+            self._looked_early_at = self._clock()
+
+    async def _look(self) -> None:
+        """Wait for a look into the store that begins from now on."""
+        with self._lock:
+            if self._closed or not self._thread.is_alive():
+                return
+            if self._looked is None:
+                self._looked = concurrent.futures.Future()
+            looked = self._looked
+        self._wake.set()
+        # Shielded: others wait for it, too.
+        await asyncio.shield(asyncio.wrap_future(looked))
+
+    def _tell_of_change(self, was_shared: bool | None) -> bool | None:
+        current = self._member.current(self._clock())
+        if current is None or self._closed:
+            return was_shared
+        is_shared = current in self._member.epochs.held
+        if is_shared and not was_shared:
+            self._notices.shares(current.number, self._member.members)
+        elif not is_shared and was_shared is not False:
+            self._notices.has_own_keys(self._why_not or "the group cannot be reached")
+        return is_shared
+
+    def _published(self) -> Epoch:
+        self._require_open()
+        epoch = self._member.current(self._clock())
+        if epoch is None:
+            self._member.cover_silence()
+            epoch = self._member.current(self._clock())
+        if epoch is None:
+            raise KeysUnavailableError(self._why_unavailable())
+        return epoch
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise KeysUnavailableError("this key ring is closed and its keys are erased: its app has shut down")
+
+    def _why_unavailable(self) -> str:
+        retries = self._member.retries
+        if retries.in_a_row:
+            return f"no key pair could be made: {retries.in_a_row} tries failed, the last with {retries.last_error}"
+        return f"this process has no key of its group in {self._store} yet: {self._why_not}"
