@@ -1,8 +1,9 @@
-"""The native half of server_keys: X25519 key pairs in protected memory, and messages sealed to them (EHBP).
+"""The native half of server_keys: X25519 key pairs in protected memory, messages sealed to them (EHBP), and groups.
 
 It is written in Rust: rust/core has the operations, rust/binding makes them a Python module.
 """
 
+import os
 from collections.abc import Sequence
 from typing import NoReturn, Self, final
 
@@ -11,6 +12,8 @@ from typing_extensions import Buffer
 __all__ = [
     "EntropyError",
     "FrameTooLargeError",
+    "GroupKeys",
+    "GroupSecretError",
     "InvalidPublicKeyError",
     "KeyErasedError",
     "KeyMismatchError",
@@ -22,6 +25,8 @@ __all__ = [
     "ResponseSealer",
     "erase_in",
     "generate_key_pairs",
+    "open_box",
+    "seal_boxes",
 ]
 
 class InvalidPublicKeyError(ValueError):
@@ -41,6 +46,9 @@ class FrameTooLargeError(ValueError):
 
 class KeyMismatchError(ValueError):
     """A sealed request opens under none of the accepted keys."""
+
+class GroupSecretError(ValueError):
+    """A group secret, or the file that holds it, cannot be used. The message says why, without the secret."""
 
 @final
 class KeyPair:
@@ -282,3 +290,145 @@ class ResponseOpener:
 
         Every later use raises `KeyErasedError`.
         """
+
+@final
+class GroupKeys:
+    """The keys that the members of a group derive from its secret. They stay in native memory.
+
+    Nothing in Python can read, copy or pickle them. In a forked child they are gone.
+    """
+
+    @staticmethod
+    def of_name(name: Buffer) -> GroupKeys:
+        """Derive the keys of a group on one host from its name.
+
+        Whoever knows the name knows the keys. So something else must keep strangers from the group's store: the owner
+        and the mode of its directory.
+
+        Args:
+            name: any bytes.
+
+        Raises:
+            MemoryError: the system has no memory for the keys.
+        """
+
+    @staticmethod
+    def from_secret_text(text: str, label: Buffer) -> list[GroupKeys]:
+        """Derive the keys of each secret in a text, such as an environment variable's.
+
+        Args:
+            text: one or two secrets of 64 or more hex digits, separated by white space or commas; at most 4096 bytes.
+            label: tells apart groups that have the same secret.
+
+        Returns:
+            The keys of each secret, in the order of the text.
+
+        Raises:
+            GroupSecretError: the text is something else.
+            MemoryError: the system has no memory for the keys.
+        """
+
+    @staticmethod
+    def from_secret_file(path: str | os.PathLike[str], label: Buffer) -> list[GroupKeys]:
+        """Do the same with the content of a file, off the GIL. The content never becomes a Python object.
+
+        Args:
+            path: a regular file, or a link to one. Nobody but its owner may be able to write it, and not every user to
+                read it.
+            label: tells apart groups that have the same secret.
+
+        Returns:
+            The keys of each secret, in the order of the file.
+
+        Raises:
+            GroupSecretError: the file cannot be read, others have too much access to it, or its content is something
+                else. The message names the file.
+            MemoryError: the system has no memory for the keys.
+        """
+
+    @property
+    def group_id(self) -> bytes:
+        """The name of the group: 16 bytes, derived one way from its secret and its label, or from its name."""
+
+    def register_tag(self, register: Buffer) -> bytes:
+        """Return the tag by which members know that a member wrote this register: 32 bytes.
+
+        Raises:
+            KeyErasedError: the keys are left in the process that this one was forked from.
+        """
+
+    def is_register_tag(self, register: Buffer, tag: Buffer) -> bool:
+        """Return whether a member wrote this register, in a time that does not depend on the tag's bytes.
+
+        Raises:
+            KeyErasedError: the keys are left in the process that this one was forked from.
+        """
+
+    def ask_tag(self, ask: Buffer) -> bytes:
+        """Return the tag by which members know that a member wrote this ask: 32 bytes. No register has it.
+
+        Raises:
+            KeyErasedError: the keys are left in the process that this one was forked from.
+        """
+
+    def is_ask_tag(self, ask: Buffer, tag: Buffer) -> bool:
+        """Return whether a member wrote this ask, in a time that does not depend on the tag's bytes.
+
+        Raises:
+            KeyErasedError: the keys are left in the process that this one was forked from.
+        """
+
+    def __copy__(self) -> NoReturn: ...
+    def __deepcopy__(self, memo: object, /) -> NoReturn: ...
+    def __reduce_ex__(self, protocol: object, /) -> NoReturn: ...
+
+def seal_boxes(
+    group: GroupKeys,
+    one_time_keys: Sequence[Buffer],
+    *,
+    whole: bool,
+    as_of_ms: int,
+    epochs: Sequence[tuple[int, KeyPair, int, int]],
+) -> list[bytes | None]:
+    """Seal the private keys of epochs to each member's one-time key, off the GIL (HPKE in PSK mode, RFC 9180).
+
+    Args:
+        group: the keys of the group.
+        one_time_keys: one raw public key of 32 bytes for each member.
+        whole: whether these are all epochs of the group that live.
+        as_of_ms: the time of the store from which the durations below count, in milliseconds, from 0 to 2**64 - 1.
+        epochs: from 1 to 8 tuples of a number (0 to 2**64 - 1), a key pair, the milliseconds until it is published
+            (-2**63 to 2**63 - 1; negative: it is published), and the milliseconds until it ends (0 to 2**64 - 1).
+
+    Returns:
+        One box for each one-time key, in their order; None for a key that nothing can be sealed to: it has another
+        length, or is a point of small order.
+
+    Raises:
+        EntropyError: the random source failed.
+        KeyErasedError: a private key is erased, or this process was forked from the one that has the keys.
+        MemoryError: the system has no memory for the boxes.
+        OverflowError: a number is out of its range.
+        ValueError: there are no epochs, or more than 8.
+    """
+
+def open_box(
+    group: GroupKeys, one_time_key: KeyPair, box: Buffer
+) -> tuple[bool, int, list[tuple[int, KeyPair, int, int]]]:
+    """Open a box that a member of the group sealed to a one-time key, off the GIL.
+
+    Erase the one-time key then, whether the box opened or not: as long as it exists, it opens the box again.
+
+    Args:
+        group: the keys of the group.
+        one_time_key: the key pair that the box is sealed to.
+        box: what `seal_boxes` made, at most 16 KiB. Keys of kinds that this version does not know are passed over.
+
+    Returns:
+        `whole`, `as_of_ms` and `epochs`, as the member passed them to `seal_boxes`.
+
+    Raises:
+        KeyErasedError: the one-time key is erased, or this process was forked from the one that has the keys.
+        MalformedMessageError: anything else is wrong.
+        MemoryError: the system has no memory for the private keys.
+    """

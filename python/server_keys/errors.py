@@ -1,12 +1,13 @@
 """Every error that server_keys raises on its own behalf.
 
-Key pairs and sealed messages (raised by the native core):
+Key pairs, sealed messages and group secrets (raised by the native core):
 
 - `ValueError`
     - `InvalidPublicKeyError`
     - `MalformedMessageError`
     - `FrameTooLargeError`
     - `KeyMismatchError`
+    - `GroupSecretError`
 - `RuntimeError`
     - `KeyErasedError`
     - `EntropyError`
@@ -34,6 +35,7 @@ errors must not mistake an unsealed answer for one. A sealed response that is ma
 from server_keys._native import (
     EntropyError,
     FrameTooLargeError,
+    GroupSecretError,
     InvalidPublicKeyError,
     KeyErasedError,
     KeyMismatchError,
@@ -43,6 +45,7 @@ from server_keys._native import (
 __all__ = [
     "EntropyError",
     "FrameTooLargeError",
+    "GroupSecretError",
     "InvalidPublicKeyError",
     "KeyConfigurationError",
     "KeyErasedError",

@@ -1,5 +1,7 @@
 //! The core's errors as Python exceptions. This is the only place that maps them.
 
+use std::path::Path;
+
 use pyo3::PyErr;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
 use server_keys_core::Error;
@@ -30,6 +32,12 @@ pyo3::create_exception!(
     PyValueError,
     "A sealed request opens under none of the accepted keys."
 );
+pyo3::create_exception!(
+    server_keys._native,
+    GroupSecretError,
+    PyValueError,
+    "A group secret, or the file that holds it, cannot be used. The message says why, without the secret."
+);
 
 pub(crate) fn to_python(error: Error) -> PyErr {
     let message = error.to_string();
@@ -41,8 +49,19 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         Error::FrameTooLarge { .. } => FrameTooLargeError::new_err(message),
         Error::KeyMismatch => KeyMismatchError::new_err(message),
         Error::OutOfMemory => PyMemoryError::new_err(message),
-        Error::PrivateKeyLength(_) | Error::TooManyKeyPairs { .. } => PyValueError::new_err(message),
+        Error::GroupSecret(_) => GroupSecretError::new_err(message),
+        Error::PrivateKeyLength(_) | Error::TooManyKeyPairs { .. } | Error::EpochCount { .. } => {
+            PyValueError::new_err(message)
+        }
         // RequestNotOpened, NoThread, and errors that a later core adds.
         _ => PyRuntimeError::new_err(message),
+    }
+}
+
+/// The same for what reads a group secret from the file at `path`: the message names it.
+pub(crate) fn of_file_to_python(error: Error, path: &Path) -> PyErr {
+    match error {
+        Error::GroupSecret(fault) => GroupSecretError::new_err(fault.in_file(path).to_string()),
+        _ => to_python(error),
     }
 }

@@ -1,5 +1,6 @@
 //! Key pairs, as Python sees them.
 
+use std::borrow::Borrow;
 use std::time::Duration;
 
 use pyo3::buffer::PyBuffer;
@@ -126,6 +127,15 @@ impl KeyPair {
     }
 }
 
+/// A Python object that the core uses without the GIL. It may, because a [`KeyPair`] is frozen.
+pub(crate) struct SharedKeyPair(pub(crate) Py<KeyPair>);
+
+impl Borrow<core::KeyPair> for SharedKeyPair {
+    fn borrow(&self) -> &core::KeyPair {
+        &self.0.get().0
+    }
+}
+
 fn stays_here(done: &str) -> PyErr {
     PyTypeError::new_err(format!(
         "a KeyPair cannot be {done}: its private key never leaves its place in this process; pass public_key instead"
@@ -220,7 +230,7 @@ fn with_32_bytes_of<R>(
     Ok(use_bytes(&buffer.to_vec(value.py())?))
 }
 
-fn warn_of_refused_protection(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn warn_of_refused_protection(py: Python<'_>) -> PyResult<()> {
     while let Some(refusal) = core::unreported_refusal() {
         let message = std::ffi::CString::new(refusal.to_string())?;
         PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)?;

@@ -1,9 +1,11 @@
 //! `server_keys._native`: the part of `server-keys-core` that Python sees.
 
+mod bytes_like;
 mod error;
 mod exclusive;
 mod key_pair;
 mod sealing;
+mod sharing;
 
 use server_keys_core::WipingAllocator;
 
@@ -14,11 +16,13 @@ static HEAP: WipingAllocator = WipingAllocator;
 mod _native {
     #[pymodule_export]
     use crate::error::{
-        EntropyError, FrameTooLargeError, InvalidPublicKeyError, KeyErasedError, KeyMismatchError,
+        EntropyError, FrameTooLargeError, GroupSecretError, InvalidPublicKeyError, KeyErasedError, KeyMismatchError,
         MalformedMessageError,
     };
     #[pymodule_export]
     use crate::key_pair::{KeyPair, erase_in, generate_key_pairs};
     #[pymodule_export]
     use crate::sealing::{RequestOpener, RequestSealer, ResponseOpener, ResponseSealer};
+    #[pymodule_export]
+    use crate::sharing::{GroupKeys, open_box, seal_boxes};
 }

@@ -1,14 +1,13 @@
 //! EHBP messages, as Python sees them: both ends of a request, and both ends of its response.
 
-use std::borrow::Borrow;
-
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyMemoryView};
+use pyo3::types::PyBytes;
 use server_keys_core as core;
 
+use crate::bytes_like::BytesLike;
 use crate::error::to_python;
 use crate::exclusive::Exclusive;
-use crate::key_pair::KeyPair;
+use crate::key_pair::{KeyPair, SharedKeyPair};
 
 /// Work on so many bytes releases the GIL: AES-GCM then takes some microseconds, more than the release costs. A token
 /// of a streamed answer is far below.
@@ -16,26 +15,6 @@ const OFF_GIL_BYTES: usize = 16 * 1024;
 
 // The signatures below write the number out, so that Python shows it.
 const _: () = assert!(core::DEFAULT_MAX_FRAME_BYTES == 16_777_216);
-
-/// A `bytes`, which never changes, or a copy of any other object with a buffer.
-struct BytesLike<'py>(Bound<'py, PyBytes>);
-
-impl<'py> FromPyObject<'_, 'py> for BytesLike<'py> {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        Ok(Self(match object.cast::<PyBytes>() {
-            Ok(bytes) => bytes.to_owned(),
-            Err(_) => PyMemoryView::from(&object)?.call_method0("tobytes")?.cast_into::<PyBytes>()?,
-        }))
-    }
-}
-
-impl BytesLike<'_> {
-    fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
 
 fn maybe_off_gil<R: Send>(py: Python<'_>, bytes: usize, compute: impl FnOnce() -> R + Send) -> R {
     if bytes < OFF_GIL_BYTES { compute() } else { py.detach(compute) }
@@ -60,15 +39,6 @@ fn feed<'py>(
     let mut plaintext = Vec::new();
     maybe_off_gil(py, work, || feed_into(&mut plaintext)).map_err(to_python)?;
     Ok(PyBytes::new(py, &plaintext))
-}
-
-/// A Python object that the core uses without the GIL. It may, because a [`KeyPair`] is frozen.
-struct SharedKeyPair(Py<KeyPair>);
-
-impl Borrow<core::KeyPair> for SharedKeyPair {
-    fn borrow(&self) -> &core::KeyPair {
-        &self.0.get().0
-    }
 }
 
 /// Opens one request on the server. See `_native.pyi`.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::group_secret_fault::GroupSecretFault;
+
 /// The reason why an operation on keys or messages failed. No variant carries key material.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -36,6 +38,15 @@ pub enum Error {
     KeyMismatch,
     /// A response was asked for before the request's first frame was opened.
     RequestNotOpened,
+    /// A box would hold this many epochs, none or more than it can.
+    EpochCount {
+        /// The count that was asked for.
+        asked: usize,
+        /// The largest count.
+        limit: usize,
+    },
+    /// A group secret cannot be used.
+    GroupSecret(GroupSecretFault),
     /// The system has no memory for more private keys.
     OutOfMemory,
     /// The system refused the thread that erases private keys on time.
@@ -65,6 +76,8 @@ impl fmt::Display for Error {
             Self::RequestNotOpened => {
                 f.write_str("no frame of the request is opened yet, so there is no key to seal a response with")
             }
+            Self::EpochCount { asked, limit } => write!(f, "a box holds 1 to {limit} epochs, not {asked}"),
+            Self::GroupSecret(fault) => write!(f, "{fault}"),
             Self::OutOfMemory => {
                 f.write_str("the system has no memory for more private keys: erase some, or raise its limit")
             }

@@ -2,14 +2,23 @@
 //! Protocol (EHBP) that uses them: [`RequestOpener`] and [`ResponseSealer`] on the server, [`RequestSealer`] and
 //! [`ResponseOpener`] on the client.
 //!
+//! Processes that share their keys are a group: [`GroupKeys`] are what its members have in common, and a private key goes
+//! from one to another in a box ([`seal_boxes`], [`open_box`]).
+//!
 //! This crate knows no Python. Private keys live in one arena of protected memory ([`KeyPair`]). A computation with one
 //! leaves no copy of it on the stack, on the heap ([`WipingAllocator`]) or in registers. The modules import each other
 //! one way only; `tests/no_circles.rs` holds that.
 
 mod arena;
+mod box_contents;
 mod deadlines;
+mod delivery;
+mod drawn_bytes;
 mod error;
 mod frame;
+mod group_keys;
+mod group_secret;
+mod group_secret_fault;
 mod heap;
 mod key_pair;
 mod memory;
@@ -18,10 +27,15 @@ mod request;
 mod response;
 mod response_keys;
 mod secret;
+mod secret_file;
 
 pub use arena::HomeProcess;
+pub use box_contents::{Delivery, Epoch, MAX_EPOCHS_PER_BOX};
+pub use delivery::{MAX_BOX_BYTES, open_box, seal_boxes};
 pub use error::Error;
 pub use frame::DEFAULT_MAX_FRAME_BYTES;
+pub use group_keys::{GROUP_ID_BYTES, GroupKeys, TAG_BYTES};
+pub use group_secret_fault::GroupSecretFault;
 pub use heap::WipingAllocator;
 pub use key_pair::{KeyPair, MAX_KEY_PAIRS_PER_CALL, PUBLIC_KEY_BYTES, SHARED_SECRET_BYTES, generate_key_pairs};
 pub use memory::{RefusedProtection, unreported_refusal};

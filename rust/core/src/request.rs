@@ -7,11 +7,10 @@ use hpke::aead::{AeadCtxR, AeadCtxS, AeadTag, AesGcm256};
 use hpke::inout::InOutBuf;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
-use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
-use zeroize::Zeroizing;
 
 use crate::arena::HomeProcess;
+use crate::drawn_bytes::DrawnBytes;
 use crate::error::Error;
 use crate::frame::{FrameReader, OpenFrame, SealFrame, TAG_BYTES, open_frame, seal_frames, sealed_bytes};
 use crate::key_pair::{KeyPair, PUBLIC_KEY_BYTES};
@@ -202,8 +201,8 @@ impl RequestSealer {
             return Err(Error::PublicKeyLength(public_key.len()));
         }
         let home = HomeProcess::current()?;
-        let mut key_material = DrawnBytes(Zeroizing::new([0; 32]));
-        getrandom::fill(key_material.0.as_mut_slice())?;
+        let mut key_material = DrawnBytes::none_yet();
+        key_material.draw()?;
         let mut encapsulated_key = [0; ENCAPSULATED_KEY_BYTES];
         let sender = boxed_without_trace(|| {
             let public_key = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(public_key)?;
@@ -244,31 +243,3 @@ impl RequestSealer {
         ResponseOpener::new(self.sender.as_ref(), &self.encapsulated_key, response_nonce, max_frame_bytes)
     }
 }
-
-/// Random bytes that were drawn already, in the form that hpke takes. hpke would panic where the system's source fails.
-struct DrawnBytes(Zeroizing<[u8; 32]>);
-
-impl TryRng for DrawnBytes {
-    type Error = std::convert::Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-        let mut bytes = [0; 4];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u32::from_ne_bytes(bytes))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-        let mut bytes = [0; 8];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u64::from_ne_bytes(bytes))
-    }
-
-    fn try_fill_bytes(&mut self, destination: &mut [u8]) -> Result<(), Self::Error> {
-        // hpke draws once, the 32 bytes of one private key (RFC 9180, GenerateKeyPair).
-        assert_eq!(destination.len(), self.0.len(), "hpke draws another number of bytes than one private key has");
-        destination.copy_from_slice(self.0.as_slice());
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for DrawnBytes {}
