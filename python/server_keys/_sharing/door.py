@@ -60,6 +60,7 @@ class Door:
         self._who = who
         self._clock = clock
         self._life_s = life_s
+        self._asked: _StoreTime | None = None
         self._renew_one_time_key()
 
     def look(self) -> Look:
@@ -173,5 +174,5 @@ class Door:
     def _renew_one_time_key(self) -> None:
         self._one_time_key = KeyPair.generate()
         self.name = name_of(self._one_time_key.public_key)
-        self._asked: _StoreTime | None = None
+        self._asked = None
         self._seen = -1
