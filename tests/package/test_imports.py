@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "_log": set[str](),
     "_keys": BASE,
     "_outermost": set[str](),
+    "_sharing": KEYS | {"_sharing"},
     "_sealing": KEYS,
     "middleware": {"_sealing"},
     "build_app": SERVER - {"build_app"},
@@ -37,6 +38,7 @@ MAY_BE_IMPORTED_BY = {
     "starlette": {"_keys.app_ring", "_keys.startup", "_outermost", "_sealing", "build_app"},
     "httpx": {"client"},
     "httpx2": {"client"},
+    "valkey": {"_sharing.valkey"},
     "vllm": {"vllm"},
 }
 

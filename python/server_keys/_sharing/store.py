@@ -19,6 +19,10 @@ class StoreError(Exception):
     """The store cannot be used at the moment. The message says why, without credentials."""
 
 
+class StoreRefusedError(StoreError):
+    """The store does not let this member in, or not do what it must do, until somebody changes that."""
+
+
 class CrowdedStoreError(StoreError):
     """The store holds more asks than a group can have."""
 
