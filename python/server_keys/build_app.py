@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,12 @@ from starlette.types import ASGIApp
 
 from server_keys import middleware
 from server_keys._checks import checked_max_frame_bytes, checked_required, overlap_seconds, period_seconds
-from server_keys._keys.lifespan import Lifespan, applied_schedule, ephemeral_key_lifespan_factory
-from server_keys._keys.schedule import Schedule
+from server_keys._keys.lifespan import Lifespan, applied_plan, ephemeral_key_lifespan_factory
 from server_keys._keys.startup import StartupCheck
 from server_keys._outermost import put_outermost
 from server_keys._sealing.middleware import EncryptedBodyMiddleware
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
+from server_keys._sharing.key_plan import KeyPlan
 from server_keys.middleware import BuildAppFunc
 
 # An attribute of the app: what was added to it. The app's state would not do, because that may be deleted.
@@ -31,6 +32,8 @@ def protect(
     overlap: float | None = None,
     required: bool = False,
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+    share: str | None = "auto",
+    group_secret_file: str | os.PathLike[str] | None = None,
 ) -> FastAPI:
     """Give `app` ephemeral keys, and let it open sealed requests and seal their responses (EHBP).
 
@@ -45,20 +48,26 @@ def protect(
             default.
         required: answer requests that carry a body in plaintext with an error.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
+        share: the processes that have the same keys. `"auto"`: the workers of one server. Others than workers share by
+            `"file:///a/folder"` or `"valkey://host"`; None keeps each process's keys its own. See
+            `ephemeral_key_lifespan_factory`.
+        group_secret_file: the file with the group's secret, for Valkey. See `ephemeral_key_lifespan_factory`.
 
     Returns:
         `app` itself.
 
     Raises:
-        RuntimeError: the app has begun to serve, or is protected already, but with other durations, another limit, or
-            without `required`.
+        RuntimeError: the app has begun to serve, or is protected already, but with other durations, another `share`,
+            another limit, or without `required`.
         TypeError: `app` is no FastAPI app, its lifespan makes no async context manager, a duration is not a number,
-            `required` is not a bool, the limit is not an int.
-        ValueError: a duration or the limit is out of its range.
+            `required` is not a bool, the limit is not an int, `share` is neither a str nor None.
+        ValueError: a duration or the limit is out of its range, `share` has no known form or lacks its secret.
     """
     if not isinstance(app, FastAPI):
         raise TypeError(f"app must be a FastAPI app, not {app!r}")
-    with_keys = ephemeral_key_lifespan_factory(refresh_time, overlap=overlap)
+    with_keys = ephemeral_key_lifespan_factory(
+        refresh_time, overlap=overlap, share=share, group_secret_file=group_secret_file
+    )
     sealing = _Sealing(required, max_frame_bytes)
     if _has_served(app) and _Additions.of(app).sealing is None:
         # Its lifespan may run already, and would make no keys.
@@ -68,7 +77,12 @@ def protect(
 
 
 def inject_key_lifespan(
-    build_app_func: BuildAppFunc, key_refresh_time_s: float, *, overlap_s: float | None = None
+    build_app_func: BuildAppFunc,
+    key_refresh_time_s: float,
+    *,
+    overlap_s: float | None = None,
+    share: str | None = "auto",
+    group_secret_file: str | os.PathLike[str] | None = None,
 ) -> middleware.BuildAppFunc:
     """Return a function like `build_app_func` whose app also has keys, refreshed periodically.
 
@@ -80,17 +94,22 @@ def inject_key_lifespan(
         key_refresh_time_s: seconds between refreshes, from 0.01 to 31622400 (366 days).
         overlap_s: seconds for which a replaced key is still accepted, from 0 to `key_refresh_time_s`, which is the
             default.
+        share: the processes that have the same keys, as for `ephemeral_key_lifespan_factory`. By default these are the
+            workers of one server, such as vLLM's API server processes on one host.
+        group_secret_file: the file with the group's secret, for Valkey.
 
     Raises:
-        TypeError: `build_app_func` is no function, a duration is not a number; from the new function: `build_app_func`
-            returned something else than a FastAPI app.
-        ValueError: a duration is out of its range.
-        RuntimeError: from the new function: the app has keys already, with other durations.
+        TypeError: `build_app_func` is no function, a duration is not a number, `share` is neither a str nor None; from
+            the new function: `build_app_func` returned something else than a FastAPI app.
+        ValueError: a duration is out of its range, `share` has no known form or lacks its secret.
+        RuntimeError: from the new function: the app has keys already, with other durations or another `share`.
     """
     _require_build_app_func(build_app_func)
     key_refresh_time_s = period_seconds("key_refresh_time_s", key_refresh_time_s)
     overlap_s = overlap_seconds("overlap_s", overlap_s, key_refresh_time_s)
-    with_keys = ephemeral_key_lifespan_factory(key_refresh_time_s, overlap=overlap_s)
+    with_keys = ephemeral_key_lifespan_factory(
+        key_refresh_time_s, overlap=overlap_s, share=share, group_secret_file=group_secret_file
+    )
     return _then(build_app_func, functools.partial(_add, with_keys=with_keys))
 
 
@@ -154,7 +173,7 @@ class _Sealing:
 class _Additions:
     """The keys and the sealing that server_keys adds to an app."""
 
-    keys: Schedule | None = None
+    keys: KeyPlan | None = None
     sealing: _Sealing | None = None
 
     @classmethod
@@ -190,7 +209,7 @@ def _add(
 ) -> None:
     """Add keys, sealing or both to `app`; add neither if one of them contradicts what the app has."""
     lifespan = with_keys(app.router.lifespan_context) if with_keys else app.router.lifespan_context
-    keys = applied_schedule(lifespan) if with_keys else None
+    keys = applied_plan(lifespan) if with_keys else None
     _Additions(keys, sealing).put_around(app)
     app.router.lifespan_context = lifespan
 

@@ -10,7 +10,8 @@ from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 
 from server_keys._keys.ring import KeyRing
-from server_keys._keys.schedule import Schedule
+from server_keys._sharing.join import ring_of
+from server_keys._sharing.key_plan import KeyPlan
 from server_keys.errors import KeysUnavailableError
 
 _NAME = "ephemeral_keys"
@@ -32,6 +33,7 @@ _NO_LIFESPAN = (
 _lock = threading.Lock()
 # For each ring that a lifespan made: its app, once for every lifespan that uses the ring now.
 _users: WeakKeyDictionary[KeyRing, list[FastAPI]] = WeakKeyDictionary()
+_plans: WeakKeyDictionary[KeyRing, KeyPlan] = WeakKeyDictionary()
 
 
 # Not a plain function: FastAPI would run it in its thread pool, where it waits for a free thread.
@@ -51,25 +53,27 @@ EphemeralKeys = Annotated[KeyRing, Depends(get_ephemeral_keys)]
 
 
 @contextmanager
-def shared_ring(app: FastAPI, schedule: Schedule) -> Iterator[KeyRing]:
+def app_ring(app: FastAPI, plan: KeyPlan) -> Iterator[KeyRing]:
     """Yield the ring that `app.state` holds. If there is none, make one, and close it when its last user leaves.
 
     Raises:
-        RuntimeError: another lifespan of the app made the ring that is there, with another schedule.
+        RuntimeError: another lifespan of the app made the ring that is there, with another plan.
+        ValueError: the place or the secret for sharing cannot be used.
     """
     # Keep a reference to the state: vLLM's lifespan deletes `app.state` on its way out.
     state = app.state
     with _lock:
         held = held_ring(app)
         if held is None or held.status.closed:
-            held = KeyRing(schedule.period_s, overlap_s=schedule.overlap_s)
+            held = ring_of(plan)
             _users[held] = []
+            _plans[held] = plan
             setattr(state, _NAME, held)
         ring: KeyRing = held
         # A ring that somebody else put there is theirs to close, and keeps their schedule.
         is_ours = ring in _users
         if is_ours:
-            Schedule(ring.period_s, ring.overlap_s).require_same(schedule)
+            _plans[ring].require_same(plan)
             _users[ring].append(app)
     try:
         yield ring

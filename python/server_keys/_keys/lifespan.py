@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import inspect
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from fastapi import APIRouter
 from fastapi.applications import FastAPI
 
 from server_keys._checks import overlap_seconds, period_seconds
-from server_keys._keys.app_ring import held_ring, shared_ring
+from server_keys._keys.app_ring import app_ring, held_ring
 from server_keys._keys.ring import KeyRing
 from server_keys._keys.schedule import Schedule
+from server_keys._sharing.key_plan import KeyPlan
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 """A FastAPI lifespan, which yields None or a mapping of state: what `FastAPI(lifespan=...)` takes."""
@@ -29,12 +31,16 @@ _HOW_TO_USE_THE_FACTORY = (
     "write FastAPI(lifespan=ephemeral_key_lifespan_factory(300)(your_lifespan)), with None for no lifespan of yours"
 )
 
-# An attribute of a lifespan that gives keys: the lifespan itself, and the schedule of its keys.
+# An attribute of a lifespan that gives keys: the lifespan itself, and the plan of its keys.
 _APPLIED = "_server_keys_applied"
 
 
 def ephemeral_key_lifespan_factory(
-    refresh_time: float, *, overlap: float | None = None
+    refresh_time: float,
+    *,
+    overlap: float | None = None,
+    share: str | None = "auto",
+    group_secret_file: str | os.PathLike[str] | None = None,
 ) -> Callable[[Lifespan | None], Lifespan]:
     """Return a function that wraps a FastAPI lifespan so that the app also has keys, refreshed periodically.
 
@@ -42,54 +48,68 @@ def ephemeral_key_lifespan_factory(
     before the wrapped start-up until after the wrapped shutdown; then its keys are erased. All that the wrapped
     lifespan yields and raises passes through unchanged. None stands for an app that has no lifespan. Wrapping twice
     with the same durations has no effect. Several wrapped lifespans of one app, such as its routers' or those of two
-    servers, share one ring: the first to start makes it, and the last to end erases it. If their durations differ, the
+    servers, share one ring: the first to start makes it, and the last to end erases it. If their arguments differ, the
     second one's start-up raises RuntimeError. The server must run on asyncio.
+
+    The workers of one server have one ring together, and so have all servers that use one Valkey: see `share`. Each
+    keeps the keys of the others' making, and whichever comes first makes the next.
 
     Args:
         refresh_time: seconds between refreshes, from 0.01 to 31622400 (366 days).
         overlap: seconds for which a replaced key is still accepted, from 0 to `refresh_time`; `refresh_time` by
             default.
+        share: the processes that have the same keys. `"auto"`: the workers of one server, on this host. None: each
+            process has its own. `"file:///a/folder"`: all that use this folder, on this host. `"valkey://host"` or
+            `"valkeys://host"` (TLS): all that use this Valkey or Redis with the same secret, on any host. Other values
+            than None need a refresh time and an overlap of 0.5 s at least.
+        group_secret_file: for Valkey, the file with the secret: 64 or more hex digits (`openssl rand -hex 32`), or two
+            such secrets while one replaces the other. By default the environment variable
+            SERVER_KEYS_GROUP_SECRET_FILE names it, or SERVER_KEYS_GROUP_SECRET holds the secret.
 
     Raises:
-        TypeError: a duration is not a number; from the returned function: its argument is no lifespan.
-        ValueError: a duration is out of its range.
-        RuntimeError: from the returned function: the lifespan is wrapped already, with other durations.
+        TypeError: a duration is not a number, `share` is neither a str nor None; from the returned function: its
+            argument is no lifespan.
+        ValueError: a duration is out of its range, `share` has no known form or lacks its secret; from the lifespan:
+            the folder or the secret cannot be used.
+        RuntimeError: from the returned function: the lifespan is wrapped already, with other arguments.
     """
     if callable(refresh_time):
         given = f"{refresh_time!r} ({type(refresh_time).__name__})"
         raise TypeError(f"refresh_time must be a number of seconds, not {given}: {_HOW_TO_USE_THE_FACTORY}")
     refresh_time = period_seconds("refresh_time", refresh_time)
     schedule = Schedule(refresh_time, overlap_seconds("overlap", overlap, refresh_time))
+    plan = KeyPlan.checked(schedule, share, group_secret_file)
 
     def with_ephemeral_keys(lifespan: Lifespan | None) -> Lifespan:
         inner = _context_manager_of(lifespan)
-        applied = applied_schedule(inner)
+        applied = applied_plan(inner)
         if applied is not None:
-            applied.require_same(schedule)
+            applied.require_same(plan)
             return inner
 
         @functools.wraps(inner, updated=())
         @asynccontextmanager
         async def lifespan_with_keys(app: FastAPI) -> AsyncIterator[Mapping[str, Any] | None]:
-            with shared_ring(app, schedule) as ring:
+            with app_ring(app, plan) as ring:
+                await ring.ready()
                 async with _refreshed(ring), _context_of(inner, app) as state:
                     yield state
 
         # The function itself tells it from wrappers: functools.wraps copies the attribute to them, and they may never
         # call it.
-        setattr(lifespan_with_keys, _APPLIED, (lifespan_with_keys, schedule))
+        setattr(lifespan_with_keys, _APPLIED, (lifespan_with_keys, plan))
         return lifespan_with_keys
 
     return with_ephemeral_keys
 
 
-def applied_schedule(lifespan: Lifespan) -> Schedule | None:
-    """Return the schedule of the keys that `lifespan` gives to its app; None if it gives none."""
-    applied, schedule = getattr(lifespan, _APPLIED, (None, None))
-    return schedule if applied is lifespan else None
+def applied_plan(lifespan: Lifespan) -> KeyPlan | None:
+    """Return the plan of the keys that `lifespan` gives to its app; None if it gives none."""
+    applied, plan = getattr(lifespan, _APPLIED, (None, None))
+    return plan if applied is lifespan else None
 
 
-async def periodic_refresh(app: FastAPI, period: float) -> None:
+async def periodic_refresh(app: FastAPI, period: float, *, share: str | None = "auto") -> None:
     """Refresh the key that the app's state holds, every `period` seconds, until cancelled or the ring is closed.
 
     A lifespan of `ephemeral_key_lifespan_factory` does this by itself. Without one, start this as a task of your own
@@ -100,18 +120,21 @@ async def periodic_refresh(app: FastAPI, period: float) -> None:
         app: FastAPI application whose state holds the key pair.
         period: seconds between refreshes, from 0.01 to 31622400 (366 days). A ring that is there already may refresh
             sooner, by its own period. A period shorter than the ring's overlap also shortens the time for which a
-            replaced key is accepted.
+            replaced key is accepted. A ring that is shared gets one new key a period, however many processes refresh
+            it: the shortest period counts.
+        share: with whom a ring is shared that this task makes, as for `ephemeral_key_lifespan_factory`.
 
     Raises:
-        TypeError: `period` is not a number.
-        ValueError: `period` is out of its range.
+        TypeError: `period` is not a number, `share` is neither a str nor None.
+        ValueError: `period` is out of its range, `share` has no known form or cannot be used.
     """
     period = period_seconds("period", period)
     ring = held_ring(app)
     if ring is not None:
         await _keep_fresh(ring, period)
     else:
-        with shared_ring(app, Schedule(period, period)) as ring:
+        with app_ring(app, KeyPlan.checked(Schedule(period, period), share)) as ring:
+            await ring.ready()
             await _keep_fresh(ring, period)
 
 

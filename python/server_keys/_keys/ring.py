@@ -81,7 +81,7 @@ class KeyRing:
         self._take_pairs_from(OwnPairs(schedule, generate=generate, clock=clock), schedule)
 
     @classmethod
-    def _over(cls, source: PairSource, schedule: Schedule) -> Self:
+    def over(cls, source: PairSource, schedule: Schedule) -> Self:
         """Return a ring that has its pairs from `source`."""
         ring = cls.__new__(cls)
         ring._take_pairs_from(source, schedule)

@@ -4,9 +4,9 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_keys._keys.app_ring import STATE_CHANGED, has_running_key_lifespan, held_ring
-from server_keys._keys.lifespan import applied_schedule
-from server_keys._keys.schedule import Schedule
+from server_keys._keys.lifespan import applied_plan
 from server_keys._log import logger
+from server_keys._sharing.key_plan import KeyPlan
 
 
 class StartupCheck:
@@ -17,12 +17,12 @@ class StartupCheck:
 
     Args:
         app: the ASGI app. The scope's "app" is the FastAPI app that holds the keys.
-        schedule: the schedule of the keys that were added.
+        plan: the plan of the keys that were added.
     """
 
-    def __init__(self, app: ASGIApp, schedule: Schedule) -> None:
+    def __init__(self, app: ASGIApp, plan: KeyPlan) -> None:
         self.app = app
-        self._schedule = schedule
+        self._plan = plan
         self._requests = 0
         self._requests_of_last_run: int | None = None
         self._told_of_missing_keys = False
@@ -49,7 +49,7 @@ class StartupCheck:
         async def send_if_there_are_keys(message: Message) -> None:
             nonlocal missing
             if message["type"] == "lifespan.startup.complete" and not _has_keys(app):
-                missing = _why_missing_at_start(app, self._schedule)
+                missing = _why_missing_at_start(app, self._plan)
                 raise RuntimeError(missing)  # into the app's own lifespan, which cleans up and ends
             if missing is None:
                 await send(message)
@@ -86,11 +86,11 @@ def _has_keys(app: FastAPI) -> bool:
     return ring is not None and not ring.status.closed
 
 
-def _why_missing_at_start(app: FastAPI, schedule: Schedule) -> str:
+def _why_missing_at_start(app: FastAPI, plan: KeyPlan) -> str:
     if has_running_key_lifespan(app):
         return f"the app has no keys: during its start-up, {STATE_CHANGED}"
     lifespan = app.router.lifespan_context
-    if applied_schedule(lifespan) is not None:
+    if applied_plan(lifespan) is not None:
         return (
             "the app has no keys: something answered its start-up without running app.router.lifespan_context, which "
             "makes them. Look for middleware that does not pass lifespans on"
@@ -99,8 +99,8 @@ def _why_missing_at_start(app: FastAPI, schedule: Schedule) -> str:
     return (
         "the app has no keys: app.router.lifespan_context was replaced after they were added, by "
         f"{named.__module__}.{named.__qualname__}. Assign it before protect(app) or inject_key_lifespan, or add keys "
-        f"to it: app.router.lifespan_context = ephemeral_key_lifespan_factory({schedule.period_s:g}, "
-        f"overlap={schedule.overlap_s:g})(app.router.lifespan_context)"
+        f"to it: app.router.lifespan_context = ephemeral_key_lifespan_factory({plan.schedule.period_s:g}, "
+        f"overlap={plan.schedule.overlap_s:g})(app.router.lifespan_context)"
     )
 
 

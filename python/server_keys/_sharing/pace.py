@@ -8,9 +8,6 @@ from dataclasses import dataclass
 
 from server_keys._keys.schedule import Schedule
 
-SHORTEST_SHARED_S = 0.5
-"""The shortest refresh time and overlap that a group can keep up with."""
-
 _LONGEST_POLL_S = 0.25
 _LONGEST_LEAD_S = 30.0
 _POLLS_OF_LEAD = 4

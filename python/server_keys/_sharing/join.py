@@ -1,0 +1,106 @@
+"""Making the key ring of an app: it joins the group that its plan names, or stays alone."""
+
+import os
+import secrets
+import socket
+from datetime import datetime
+
+from server_keys._clock import boot_time
+from server_keys._keys.own_pairs import OwnPairs
+from server_keys._keys.ring import KeyRing
+from server_keys._keys.schedule import Schedule
+from server_keys._log import logger
+from server_keys._native import GroupKeys
+from server_keys._sharing.directory import DirectoryStore
+from server_keys._sharing.door import Door
+from server_keys._sharing.key_plan import KeyPlan
+from server_keys._sharing.member import Member
+from server_keys._sharing.messages import Who
+from server_keys._sharing.notices import Notices
+from server_keys._sharing.pace import Pace
+from server_keys._sharing.places import SharePlaceError, boot_id, directory_of_siblings, named_directory
+from server_keys._sharing.share import SHORTEST_SHARED_S, Place, Share
+from server_keys._sharing.shared_pairs import SharedPairs
+from server_keys._sharing.siblings import group_of_siblings
+from server_keys._sharing.store import Store
+
+_ALONE = "this process is the only one of its server"
+
+
+def ring_of(plan: KeyPlan) -> KeyRing:
+    """Return a ring with pairs as `plan` says. One that is shared still has to join its group: wait until it is ready.
+
+    Raises:
+        ValueError: the place or the secret that the plan names cannot be used; the message says why.
+        ImportError: the plan needs a library that is not installed.
+        EntropyError: no pair could be made.
+    """
+    share, schedule = plan.share, plan.schedule
+    if share.place is Place.SIBLINGS:
+        return _ring_of_siblings(share, schedule)
+    if share.place is Place.FOLDER:
+        store = DirectoryStore(named_directory(share.folder or ""))
+        # What an earlier boot left there is of another group: its times mean nothing now.
+        keys = GroupKeys.of_name(f"{share.folder} {boot_id()}".encode())
+        return _shared(schedule, [(keys, store)], across_hosts=False)
+    if share.place is Place.VALKEY:
+        return _shared(schedule, _doors_to_valkey(share), across_hosts=True)
+    return _alone(schedule, "share=None was asked for")
+
+
+def _ring_of_siblings(share: Share, schedule: Schedule) -> KeyRing:
+    # Apps of one process with other durations are not meant to share one ring.
+    name = group_of_siblings(f"{schedule.period_s} {schedule.overlap_s}")
+    if name is None:
+        return _alone(schedule, _ALONE)
+    if share.too_short:
+        why = f"a refresh time or an overlap below {SHORTEST_SHARED_S} s is too short to be shared"
+        logger().warning(
+            "each worker of this server has keys of its own: %s. Requests that were sealed to another worker's key are "
+            "refused (422)",
+            why,
+        )
+        return _alone(schedule, why)
+    try:
+        store = DirectoryStore(directory_of_siblings(name))
+    except SharePlaceError as error:
+        logger().warning(
+            "each worker of this server has keys of its own, because there is no place to share them: %s. Requests "
+            "that were sealed to another worker's key are refused (422)",
+            error,
+        )
+        return _alone(schedule, str(error))
+    return _shared(schedule, [(GroupKeys.of_name(name.encode()), store)], across_hosts=False)
+
+
+def _doors_to_valkey(share: Share) -> list[tuple[GroupKeys, Store]]:
+    from server_keys._sharing.valkey.store import ValkeyStore  # only for those who use it
+
+    url, secret = share.url, share.secret
+    if url is None or secret is None:
+        raise AssertionError("a checked share of Valkey has a URL and a secret")
+    label = url.group.encode()
+    if secret.file is not None:
+        all_keys = GroupKeys.from_secret_file(secret.file, label)
+    else:
+        all_keys = GroupKeys.from_secret_text(secret.text or "", label)
+    return [(keys, ValkeyStore(url, keys.group_id)) for keys in all_keys]
+
+
+def _shared(schedule: Schedule, doors: list[tuple[GroupKeys, Store]], *, across_hosts: bool) -> KeyRing:
+    pace = Pace(schedule)
+    shown = doors[0][1].shown
+    notices = Notices(shown, across_hosts=across_hosts)
+    who = Who(secrets.token_hex(8), socket.gethostname(), os.getpid(), f"{datetime.now().astimezone():%F %T %z}")
+    member = Member(
+        [Door(keys, store, who, clock=boot_time, life_s=pace.life_s) for keys, store in doors],
+        pace,
+        notices,
+        clock=boot_time,
+    )
+    pairs = SharedPairs(member, schedule, poll_s=pace.poll_s, store=shown, notices=notices)
+    return KeyRing.over(pairs, schedule)
+
+
+def _alone(schedule: Schedule, why: str) -> KeyRing:
+    return KeyRing.over(OwnPairs(schedule, why_not_shared=why), schedule)
