@@ -1,5 +1,6 @@
 """The URL of a Valkey or Redis server, checked, and shown without credentials."""
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from typing import NoReturn, Self
@@ -10,6 +11,8 @@ _TCP_SCHEMES = {"valkey": False, "valkeys": True, "redis": False, "rediss": True
 _SOCKET_SCHEMES = ("unix", "valkey+unix", "redis+unix")
 SCHEMES = (*_TCP_SCHEMES, *_SOCKET_SCHEMES)
 _DEFAULT_PORT = 6379
+# A name or an IPv4 address, or an IPv6 address without its brackets.
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
 _GROUP = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -45,29 +48,27 @@ class ValkeyUrl:
         """
         before, _, after = re.sub(r"^[^:]*://", "", text).partition("@")
         if re.search(r"[/?#]", before) and after:
-            _refuse(text, "has /, ? or # in the user or the password: write them as %2F, %3F and %23, and @ as %40")
+            _refuse(text, "has /, ? or # in its user or its password: write them as %2F, %3F and %23, and @ as %40")
         if not text.isprintable() or " " in text or "#" in text:
             _refuse(text, f"is no URL of the form {_form(text)}")
-        try:
-            url = urlsplit(text)
-            port = url.port
-        except ValueError:  # its message may quote a part of a password
+        url = split(text)
+        if url is None:
             _refuse(text, f"is no URL of the form {_form(text)}")
         scheme = url.scheme.lower()
         if scheme not in SCHEMES:
             _refuse(text, f"has a scheme that is none of {', '.join(SCHEMES)}")
         if scheme in _SOCKET_SCHEMES:
             return cls._of_socket(text, url)
-        return cls._of_host(text, url, port, tls=_TCP_SCHEMES[scheme])
+        return cls._of_host(text, url, tls=_TCP_SCHEMES[scheme])
 
     @classmethod
-    def _of_host(cls, text: str, url: SplitResult, port: int | None, *, tls: bool) -> Self:
+    def _of_host(cls, text: str, url: SplitResult, *, tls: bool) -> Self:
         host = unquote(url.hostname or "")
-        if not host or port == 0:
+        if not _HOST.fullmatch(host) or url.port == 0:
             _refuse(text, f"is no URL of the form {_form(text)}")
         options = _options(text, url, ("group", "ssl_ca_certs") if tls else ("group",))
         database = _database(text, url.path.removeprefix("/").removesuffix("/"))
-        port = port or _DEFAULT_PORT
+        port = url.port or _DEFAULT_PORT
         shown_host = f"[{host}]" if ":" in host else host
         return cls(
             host=host,
@@ -85,7 +86,7 @@ class ValkeyUrl:
     @classmethod
     def _of_socket(cls, text: str, url: SplitResult) -> Self:
         path = unquote(url.path)
-        if url.hostname or not path.strip("/") or "\0" in path:
+        if url.hostname or not path.strip("/") or not path.isprintable():
             _refuse(text, f"is no URL of the form {_form(text)}")
         options = _options(text, url, ("group", "db"))
         database = _database(text, options.get("db", ""))
@@ -103,13 +104,25 @@ class ValkeyUrl:
         )
 
 
+def split(text: str) -> SplitResult | None:
+    """Return the parts of a URL, None if it has none. The error that would say why may quote a password."""
+    with contextlib.suppress(ValueError):
+        url = urlsplit(text)
+        _ = url.port  # looked at only here
+        return url
+    return None
+
+
 def without_credentials(text: str) -> str:
     """Return `text` with nothing that may be a credential, whether it is a proper URL or not."""
     scheme, separator, rest = text.partition("://")
     if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]{0,31}", scheme):
         scheme, separator, rest = "", "", text
-    if "@" in rest:
-        rest = "***@" + rest.rpartition("@")[2]
+    before, at, after = rest.rpartition("@")
+    if re.search(r"[/?#]", before):
+        rest = "***"  # what comes after the @ may belong to a password, too
+    elif at:
+        rest = f"***@{after}"
     for mark in "?#":
         if mark in rest:
             rest = rest.partition(mark)[0] + mark + "***"
@@ -120,15 +133,16 @@ def without_credentials(text: str) -> str:
 
 
 def _options(text: str, url: SplitResult, known: tuple[str, ...]) -> dict[str, str]:
-    try:
+    pairs = None
+    with contextlib.suppress(ValueError):
         pairs = parse_qsl(url.query, keep_blank_values=True, strict_parsing=bool(url.query))
-    except ValueError:
+    if pairs is None:
         _refuse(text, "has a query that is not of the form name=value")
     options: dict[str, str] = {}
     for name, value in pairs:
         if name not in known:
-            why = "certificate and host name are always checked; " if name.startswith("ssl_") else ""
-            _refuse(text, f"has an option {name!r}, which is unknown here: {why}there are {' and '.join(known)}")
+            why = " (valkeys:// is TLS, and always checks the certificate and the host name)" if "ssl" in name else ""
+            _refuse(text, f"may have the options {' and '.join(known)}, and not {name!r}{why}")
         if name in options or not value or "\0" in value:
             _refuse(text, f"has the option {name} twice, or without a value")
         options[name] = value
@@ -141,7 +155,7 @@ def _database(text: str, number: str) -> int:
     if not number:
         return 0
     if not re.fullmatch(r"[0-9]{1,5}", number):
-        _refuse(text, "must have a number of a database, or nothing, where it has something else")
+        _refuse(text, "has something else than digits where the number of a database belongs")
     return int(number)
 
 
@@ -161,4 +175,4 @@ def _form(text: str) -> str:
 
 
 def _refuse(text: str, why: str) -> NoReturn:
-    raise ValueError(f"share {without_credentials(text)!r} {why}") from None
+    raise ValueError(f"share {without_credentials(text)!r} {why}")
