@@ -20,7 +20,7 @@ class Shelf:
 
     @property
     def time_ms(self) -> int:
-        return int((self.clock() + self.set_ahead_s) * 1000)
+        return int((1e6 + self.clock() + self.set_ahead_s) * 1000)
 
     @property
     def size(self) -> int:

@@ -121,6 +121,7 @@ class Door:
                     pair,
                     sealed_at + publish_in_ms / 1000,
                     sealed_at + min(ends_in_ms / 1000, self._life_s),
+                    sent_at,
                 )
                 for number, pair, publish_in_ms, ends_in_ms in contents
             ),

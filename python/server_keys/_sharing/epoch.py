@@ -32,6 +32,9 @@ class Epoch:
     pair: KeyPair
     publish_at: float
     ends_at: float
+    arrived_at: float
+    is_settled: bool = False
+    """Whether the store could be reached for so long since it arrived that all other members have it, too."""
 
     @property
     def rank(self) -> Rank:
@@ -56,15 +59,27 @@ class Epochs:
         return frozenset(epoch.number for epoch in self.held)
 
     def current(self, now: float) -> Epoch | None:
-        """Return the newest epoch that is published, also past its period while it has no successor."""
+        """Return the newest epoch that is published, also past its period while it has no successor.
+
+        One that others may lack is published only if there is no other.
+        """
         published = [epoch for epoch in self.held if epoch.publish_at <= now < epoch.ends_at and not epoch.pair.erased]
-        return published[-1] if published else None
+        settled = [epoch for epoch in published if epoch.is_settled]
+        return (settled or published or [None])[-1]
 
     def without_ended(self, now: float) -> "Epochs":
         """Return those that live."""
         if all(now < epoch.ends_at for epoch in self.held):
             return self
         return Epochs(tuple(epoch for epoch in self.held if now < epoch.ends_at))
+
+    def settled_since(self, at: float) -> "Epochs":
+        """Return these epochs, with all settled that arrived until `at`."""
+        if all(epoch.is_settled or epoch.arrived_at > at for epoch in self.held):
+            return self
+        return Epochs(
+            tuple(replace(epoch, is_settled=epoch.is_settled or epoch.arrived_at <= at) for epoch in self.held)
+        )
 
     def joined_by(self, delivered: Sequence[Epoch], *, whole: bool) -> "Epochs":
         """Return these epochs and the delivered ones. Of two times of one epoch the earlier counts.

@@ -20,7 +20,7 @@ from server_keys._sharing.epoch import NONE, Epoch, Epochs, Rank, erase_those_go
 from server_keys._sharing.messages import Ask
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
-from server_keys._sharing.store import CrowdedStoreError, Look
+from server_keys._sharing.store import CrowdedStoreError, Look, StoreError
 
 # A member that is alone with its epochs makes pairs of its own after so many seconds without a word from the store, or
 # without a member that serves it.
@@ -72,6 +72,7 @@ class Member:
         self._lock = threading.RLock()
         renew_lock_after_fork(self)
         self._whole_at = _NEVER
+        self._reachable_since: float | None = None
         self._jitter = random.random()  # noqa: S311 - no secret
         self._turn_period_s = pace.schedule.period_s
         self._bring_forward = False
@@ -98,8 +99,17 @@ class Member:
             StoreError: the store cannot be used. What the member holds stays.
             KeyErasedError: an epoch ended meanwhile. The next look goes on without it.
         """
-        for door in self._doors:
-            self._look_through(door)
+        try:
+            for door in self._doors:
+                self._look_through(door)
+        except StoreError:
+            self._reachable_since = None
+            raise
+        now = self._clock()
+        if self._reachable_since is None:
+            self._reachable_since = now
+        if now - self._reachable_since >= self._pace.shortest_lead_s:
+            self._hold(self.epochs.settled_since(now - self._pace.shortest_lead_s))
 
     def drop_ended(self) -> None:
         """Let go of the epochs that have ended. To be called by the thread that looks."""
@@ -165,7 +175,7 @@ class Member:
         waited_s = door.waits_for_s(now)
         if not door.has_asked(look, seen=theirs.number):
             door.ask(theirs.number, self.epochs.newest.number, waits=True)
-        elif waited_s > self._pace.patience_s + self._jitter * self._pace.shortest_lead_s:
+        elif waited_s > self._pace.patience_s + 2 * self._jitter * self._pace.poll_s:
             # Whoever held it is gone.
             door.waiting_since = now
             self._make_epoch(door, "nobody serves the newest one", others_may_hold_more=True)
@@ -264,6 +274,7 @@ class Member:
             pair,
             publish_at,
             publish_at + schedule.period_s + schedule.overlap_s,
+            now,
         )
         if newest is None:
             # Others may hold epochs that this member does not know.
@@ -358,7 +369,7 @@ class Member:
         pair = self._new_pair(life_s)
         if pair is None:
             return ()
-        return (Epoch(0, pair, now, now + life_s),)
+        return (Epoch(0, pair, now, now + life_s, now),)
 
     def _new_pair(self, life_s: float) -> KeyPair | None:
         try:

@@ -41,8 +41,8 @@ class Pace:
 
     @property
     def patience_s(self) -> float:
-        """Seconds after which a member that nobody serves makes an epoch itself."""
-        return max(8 * self.poll_s, 1.0)
+        """Seconds after which a member that nobody serves makes an epoch itself: four looks of one that would."""
+        return max(4 * self.poll_s, 0.5)
 
     def next_look_s(self, *, hurried: bool) -> float:
         """Return the seconds until the next look. Jitter keeps the members of a group from looking in step."""

@@ -1,0 +1,423 @@
+"""What a group promises, with time and store held by the test. Real processes and stores are tested beside this."""
+
+import itertools
+import logging
+
+import pytest
+
+from server_keys._keys.schedule import Schedule
+from server_keys._native import GroupKeys
+from server_keys._sharing.messages import name_of
+from server_keys._sharing.store import MOST_ASKS
+from tests.sharing.group_in_held_time import GROUP, Group, Process
+
+
+def ranks(process: Process) -> list[int]:
+    return [epoch.number for epoch in process.living]
+
+
+def set_away(group: Group, is_away: bool) -> None:
+    for process in group.processes:
+        process.stores[0].is_away = is_away
+
+
+def all_share(group: Group) -> bool:
+    published = {process.published for process in group.processes}
+    return len(published) == 1 and None not in published and all(process.is_shared for process in group.processes)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 20])
+def test_no_member_lacks_a_key_that_another_one_publishes(count: int) -> None:
+    group = Group()
+    group.join(count)
+    group.pass_s(300)
+    assert group.samples > 1000 * count
+    assert not group.lacking
+    assert all_share(group)
+
+
+@pytest.mark.parametrize("period_s", [0.5, 1.0, 60.0])
+@pytest.mark.parametrize("overlap", [1.0, 0.5])
+def test_every_refresh_time_is_kept(period_s: float, overlap: float) -> None:
+    group = Group(period_s, max(period_s * overlap, 0.5))
+    group.join(4)
+    group.pass_s(20 * period_s)
+    assert not group.lacking
+    assert 18 <= len(group.born) <= 22, "one new pair a period, and not one a process"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_members_come_and_are_killed_and_no_key_is_lacking(seed: int) -> None:
+    group = Group(seed=seed)
+    group.join(5)
+    group.pass_s(3)
+    for _ in range(60):
+        group.kill(group.random.choice(group.processes))
+        (newcomer,) = group.join()
+        took_s = group.until(lambda newcomer=newcomer: newcomer.published is not None, within_s=2)  # type: ignore[misc]
+        assert took_s <= 1.0
+        assert newcomer.is_shared
+        group.pass_s(group.random.random() * 5)
+    assert not group.lacking
+
+
+def test_the_maker_of_the_newest_epoch_may_die_before_it_is_published() -> None:
+    group = Group()
+    group.join(3)
+    group.pass_s(5)
+    for _ in range(20):
+        before = group.shelf().register
+        group.until(lambda before=before: group.shelf().register != before, within_s=12)  # type: ignore[misc]
+        makers = [p for p in group.processes if len(ranks(p)) == max(len(ranks(q)) for q in group.processes)]
+        group.kill(makers[0])
+        group.join()
+        group.pass_s(2)
+    assert not group.lacking
+
+
+def test_a_group_that_was_killed_as_a_whole_has_a_key_again_within_two_seconds() -> None:
+    group = Group()
+    group.join(4)
+    group.pass_s(30)
+    for process in list(group.processes):
+        group.kill(process)
+    group.pass_s(0.5)
+    group.join(4)
+    assert group.until(lambda: all_share(group), within_s=3) <= 2.0
+
+
+def test_no_private_key_lives_longer_than_lead_and_period_and_overlap() -> None:
+    group = Group(10.0, 4.0)
+    processes = group.join(3)
+    pace = processes[0].pace
+    assert pace.life_s == 5.0 + 10.0 + 4.0
+    oldest = 0.0
+    for _ in range(2000):
+        group.pass_s(0.1)
+        ages = [group.now - group.born[epoch.pair.public_key] for process in processes for epoch in process.living]
+        oldest = max([oldest, *ages])
+    assert 14.0 < oldest <= pace.life_s
+
+
+def test_pairs_whose_time_is_over_are_erased() -> None:
+    group = Group()
+    (process, _) = group.join(2)
+    seen = {}
+    for _ in range(600):
+        group.pass_s(0.1)
+        seen.update({epoch.pair.public_key: epoch for epoch in process.member.epochs.held})
+    living = process.accepted
+    assert len(seen) > 4
+    assert all(epoch.pair.erased == (key not in living) for key, epoch in seen.items())
+
+
+def test_a_refresh_brings_the_next_epoch_of_all_forward() -> None:
+    group = Group(60.0)
+    processes = group.join(4)
+    group.pass_s(5)
+    made, before = len(group.born), processes[0].published
+    for process in processes:
+        process.member.bring_forward()
+    group.pass_s(processes[0].pace.shortest_lead_s + 2 * processes[0].pace.poll_s)
+    assert all_share(group)
+    assert processes[0].published != before
+    assert len(group.born) - made <= 4, "each may have tried"
+    assert ranks(processes[0])[-1] == 2, "one new epoch, however many asked"
+    group.pass_s(60)
+    assert not group.lacking
+
+
+def test_a_shorter_refresh_time_counts_for_the_whole_group() -> None:
+    group = Group(60.0)
+    processes = group.join(3)
+    group.pass_s(2)
+    for process in processes:
+        process.member.take_turns_every(10.0)
+    group.pass_s(100)
+    assert 9 <= ranks(processes[0])[-1] <= 12
+    assert not group.lacking
+
+
+def test_members_of_two_refresh_times_have_one_ring() -> None:
+    group = Group(60.0)
+    group.join(3)
+    group.join(3, schedule=Schedule(10.0, 10.0))
+    group.pass_s(300)
+    assert all_share(group)
+    assert ranks(group.processes[0])[-1] >= 28, "the shorter one takes its turn first"
+    assert not group.lacking
+
+
+# What happens to the store.
+
+
+def test_an_outage_that_ends_in_time_loses_no_key() -> None:
+    group = Group()
+    processes = group.join(4)
+    pace = processes[0].pace
+    group.pass_s(20)
+    for _ in range(5):
+        before = group.shelf().register
+        group.until(lambda before=before: group.shelf().register != before, within_s=12)  # type: ignore[misc]
+        set_away(group, True)
+        group.pass_s(pace.lead_s + group.schedule.overlap_s - 3 * pace.poll_s)
+        set_away(group, False)
+        group.pass_s(25)
+    assert not group.lacking
+    assert all_share(group)
+
+
+def test_in_a_longer_outage_each_member_has_keys_of_its_own_and_comes_back() -> None:
+    group = Group()
+    processes = group.join(4)
+    group.pass_s(20)
+    set_away(group, True)
+    group.pass_s(40)
+    assert len({process.published for process in processes}) == 4
+    assert not any(process.is_shared for process in processes)
+    group.pass_s(60)
+    assert all(process.published for process in processes), "own keys are replaced, too"
+    own = {process.name: process.published for process in processes}
+    set_away(group, False)
+    assert group.until(lambda: all_share(group), within_s=5) <= 2.0
+    assert all(own[process.name] in process.accepted for process in processes), "clients hold the own keys still"
+    group.pass_s(group.schedule.period_s + group.schedule.overlap_s + 1)
+    assert all(not process.member.own for process in processes)
+
+
+def test_own_keys_never_get_into_the_store() -> None:
+    group = Group()
+    processes = group.join(2)
+    group.pass_s(5)
+    set_away(group, True)
+    group.pass_s(40)
+    own = {process.published for process in processes}
+    set_away(group, False)
+    group.pass_s(5)
+    assert own.isdisjoint({epoch.pair.public_key for p in processes for epoch in p.member.epochs.held})
+
+
+def test_an_empty_store_gets_its_register_back() -> None:
+    group = Group()
+    group.join(3)
+    for _ in range(20):
+        group.pass_s(group.random.random() * 9)
+        group.shelf().register, group.shelf().asks, group.shelf().boxes = b"", {}, {}
+        group.shelf().waiting = set()
+    assert not group.lacking
+    assert all_share(group)
+
+
+def test_an_old_snapshot_takes_nobody_back() -> None:
+    group = Group()
+    processes = group.join(3)
+    group.pass_s(5)
+    shelf = group.shelf()
+    old = shelf.register, dict(shelf.asks), dict(shelf.boxes), set(shelf.waiting)
+    for _ in range(10):
+        group.pass_s(7)
+        before = max(ranks(processes[0]))
+        shelf.register, shelf.asks, shelf.boxes, shelf.waiting = old[0], dict(old[1]), dict(old[2]), set(old[3])
+        group.pass_s(2)
+        assert max(ranks(processes[0])) >= before
+    assert not group.lacking
+    assert all_share(group)
+
+
+def test_a_commit_that_waited_in_a_stopped_store_extends_no_lifetime() -> None:
+    group = Group()
+    processes = group.join(3)
+    group.pass_s(11)
+    late = []
+    for process in processes:
+        process.stores[0].commits_late = late
+    group.pass_s(12)
+    assert late, "somebody tried to commit"
+    for process in processes:
+        process.stores[0].commits_late = None
+    group.pass_s(1)
+    for apply in late:
+        apply()
+    for _ in range(300):
+        group.pass_s(0.1)
+        for process in processes:
+            for epoch in process.living:
+                if epoch.number:
+                    assert group.now <= group.born[epoch.pair.public_key] + process.pace.life_s + 0.01
+    assert all_share(group)
+
+
+def test_half_of_the_members_cut_off_serve_on_and_come_back_to_one_ring() -> None:
+    group = Group()
+    processes = group.join(6)
+    group.pass_s(15)
+    for process in processes[:3]:
+        process.stores[0].is_away = True
+    group.watch = lambda: processes[3:]
+    highest = 0
+    for _ in range(40):
+        group.pass_s(1)
+        assert all(process.published for process in processes)
+        highest = max(highest, *(max(ranks(process)) for process in processes))
+    for process in processes[:3]:
+        process.stores[0].is_away = False
+    assert group.until(lambda: all_share(group), within_s=3) <= 1.5
+    assert all(max(ranks(process)) >= highest for process in processes)
+    assert not group.lacking
+
+
+# Clocks.
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0, 30.0, -30.0])
+def test_a_jump_of_the_stores_clock_neither_extends_a_lifetime_nor_stops_the_rotation(jump_s: float) -> None:
+    group = Group()
+    processes = group.join(4)
+    for ahead in itertools.accumulate([0.0, jump_s, 0.0, -jump_s, jump_s]):
+        group.shelf().set_ahead_s = ahead
+        for _ in range(60):
+            group.pass_s(group.random.random())
+            for process in processes:
+                for epoch in process.living:
+                    assert group.now <= group.born[epoch.pair.public_key] + process.pace.life_s + 0.01
+        group.pass_s(5)
+        assert all_share(group)
+
+
+def test_hosts_whose_clocks_differ_have_one_ring() -> None:
+    group = Group()
+    group.join(2)
+    group.join(2, clock_ahead_s=30.0)
+    group.join(2, clock_ahead_s=-900.0)
+    group.pass_s(200)
+    assert all_share(group)
+    assert not group.lacking
+
+
+def test_a_member_that_was_stopped_for_periods_accepts_nothing_longer_and_catches_up() -> None:
+    group = Group()
+    processes = group.join(4)
+    stopped = processes[0]
+    for _ in range(5):
+        group.pass_s(7)
+        stopped.is_stopped = True
+        group.pass_s(25)
+        assert not [epoch for epoch in stopped.living if group.born[epoch.pair.public_key] < group.now - 25]
+        stopped.is_stopped = False
+        group.watch = lambda: processes[1:]
+        group.until(lambda: all_share(group), within_s=2)
+        group.watch = lambda: processes
+    assert not group.lacking
+
+
+# Somebody else writes to the store.
+
+
+def test_a_forged_register_is_put_right(caplog: pytest.LogCaptureFixture) -> None:
+    group = Group()
+    group.join(3)
+    group.pass_s(5)
+    for forged in (b"junk", bytes(73), GROUP[0].register_tag(b"x") * 2, group.shelf().register[:-1] + b"\0"):
+        group.shelf().register = forged
+        group.pass_s(2)
+        assert group.shelf().register != forged
+    group.pass_s(30)
+    assert not group.lacking
+    alarms = [r for r in caplog.records if "not made by a member" in r.message and r.levelno >= logging.WARNING]
+    assert 1 <= len(alarms) <= 3, "one a member and minute"
+
+
+def test_another_groups_entries_are_junk_here() -> None:
+    group = Group()
+    group.join(3)
+    others = [GroupKeys.of_name(b"another group")]
+    strangers = Group()
+    strangers.join(3, doors=others)
+    for _ in range(30):
+        group.pass_s(1)
+        strangers.pass_s(1)
+        here, there = group.shelf(), strangers.shelf(others[0])
+        here.register = there.register
+        here.asks.update(there.asks)
+        here.waiting.update(there.asks)
+        here.boxes.update(zip(here.asks, there.boxes.values(), strict=False))
+        group.pass_s(1)
+    assert not {key for p in group.processes for key in p.accepted} & set(strangers.born)
+    assert all_share(group)
+
+
+def test_junk_boxes_are_ignored_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    group = Group()
+    group.join(3)
+    group.pass_s(5)
+    for _ in range(20):
+        before = group.shelf().register
+        group.until(lambda before=before: group.shelf().register != before, within_s=12)  # type: ignore[misc]
+        group.shelf().boxes = dict.fromkeys(group.shelf().boxes, b"junk" * 30)
+        group.pass_s(3)
+    assert all_share(group)
+    assert not group.lacking, "those whose box was junk ask again before the key is published"
+    assert any("not sealed by a member" in record.message for record in caplog.records)
+
+
+def test_an_old_box_that_is_put_back_opens_no_more() -> None:
+    group = Group()
+    processes = group.join(2)
+    group.pass_s(5)
+    kept: dict[bytes, bytes] = {}
+    for _ in range(100):
+        group.pass_s(0.3)
+        kept.update(group.shelf().boxes)
+        group.shelf().boxes.update(kept)
+    assert len(kept) >= 1
+    assert not group.lacking
+    assert all_share(group)
+    assert max(len(process.living) for process in processes) <= 4
+
+
+def test_a_store_full_of_junk_is_cleared(caplog: pytest.LogCaptureFixture) -> None:
+    group = Group()
+    group.join(3)
+    group.pass_s(5)
+    for number in range(MOST_ASKS + 6000):
+        name = name_of(number.to_bytes(8, "big"))
+        group.shelf().asks[name] = group.now, b"junk"
+        group.shelf().waiting.add(name)
+    group.pass_s(20)
+    assert len(group.shelf().asks) == 3
+    assert not group.lacking
+    assert any("more entries than a key group can have" in record.message for record in caplog.records)
+
+
+# A change of the secret.
+
+
+def test_a_secret_is_changed_without_a_pause() -> None:
+    old, new = GroupKeys.from_secret_text("a1" * 32, b"")[0], GroupKeys.from_secret_text("b2" * 32, b"")[0]
+    group = Group()
+    group.join(4, doors=[old])
+    group.pass_s(10)
+    for doors in ([old, new], [new, old], [new]):
+        for process in list(group.processes):
+            group.join(doors=doors)
+            group.pass_s(2)
+            group.kill(process)
+            group.pass_s(2)
+        group.pass_s(25)
+        assert all_share(group)
+    assert not group.lacking
+    group.kill(group.processes[0])
+
+
+def test_a_thousand_members_fit_into_a_small_store() -> None:
+    group = Group()
+    group.watch = lambda: group.processes[:2]
+    group.join(1000)
+    group.pass_s(3)
+    assert all_share(group)
+    biggest = 0
+    for _ in range(10):
+        group.pass_s(1)
+        biggest = max(biggest, group.shelf().size)
+    assert all_share(group)
+    assert 100_000 < biggest <= 1 << 20
