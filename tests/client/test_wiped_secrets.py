@@ -98,7 +98,7 @@ def test_after_refusals(flavour: Flavour, server: Server, held: Held) -> None:
     server.answer = lambda _: server.mismatch()
     with flavour.client(server.inner) as client:
         client.post(URL, "x")
-        held.assert_wiped(sealers=2, openers=0)
+        held.assert_wiped(sealers=5, openers=0)
 
 
 @every_flavour

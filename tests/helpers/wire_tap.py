@@ -1,6 +1,7 @@
 """A wire between a client and a server, with somebody who listens."""
 
 import contextlib
+import itertools
 import selectors
 import socket
 import threading
@@ -8,10 +9,10 @@ from collections.abc import Iterator
 
 
 class WireTap:
-    """Relays connections to a port of this machine and keeps a copy of all bytes in both directions."""
+    """Relays connections to ports of this machine, in turn, and keeps a copy of all bytes in both directions."""
 
-    def __init__(self, port: int) -> None:
-        self._server_port = port
+    def __init__(self, *ports: int) -> None:
+        self._server_ports = itertools.cycle(ports)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._accept, name="wire tap")]
@@ -28,6 +29,11 @@ class WireTap:
         """All bytes that passed: for each connection those of the client, then those of the server."""
         return b"\n".join(bytes(copy) for copy in self._copies)
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return sum(thread.is_alive() for thread in self._threads[1:])
+
     def stop(self) -> None:
         """Cut all connections."""
         self._stopped.set()
@@ -40,14 +46,15 @@ class WireTap:
         while not self._stopped.is_set():
             with contextlib.suppress(TimeoutError):
                 client, _ = self._listener.accept()
-                thread = threading.Thread(target=self._relay, args=(client,), name="wire tap")
+                arguments = (client, next(self._server_ports))
+                thread = threading.Thread(target=self._relay, args=arguments, name="wire tap")
                 self._threads.append(thread)
                 thread.start()
 
-    def _relay(self, client: socket.socket) -> None:
+    def _relay(self, client: socket.socket, server_port: int) -> None:
         with (
             client,
-            socket.create_connection(("127.0.0.1", self._server_port)) as server,
+            socket.create_connection(("127.0.0.1", server_port)) as server,
             selectors.DefaultSelector() as selector,
             # A peer that closes with something unread resets the connection. The OpenAI SDK does so after `[DONE]`.
             contextlib.suppress(ConnectionResetError, BrokenPipeError),
@@ -67,9 +74,9 @@ class WireTap:
 
 
 @contextlib.contextmanager
-def tapped(port: int) -> Iterator[WireTap]:
-    """Yield a tap on the wire to `port`."""
-    tap = WireTap(port)
+def tapped(*ports: int) -> Iterator[WireTap]:
+    """Yield a tap on the wire to `ports`, of which each connection reaches the next."""
+    tap = WireTap(*ports)
     try:
         yield tap
     finally:

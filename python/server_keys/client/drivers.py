@@ -13,6 +13,7 @@ from server_keys.client.exchange import Exchange
 from server_keys.client.key_cache import KeyCache
 from server_keys.client.key_location import KeyLocation
 from server_keys.client.opening import AsyncOpening, SyncOpening
+from server_keys.client.own_connection import AsyncOwnConnection, SyncOwnConnection
 from server_keys.client.steps import Close, Library, Outcome, Read, Send, Step, Steps, Verify, Wait
 
 if TYPE_CHECKING:
@@ -71,14 +72,13 @@ class Driver:
     def _verdict(self, public_key: bytes) -> object:
         return None if self._verify_key is None else self._verify_key(public_key)
 
-    def _response(self, outcome: Outcome, stream_type: type[SyncStream | AsyncStream]) -> http.Response:
+    def _response(self, outcome: Outcome, stream: SyncStream | AsyncStream) -> http.Response:
         response = outcome.response
-        if outcome.opener is None or outcome.on_failure is None:
-            return response
+        is_sealed = outcome.opener is not None
         return self._library.Response(
             response.status_code,
-            headers=of_opened_response(self._library, response.headers),
-            stream=stream_type(response, outcome.opener, outcome.on_failure),
+            headers=of_opened_response(self._library, response.headers) if is_sealed else response.headers,
+            stream=stream,
             extensions=response.extensions,
         )
 
@@ -87,26 +87,42 @@ class SyncDriver(Driver):
     """Exchanges requests for responses through a sync transport."""
 
     def exchange(
-        self, inner: http.BaseTransport, request: http.Request, stream_type: type[SyncStream]
+        self,
+        inner: http.BaseTransport,
+        own_connection: SyncOwnConnection,
+        request: http.Request,
+        stream_type: type[SyncStream],
     ) -> http.Response:
         """Return the response to `request`. Its body is opened while it is read."""
-        with closing(self._steps(request, request.read())) as steps:
+        body = request.read()
+        try:
+            outcome = self._outcome(self._steps(request, body), inner, own_connection)
+        except BaseException:
+            own_connection.close()
+            raise
+        if outcome.opener is None and not own_connection.is_open:
+            return outcome.response
+        return self._response(outcome, stream_type(outcome, own_connection))
+
+    def _outcome(self, steps: Steps[Outcome], inner: http.BaseTransport, own_connection: SyncOwnConnection) -> Outcome:
+        with closing(steps):
             try:
                 step = next(steps)
                 while True:
                     try:
-                        result = self._carry_out(inner, step)
+                        result = self._carry_out(step, inner, own_connection)
                     except BaseException as error:  # noqa: BLE001 - the steps raise it again, or go on without
                         step = steps.throw(error)
                     else:
                         step = steps.send(result)
             except StopIteration as end:
-                return self._response(end.value, stream_type)
+                return cast("Outcome", end.value)
 
-    def _carry_out(self, inner: http.BaseTransport, step: Step) -> object:
+    def _carry_out(self, step: Step, inner: http.BaseTransport, own_connection: SyncOwnConnection) -> object:
         match step:
-            case Send(request):
-                return inner.handle_request(request)
+            case Send(request, is_alone):
+                transport = own_connection.transport if is_alone else inner
+                return transport.handle_request(request)
             case Read(response, most_bytes):
                 return self._read(response, most_bytes)
             case Close(response):
@@ -142,26 +158,46 @@ class AsyncDriver(Driver):
     """Exchanges requests for responses through an async transport."""
 
     async def exchange(
-        self, inner: http.AsyncBaseTransport, request: http.Request, stream_type: type[AsyncStream]
+        self,
+        inner: http.AsyncBaseTransport,
+        own_connection: AsyncOwnConnection,
+        request: http.Request,
+        stream_type: type[AsyncStream],
     ) -> http.Response:
         """Return the response to `request`. Its body is opened while it is read."""
-        with closing(self._steps(request, await request.aread())) as steps:
+        body = await request.aread()
+        try:
+            outcome = await self._outcome(self._steps(request, body), inner, own_connection)
+        except BaseException:
+            await own_connection.aclose()
+            raise
+        if outcome.opener is None and not own_connection.is_open:
+            return outcome.response
+        return self._response(outcome, stream_type(outcome, own_connection))
+
+    async def _outcome(
+        self, steps: Steps[Outcome], inner: http.AsyncBaseTransport, own_connection: AsyncOwnConnection
+    ) -> Outcome:
+        with closing(steps):
             try:
                 step = next(steps)
                 while True:
                     try:
-                        result = await self._carry_out(inner, step)
+                        result = await self._carry_out(step, inner, own_connection)
                     except BaseException as error:  # noqa: BLE001 - the steps raise it again, or go on without
                         step = steps.throw(error)
                     else:
                         step = steps.send(result)
             except StopIteration as end:
-                return self._response(end.value, stream_type)
+                return cast("Outcome", end.value)
 
-    async def _carry_out(self, inner: http.AsyncBaseTransport, step: Step) -> object:
+    async def _carry_out(
+        self, step: Step, inner: http.AsyncBaseTransport, own_connection: AsyncOwnConnection
+    ) -> object:
         match step:
-            case Send(request):
-                return await inner.handle_async_request(request)
+            case Send(request, is_alone):
+                transport = own_connection.transport if is_alone else inner
+                return await transport.handle_async_request(request)
             case Read(response, most_bytes):
                 return await self._read(response, most_bytes)
             case Close(response):

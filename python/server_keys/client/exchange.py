@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
 # Frames are sealed and opened one at a time, so a server never holds more of a long body than this.
 _FRAME_PLAINTEXT_BYTES = 64 * 1024
-# The second refusal is final, unless the request waited so long before it was sent that its key was over.
+# After the second refusal the request goes over a connection of its own, unless it waited so long before it was sent
+# that its key was over.
 _MOST_TRIES = 10
 _LONG_WAIT_S = 1.0
+# So often it goes over its own connection. Only what balances each request can bring it to another process there, and
+# round robin comes back to the one that gave out the key.
+_MOST_TRIES_ALONE = 3
 
 
 class Exchange:
@@ -79,21 +83,38 @@ class Exchange:
                 return Outcome(key)
             tries += 1
             outcome, refuses_key = yield from self._sealed_to(key, keys.server)
-            if not refuses_key or tries == _MOST_TRIES or (tries > 1 and not self._waited_too_long(key)):
+            if not refuses_key or tries == _MOST_TRIES:
                 return outcome
             self._cache.discard(keys.server, key)
+            if tries > 1 and not self._waited_too_long(key):
+                return (yield from self._alone(keys, outcome))
+
+    def _alone(self, keys: KeySteps, refusal: Outcome) -> Steps[Outcome]:
+        """Return the outcome of fetching the key and sending the request over one connection, which nobody else uses.
+
+        If the server is too busy to tell its key, the outcome is `refusal`.
+        """
+        key = yield from keys.own_key()
+        if not isinstance(key, Key):
+            yield Close(key)
+            return refusal
+        for _ in range(_MOST_TRIES_ALONE):
+            outcome, refuses_key = yield from self._sealed_to(key, keys.server, is_alone=True)
+            if not refuses_key:
+                break
+        return outcome
 
     def _waited_too_long(self, key: Key) -> bool:
         """Return whether the key's time ran out while it was fetched and the request waited for a free connection."""
         now = self._cache.now()
         return now >= key.fresh_until and now - key.asked_at >= _LONG_WAIT_S
 
-    def _sealed_to(self, key: Key, server: object) -> Steps[tuple[Outcome, bool]]:
+    def _sealed_to(self, key: Key, server: object, *, is_alone: bool = False) -> Steps[tuple[Outcome, bool]]:
         """Return the outcome of the request sealed to `key`, and whether the server refuses the key."""
         sealer = RequestSealer(key.public_key)
         is_sealed = False
         try:
-            response: http.Response = yield Send(self._sealed_request(sealer))
+            response: http.Response = yield Send(self._sealed_request(sealer), is_alone)
             yield from self._refuse_redirect(response)
             if RESPONSE_NONCE_HEADER in response.headers:
                 opener = yield from self._opener(sealer, response)

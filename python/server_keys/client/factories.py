@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from server_keys.client.proxies import EnvironmentProxies
@@ -72,13 +73,20 @@ def client_arguments(
     # The client gets them, too: it says what to install for HTTP/2.
     protocols = {name: options[name] for name in ("http1", "http2") if name in options}
 
-    def through(url: object) -> object:
+    def through(limits: object, url: object) -> object:
         return http_transport(proxy=url, verify=context, trust_env=trust_env, limits=limits, **protocols)
 
     environment = EnvironmentProxies() if trust_env and proxy is None else None
-    inner = routes(environment, through) if environment is not None and environment.urls else through(proxy)
+
+    def inner(limits: object) -> object:
+        if environment is not None and environment.urls:
+            return routes(environment, partial(through, limits))
+        return through(limits, proxy)
+
+    one_connection = partial(inner, library.Limits(max_connections=1))
+    transport = sealed_transport(inner(limits), one_connection=one_connection, **sealing)
     defaults = {"timeout": library.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S), "follow_redirects": True}
-    return {**defaults, **options, "transport": sealed_transport(inner, **sealing)}
+    return {**defaults, **options, "transport": transport}
 
 
 def _refuse_detours(options: dict[str, Any], sealed_transport: str) -> None:

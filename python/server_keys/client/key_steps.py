@@ -70,6 +70,13 @@ class KeySteps:
                     if own := self._own_fetch(fetch, self._cache.now() - began):
                         return (yield from self._led(own, None))
 
+    def own_key(self) -> Steps[Key | http.Response]:
+        """Return a key that this request fetches for itself, over a connection of its own. Others may use it, too.
+
+        The result and the errors are those of `key`.
+        """
+        return (yield from self._led(self._cache.lead(self.server), None, is_alone=True))
+
     def _own_fetch(self, fetch: KeyFetch, waited_s: float) -> KeyFetch | None:
         """Return a new fetch if this request is the one to begin it, after `fetch` failed or takes too long."""
         if waited_s >= _PATIENCE_S * (1 if fetch.has_ended else _MOST_PATIENCES):
@@ -85,10 +92,11 @@ class KeySteps:
                 "nothing was sent; use another client in verify_key"
             )
 
-    def _led(self, fetch: KeyFetch, known: Key | None) -> Steps[Key | http.Response]:
+    def _led(self, fetch: KeyFetch, known: Key | None, *, is_alone: bool = False) -> Steps[Key | http.Response]:
         """Carry out `fetch`. While `known` still serves, it takes the place of an answer that brings no key."""
+        most_s = None if known is None else _RENEWAL_TIMEOUT_S
         try:
-            found = yield from self._fetched(fetch, None if known is None else _RENEWAL_TIMEOUT_S)
+            found = yield from self._fetched(fetch, most_s, is_alone=is_alone)
         except (self._library.TransportError, KeyConfigurationError):
             if known is None:
                 raise
@@ -98,12 +106,13 @@ class KeySteps:
         yield Close(found)
         return known
 
-    def _fetched(self, fetch: KeyFetch, most_s: float | None) -> Steps[Key | http.Response]:
+    def _fetched(self, fetch: KeyFetch, most_s: float | None, *, is_alone: bool) -> Steps[Key | http.Response]:
         key: Key | None = None
         try:
-            response: http.Response = yield Send(
-                self._location.request_for(self._library, self._request, past_caches=fetch.past_caches, most_s=most_s)
+            request = self._location.request_for(
+                self._library, self._request, past_caches=fetch.past_caches, most_s=most_s
             )
+            response: http.Response = yield Send(request, is_alone)
             if says_try_later(response):
                 return response
             public_key = yield from self._published_key(response, fetch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, cast
 
 from server_keys._native import FrameTooLargeError, MalformedMessageError
@@ -10,22 +10,25 @@ from server_keys._native import FrameTooLargeError, MalformedMessageError
 if TYPE_CHECKING:
     import httpx2 as http
 
-    from server_keys._native import ResponseOpener
+    from server_keys.client.own_connection import AsyncOwnConnection, SyncOwnConnection
+    from server_keys.client.steps import Outcome
 
 _FRAME_LENGTH_BYTES = 4
 _GZIP = b"\x1f\x8b"
 
 
 class Opening:
-    """Opens the body of `response` with `opener`, and calls `on_failure` if it breaks off or cannot be opened."""
+    """Opens the body of an outcome's response, or passes it on if it is not sealed."""
 
-    def __init__(self, response: http.Response, opener: ResponseOpener, on_failure: Callable[[], None]) -> None:
-        self._response = response
-        self._opener = opener
-        self._on_failure = on_failure
+    def __init__(self, outcome: Outcome) -> None:
+        self._response = outcome.response
+        self._opener = outcome.opener
+        self._on_failure = outcome.on_failure
         self._head = b""
 
     def _opened(self, piece: bytes) -> bytes:
+        if self._opener is None:
+            return piece
         if len(self._head) < _FRAME_LENGTH_BYTES:
             self._head += piece[: _FRAME_LENGTH_BYTES - len(self._head)]
         try:
@@ -34,10 +37,20 @@ class Opening:
             raise self._with_cause(error) from None
 
     def _finish(self) -> None:
+        if self._opener is None:
+            return
         try:
             self._opener.finish()
         except MalformedMessageError as error:
             raise self._with_cause(error) from None
+
+    def _fail(self) -> None:
+        if self._on_failure is not None:
+            self._on_failure()
+
+    def _erase(self) -> None:
+        if self._opener is not None:
+            self._opener.erase()
 
     def _with_cause(self, error: ValueError) -> ValueError:
         """Return `error` with the likely cause, as far as the head of the body and its headers tell it."""
@@ -59,7 +72,11 @@ class Opening:
 
 
 class SyncOpening(Opening):
-    """Opens a response's body while it is read, and closes the response at the end."""
+    """Opens a response's body while it is read, and closes the response and `own_connection` at the end."""
+
+    def __init__(self, outcome: Outcome, own_connection: SyncOwnConnection) -> None:
+        super().__init__(outcome)
+        self._own_connection = own_connection
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield at once what each piece of the sealed body completes."""
@@ -69,19 +86,26 @@ class SyncOpening(Opening):
                     yield plaintext
             self._finish()
         except Exception:
-            self._on_failure()
+            self._fail()
             raise
         finally:
             self.close()
 
     def close(self) -> None:
-        """Wipe the opener's keys and close the response."""
-        self._opener.erase()
-        self._response.close()
+        """Wipe the opener's keys, and close the response and the connection."""
+        self._erase()
+        try:
+            self._response.close()
+        finally:
+            self._own_connection.close()
 
 
 class AsyncOpening(Opening):
-    """Opens a response's body while it is read, and closes the response at the end."""
+    """Opens a response's body while it is read, and closes the response and `own_connection` at the end."""
+
+    def __init__(self, outcome: Outcome, own_connection: AsyncOwnConnection) -> None:
+        super().__init__(outcome)
+        self._own_connection = own_connection
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield at once what each piece of the sealed body completes."""
@@ -91,12 +115,15 @@ class AsyncOpening(Opening):
                     yield plaintext
             self._finish()
         except Exception:
-            self._on_failure()
+            self._fail()
             raise
         finally:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Wipe the opener's keys and close the response."""
-        self._opener.erase()
-        await self._response.aclose()
+        """Wipe the opener's keys, and close the response and the connection."""
+        self._erase()
+        try:
+            await self._response.aclose()
+        finally:
+            await self._own_connection.aclose()

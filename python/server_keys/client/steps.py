@@ -42,9 +42,13 @@ class Library(Protocol):
 
 
 class Send(NamedTuple):
-    """Send a request. The result is the response with its body not read."""
+    """Send a request. The result is the response with its body not read.
+
+    `is_alone` asks for a connection that no other exchange uses, the same for all such requests of this one.
+    """
 
     request: http.Request
+    is_alone: bool = False
 
 
 class Read(NamedTuple):

@@ -8,6 +8,7 @@ from server_keys._clock import boot_time
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
 from server_keys.client.drivers import AsyncDriver, AsyncVerifyKey, SyncDriver, VerifyKey
 from server_keys.client.misuse import SealsAlready, refuse_as_client, refuse_use_by, require_inner
+from server_keys.client.own_connection import AsyncOwnConnection, SyncOwnConnection, default_transports
 from server_keys.client.steps import Library
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
     It finds the key under `/.well-known/hpke-keys` of each request's origin and keeps it for as long as the server
     allows. When the server refuses the key because it has replaced its keys since, the transport fetches it anew and
     sends the request again, once, or up to nine times if it waits so long for a connection that its key is over each
-    time. For that it holds the request's body in memory. Requests without a body travel in plaintext, and so do their
+    time. If that is refused, too, the address may stand for several processes with keys of their own: the transport
+    fetches the key over a new connection and sends the request over the same, up to three times. For all that it holds
+    the request's body in memory. Requests without a body travel in plaintext, and so do their
     responses. An error that is not sealed is passed on: its content is not authentic.
 
     The client's own `proxy=` and `mounts=` go around its transport, and so around the sealing: give them to `inner`.
@@ -44,6 +47,7 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         clock: Callable[[], float] = boot_time,
         key_url: str | None = None,
+        one_connection: Callable[[], InnerT] | None = None,
     ) -> None:
         """Make a transport with no keys yet.
 
@@ -57,12 +61,21 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
             key_url: where the server publishes its key, for a server behind a gateway that routes by path: an absolute
                 path, which is looked up at each request's origin, or an absolute URL. With a URL this transport serves
                 one origin, that of the first request it seals. By default `/.well-known/hpke-keys`.
+            one_connection: makes a transport like `inner` that has one connection at most, for a request that was
+                refused twice. By default such a request goes through `inner` again, or, if that is omitted, too,
+                through a new `HTTPTransport`.
 
         Raises:
             TypeError: an argument has the wrong type.
             ValueError: `max_frame_bytes` is out of its range, or `key_url` is neither a path nor a URL.
         """
-        self._inner = self.library.HTTPTransport() if inner is None else self._checked(inner)
+        self._one_connection = cast("Callable[[], http.BaseTransport] | None", one_connection)
+        self._inner: http.BaseTransport
+        if inner is None:
+            self._inner, of_default = default_transports(self.library, self.library.HTTPTransport)
+            self._one_connection = self._one_connection or of_default
+        else:
+            self._inner = self._checked(inner)
         self._driver = SyncDriver(self.library, verify_key, max_frame_bytes, clock, key_url)
 
     def handle_request(self, request: RequestT) -> ResponseT:
@@ -78,8 +91,10 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         """
         own = cast("http.Request", request)
         self._driver.require_own(own)
+        own_connection = SyncOwnConnection(self._one_connection, self._inner)
         stream_type: type[SyncStream] = self._stream_type
-        return cast("ResponseT", self._driver.exchange(self._inner, own, stream_type))
+        response = self._driver.exchange(self._inner, own_connection, own, stream_type)
+        return cast("ResponseT", response)
 
     def __enter__(self) -> Self:
         self._inner.__enter__()
@@ -134,6 +149,7 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         clock: Callable[[], float] = boot_time,
         key_url: str | None = None,
+        one_connection: Callable[[], InnerT] | None = None,
     ) -> None:
         """Make a transport with no keys yet.
 
@@ -143,12 +159,19 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
             max_frame_bytes: as for `SealedTransport`.
             clock: as for `SealedTransport`.
             key_url: as for `SealedTransport`.
+            one_connection: as for `SealedTransport`.
 
         Raises:
             TypeError: an argument has the wrong type.
             ValueError: `max_frame_bytes` is out of its range, or `key_url` is neither a path nor a URL.
         """
-        self._inner = self.library.AsyncHTTPTransport() if inner is None else self._checked(inner)
+        self._one_connection = cast("Callable[[], http.AsyncBaseTransport] | None", one_connection)
+        self._inner: http.AsyncBaseTransport
+        if inner is None:
+            self._inner, of_default = default_transports(self.library, self.library.AsyncHTTPTransport)
+            self._one_connection = self._one_connection or of_default
+        else:
+            self._inner = self._checked(inner)
         self._driver = AsyncDriver(self.library, verify_key, max_frame_bytes, clock, key_url)
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
@@ -164,8 +187,10 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         """
         own = cast("http.Request", request)
         self._driver.require_own(own)
+        own_connection = AsyncOwnConnection(self._one_connection, self._inner)
         stream_type: type[AsyncStream] = self._stream_type
-        return cast("ResponseT", await self._driver.exchange(self._inner, own, stream_type))
+        response = await self._driver.exchange(self._inner, own_connection, own, stream_type)
+        return cast("ResponseT", response)
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
