@@ -1,38 +1,21 @@
-"""The store in a directory: the battery of every store, and what only a directory can do to its group."""
+"""The store in a directory does what every store has to do."""
 
-import time
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from server_keys._sharing.directory import DirectoryStore
-from server_keys._sharing.places import Place, named_directory
+from server_keys._sharing.places import Place
 from server_keys._sharing.store import Store
 from tests.helpers.held_time import HeldTime
 from tests.sharing.store_battery import LONG_S, OpenStore, StoreBattery, WaitS, new_name
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """The place of the group."""
-    return named_directory(str(tmp_path / "group"))
-
-
-@pytest.fixture
-def open_store(place: Place) -> Iterator[OpenStore]:
+def open_store(place: Place, handles: ExitStack) -> OpenStore:
     """Opens handles on one directory."""
-    with ExitStack() as handles:
-        yield lambda: handles.enter_context(closing(DirectoryStore(place)))
-
-
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> HeldTime:
-    """The time that passes only when the test says so."""
-    held = HeldTime()
-    monkeypatch.setattr(time, "clock_gettime", held.clock_gettime)
-    return held
+    return lambda: handles.enter_context(closing(DirectoryStore(place)))
 
 
 @pytest.fixture

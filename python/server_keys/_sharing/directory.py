@@ -137,7 +137,7 @@ class DirectoryStore:
                 for file_name in file_names.values():
                     remove(directory, file_name)
         if is_put:
-            self._check_still_newest(directory, found)
+            self._check_it_counts(directory, found)
             _remove_older(directory, found.names, keep_s)
         return is_put
 
@@ -147,7 +147,7 @@ class DirectoryStore:
         found = _find(directory)
         is_put = found.register == expected and self._put_register(directory, found, found.generation, register, keep_s)
         if is_put:
-            self._check_still_newest(directory, found)
+            self._check_it_counts(directory, found)
             _remove_registers(directory, found.names)
         return is_put
 
@@ -269,14 +269,15 @@ class DirectoryStore:
             raise StoreError(f"the directory {self.shown!r} held a register without a successor")
         return put_entry_if_absent(directory, register_name(number), _entry(generation + register, keep_s))
 
-    def _check_still_newest(self, directory: int, before: _Found) -> None:
-        """Check that the register that was just put there is the one that counts, in the directory that counts.
+    def _check_it_counts(self, directory: int, before: _Found) -> None:
+        """Check that the register that was just put there counts, or was followed, in the directory that counts.
 
-        Its number was free also if others have used it during a long pause, and have removed its file since.
+        Its number was free also if others used it during a long pause and removed its file since. They do that when
+        they are two numbers further.
         """
         if self._opened is None or not self._opened.is_in_place():
             raise FileNotFoundError
-        if list_directory(directory).number != before.names.number + 1:
+        if list_directory(directory).number > before.names.number + 2:
             raise StoreError(f"the directory {self.shown!r} went on while the register was put there")
 
     def _read_asks(self, directory: int, file_names: list[str]) -> dict[bytes, bytes]:

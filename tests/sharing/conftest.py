@@ -1,0 +1,45 @@
+"""Fixtures for the store in a directory."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from server_keys._sharing.directory import DirectoryStore
+from server_keys._sharing.places import Place, named_directory
+from tests.helpers.held_time import HeldTime
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """The place of the group."""
+    return named_directory(str(tmp_path / "group"))
+
+
+@pytest.fixture
+def folder(place: Place) -> Path:
+    """The directory at that place."""
+    return Path(place.candidates[0])
+
+
+@pytest.fixture
+def handles() -> Iterator[ExitStack]:
+    """Closes the stores of a test at its end."""
+    with ExitStack() as handles:
+        yield handles
+
+
+@pytest.fixture
+def store(place: Place, handles: ExitStack) -> DirectoryStore:
+    """The store of one member."""
+    return handles.enter_context(closing(DirectoryStore(place)))
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> HeldTime:
+    """The time that passes only when the test says so."""
+    held = HeldTime()
+    monkeypatch.setattr(time, "clock_gettime", held.clock_gettime)
+    return held
