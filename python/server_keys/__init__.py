@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from server_keys import middleware as middleware
     from server_keys._keys.app_ring import EphemeralKeys, get_ephemeral_keys
     from server_keys._keys.lifespan import Lifespan, ephemeral_key_lifespan_factory, periodic_refresh
+    from server_keys._keys.pair_source import SharingStatus
     from server_keys._keys.ring import KeyRing, KeyRingStatus
     from server_keys._native import KeyPair, generate_key_pairs
     from server_keys.build_app import inject_key_lifespan, inject_middleware, protect
@@ -43,6 +44,7 @@ __all__ = [
     "KeysUnavailableError",
     "Lifespan",
     "MalformedMessageError",
+    "SharingStatus",
     "ephemeral_key_lifespan_factory",
     "generate_key_pairs",
     "get_ephemeral_keys",
@@ -55,6 +57,7 @@ __all__ = [
 _HOMES = {
     "_keys.app_ring": ("EphemeralKeys", "get_ephemeral_keys"),
     "_keys.lifespan": ("Lifespan", "ephemeral_key_lifespan_factory", "periodic_refresh"),
+    "_keys.pair_source": ("SharingStatus",),
     "_keys.ring": ("KeyRing", "KeyRingStatus"),
     "_native": ("KeyPair", "generate_key_pairs"),
     "build_app": ("inject_key_lifespan", "inject_middleware", "protect"),

@@ -14,7 +14,9 @@ PACKAGE = Path(__file__).parents[2] / "python" / "server_keys"
 
 BASE = {"_native", "errors", "_checks", "_clock", "_log"}
 KEYS = BASE | {"_keys"}
-SERVER = KEYS | {"_sealing", "_outermost", "middleware", "build_app"}
+# What a ring is made of, without what an app adds.
+RING = {f"_keys.{name}" for name in ("fork", "own_pairs", "pair_source", "retries", "ring", "schedule")}
+SERVER = KEYS | {"_sharing.key_plan", "_sealing", "_outermost", "middleware", "build_app"}
 # The parts of the package (modules and folders), and for each the others that it may import.
 MAY_IMPORT = {
     "_native": set[str](),
@@ -22,9 +24,9 @@ MAY_IMPORT = {
     "_checks": set[str](),
     "_clock": set[str](),
     "_log": set[str](),
-    "_keys": BASE,
+    "_keys": BASE | {"_sharing.join", "_sharing.key_plan"},
     "_outermost": set[str](),
-    "_sharing": KEYS | {"_sharing"},
+    "_sharing": BASE | RING,
     "_sealing": KEYS,
     "middleware": {"_sealing"},
     "build_app": SERVER - {"build_app"},

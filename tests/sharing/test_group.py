@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -228,7 +229,7 @@ def test_a_commit_that_waited_in_a_stopped_store_extends_no_lifetime() -> None:
     group = Group()
     processes = group.join(3)
     group.pass_s(11)
-    late = []
+    late: list[Callable[[], bool]] = []
     for process in processes:
         process.stores[0].commits_late = late
     group.pass_s(12)

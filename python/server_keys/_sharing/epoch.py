@@ -65,7 +65,8 @@ class Epochs:
         """
         published = [epoch for epoch in self.held if epoch.publish_at <= now < epoch.ends_at and not epoch.pair.erased]
         settled = [epoch for epoch in published if epoch.is_settled]
-        return (settled or published or [None])[-1]
+        candidates = settled or published
+        return candidates[-1] if candidates else None
 
     def without_ended(self, now: float) -> "Epochs":
         """Return those that live."""
