@@ -109,6 +109,9 @@ def test_help_shows_the_options_without_vllm_within_a_second(folder: Path) -> No
             "--key-refresh-time-s",
             "--key-overlap-s",
             "--require-sealed",
+            "--key-share SHARE",
+            "--group-secret-file PATH",
+            "SERVER_KEYS_SHARE",
             "SERVER_KEYS_REFRESH_TIME_S",
             "300 by default",
             "--help=all",
@@ -121,7 +124,7 @@ def test_the_help_of_vllm_has_the_options_too(folder: Path) -> None:
     make_fake_vllm(folder, "0.32.0")
     shown = run(folder, "--help=all").stdout
     assert shown.startswith("usage: server-keys-vllm ")
-    for text in ("--key-overlap-s", "SERVER_KEYS_OVERLAP_S", "--require-sealed", "--grpc"):
+    for text in ("--key-overlap-s", "SERVER_KEYS_OVERLAP_S", "--require-sealed", "--key-share SHARE", "--grpc"):
         assert text in shown
 
 
@@ -139,7 +142,8 @@ def test_the_version_without_vllm_and_beside_it(folder: Path) -> None:
 
 def test_vllm_sees_no_argument_that_it_does_not_know(folder: Path) -> None:
     make_fake_vllm(folder, "0.32.0")
-    child = servers(run(folder, "model", "--key-refresh-time-s", "9", "--api-server-count", "1"))[0]
+    result = run(folder, "model", "--key-refresh-time-s", "9", "--key-share", "none", "--api-server-count", "1")
+    child = servers(result)[0]
     assert child["args"] == [
         "api_server_count",
         "enable_log_outputs",
@@ -191,7 +195,7 @@ def test_without_vllm(folder: Path) -> None:
     ("arguments", "environment", "reason"),
     [
         (["--grpc"], {}, "--grpc serves without FastAPI"),
-        (["--gr"], {}, "--grpc serves without FastAPI"),
+        (["--grp"], {}, "--grpc serves without FastAPI"),
         ([], {"VLLM_USE_RUST_FRONTEND": "1"}, "VLLM_USE_RUST_FRONTEND serves without FastAPI"),
         (["--omni"], {}, "--omni hands over to another package's server"),
     ],

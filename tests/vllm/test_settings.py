@@ -1,12 +1,19 @@
 """The settings of the vLLM entrypoint and plugin, read without a vLLM."""
 
+import argparse
+
 import pytest
 
 from server_keys.errors import SettingsError
-from server_keys.vllm.settings import Settings, settings_at_a_glance
+from server_keys.vllm.settings import Settings, add_options, settings_at_a_glance, take_settings
 
 REFRESH_TIME = "SERVER_KEYS_REFRESH_TIME_S"
 OVERLAP = "SERVER_KEYS_OVERLAP_S"
+SHARE = "SERVER_KEYS_SHARE"
+SECRET_FILE = "SERVER_KEYS_GROUP_SECRET_FILE"
+SECRET = "SERVER_KEYS_GROUP_SECRET"
+PASSWORD = "hunter2"
+VALKEY = f"valkeys://member:{PASSWORD}@keys.example:6380/0"
 
 
 def test_defaults() -> None:
@@ -100,3 +107,126 @@ def test_an_option_at_the_end_of_the_command_line(option: str, capsys: pytest.Ca
     with pytest.raises(SystemExit):
         settings_at_a_glance(["model", option], {})
     assert f"{option} must be followed by a number of seconds" in capsys.readouterr().err
+
+
+def test_the_processes_of_one_server_share_keys_unless_something_else_is_asked_for() -> None:
+    assert settings_at_a_glance(["model"], {}).share == "auto"
+    assert settings_at_a_glance(["--key-share", "none"], {SHARE: "auto"}).share is None
+    assert settings_at_a_glance(["--key_share=auto"], {SHARE: "none"}).share == "auto"
+    assert settings_at_a_glance([], {SHARE: "file:///run/keys"}).share == "file:///run/keys"
+    # In a YAML file, `null` becomes this text.
+    assert settings_at_a_glance([], {SHARE: "None"}).share is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "file"),
+    [
+        (["--group-secret-file", "/run/secret"], {}, "/run/secret"),
+        (["--group-secret-file=/run/secret"], {SECRET_FILE: "/etc/other", SECRET: "00" * 32}, "/run/secret"),
+        ([], {SECRET_FILE: "/run/secret"}, "/run/secret"),
+        ([], {SECRET: "00" * 32}, None),
+        ([], {SECRET_FILE: "", SECRET: "00" * 32}, None),
+    ],
+)
+def test_the_secret_of_a_group_is_in_a_file_or_in_the_environment(
+    arguments: list[str], environment: dict[str, str], file: str | None
+) -> None:
+    settings = settings_at_a_glance(["model", "--key-share", VALKEY, *arguments], environment)
+    assert (settings.share, settings.group_secret_file) == (VALKEY, file)
+    children = {**environment, **settings.as_environment()}
+    assert Settings.read(children) == settings
+    # The secret itself stays where it was.
+    assert "00" * 32 not in str(settings.as_environment())
+
+
+@pytest.mark.parametrize("share", ["auto", "none", "file:///run/keys"])
+def test_the_environment_carries_what_is_shared(share: str) -> None:
+    # A file that is named for all servers of a host, also those that need none.
+    environment = {SHARE: share, SECRET_FILE: "/run/secret"}
+    settings = Settings.read(environment)
+    assert settings.group_secret_file is None
+    assert Settings.read({**environment, **settings.as_environment()}) == settings
+
+
+def refused(arguments: list[str], environment: dict[str, str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return why a start was refused, without the usage."""
+    with pytest.raises(SystemExit) as exit_info:
+        settings_at_a_glance(["model", *arguments], environment)
+    assert exit_info.value.code == 2
+    return capsys.readouterr().err.partition("error: ")[2].rstrip()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "yes", "all", "file://run/keys", "file:///run/../keys", "http://keys.example", "valkey://"),
+        *(f"redis+sentinel://:{PASSWORD}@a/b", f"valkey://:{PASSWORD}@keys.example:port", f"valky://:{PASSWORD}@a"),
+    ],
+)
+def test_what_keys_cannot_be_shared_by(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, environment, name in (
+        (["--key-share", value], {}, "--key-share"),
+        ([f"--key-share={value}"], {SHARE: "none"}, "--key-share"),
+        ([], {SHARE: value}, SHARE),
+        # Also where an option overrides it: the next start may lack the option.
+        (["--key-share", "none"], {SHARE: value}, SHARE),
+    ):
+        reason = refused(arguments, {**environment, SECRET: "00" * 32}, capsys)
+        assert reason.startswith(f"{name}: share ")
+        assert PASSWORD not in reason
+
+
+def test_what_is_shared_must_be_able_to_be_shared(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, environment, reason in (
+        (["--key-share", VALKEY], {}, "needs the group's secret"),
+        ([], {SHARE: VALKEY, SECRET_FILE: ""}, "needs the group's secret"),
+        (["--key-refresh-time-s", "0.4", "--key-share", "file:///run/keys"], {}, "of at least 0.5 s"),
+        (["--key-overlap-s", "0"], {SHARE: VALKEY, SECRET_FILE: "/run/secret"}, "of at least 0.5 s"),
+    ):
+        said = refused(arguments, environment, capsys)
+        assert said.startswith(f"--key-share (or {SHARE}): share=")
+        assert reason in said
+        assert PASSWORD not in said
+
+
+def test_what_does_not_count_need_not_be_able_to_be_shared() -> None:
+    arguments = ["--key-share", "none", "--key-refresh-time-s", "0.1"]
+    assert settings_at_a_glance(arguments, {SHARE: VALKEY}).share is None
+    # The processes of one server do without, where keys change too often.
+    assert settings_at_a_glance(["--key-refresh-time-s", "0.1"], {}).share == "auto"
+
+
+@pytest.mark.parametrize("share", ["auto", "none", "file:///run/keys"])
+def test_a_secret_that_nobody_needs(share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    reason = refused(["--key-share", share, "--group-secret-file", "/run/secret"], {}, capsys)
+    assert reason == "--group-secret-file is for keys that are shared by --key-share valkey://: leave it out"
+
+
+def test_an_empty_path_of_a_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = refused(["--key-share", VALKEY, "--group-secret-file="], {}, capsys)
+    assert reason == "--group-secret-file must be a path, not ''"
+
+
+@pytest.mark.parametrize(("option", "value"), [("--key-share", "what to share by"), ("--group-secret-file", "a path")])
+def test_a_sharing_option_at_the_end_of_the_command_line(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused([option], {}, capsys).startswith(f"{option} must be followed by {value}, not by the end")
+
+
+def test_settings_show_no_password() -> None:
+    settings = Settings.read({SHARE: VALKEY, SECRET: "00" * 32})
+    assert settings.share == VALKEY
+    assert PASSWORD not in repr(settings)
+    assert settings != Settings.read({SHARE: VALKEY.replace(PASSWORD, "other"), SECRET: "00" * 32})
+
+
+def test_vllm_gets_no_setting_that_it_would_log() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port")
+    add_options(parser)
+    # Abbreviated, as argparse allows it.
+    args = parser.parse_args(["--port=80", "--key-sh", VALKEY, "--group", "/run/secret", "--key-refresh-time-s=9"])
+    settings = take_settings(args, {})
+    assert vars(args) == {"port": "80"}
+    assert (settings.share, settings.group_secret_file, settings.refresh_time_s) == (VALKEY, "/run/secret", 9)

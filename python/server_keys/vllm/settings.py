@@ -1,18 +1,23 @@
-"""The settings of an operator: how long keys live, and whether bodies are sealed to them.
+"""The settings of an operator: how long keys live, who shares them, and whether bodies are sealed to them.
 
 `OPTIONS` describes each setting once: its option for the entrypoint, its environment variable, its help text.
 """
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self, TypeVar
 
 from server_keys._checks import PERIOD_RANGE, overlap_seconds, period_seconds
+from server_keys._sharing.share import SECRET_FILE_VARIABLE, checked_share
 from server_keys.errors import SettingsError
 
 PROGRAM = "server-keys-vllm"
 DEFAULT_REFRESH_TIME_S = 300.0
+
+_SIBLINGS: str | None = "auto"
+_NOBODY = "none"
+"""The text that stands for keys of each process' own."""
 
 _Value = TypeVar("_Value")
 
@@ -25,7 +30,11 @@ class Option:
     variable: str
     help: str
     stands_for: str | None = None
-    """For a switch: the variable's value that means the same. Other options are followed by a number of seconds."""
+    """For a switch: the variable's value that means the same."""
+    metavar: str = "SECONDS"
+    """For others: what follows the option, in the usage."""
+    value: str = "a number of seconds"
+    """For others: what follows the option, in a message."""
 
     @property
     def attribute(self) -> str:
@@ -62,11 +71,30 @@ REQUIRE_SEALED = Option(
     "Refuse requests that carry a body in plaintext. The default is to serve them.",
     stands_for="1",
 )
-OPTIONS = {option.name: option for option in (REFRESH_TIME, OVERLAP, NO_PROTECT, REQUIRE_SEALED)}
+SHARE = Option(
+    "--key-share",
+    "SERVER_KEYS_SHARE",
+    "Which processes serve the same keys: auto, the API server processes of this server (the default); none; "
+    "file:///a/folder, those of this host that name the folder; valkey://host, or valkeys://host with TLS, all that "
+    "name the server and have the group's secret. A URL with a password is safer in the variable: every user of the "
+    "host sees a command line.",
+    metavar="SHARE",
+    value="what to share by",
+)
+GROUP_SECRET_FILE = Option(
+    "--group-secret-file",
+    SECRET_FILE_VARIABLE,
+    "File with the secret of the group that shares keys by valkey://.",
+    metavar="PATH",
+    value="a path",
+)
+OPTIONS = {
+    option.name: option for option in (REFRESH_TIME, OVERLAP, NO_PROTECT, REQUIRE_SEALED, SHARE, GROUP_SECRET_FILE)
+}
 
 USAGE = (
     f"{PROGRAM} [model] [{REFRESH_TIME.name} SECONDS] [{OVERLAP.name} SECONDS] [{NO_PROTECT.name} | "
-    f"{REQUIRE_SEALED.name}] [options of vllm serve]"
+    f"{REQUIRE_SEALED.name}] [{SHARE.name} SHARE] [{GROUP_SECRET_FILE.name} PATH] [options of vllm serve]"
 )
 
 
@@ -80,6 +108,10 @@ class Settings:
     """Whether sealed requests are opened and their responses sealed."""
     require_sealed: bool = False
     """Whether requests that carry a body in plaintext are refused."""
+    share: str | None = field(default=_SIBLINGS, repr=False)
+    """Who shares the keys: "auto", a URL, or None for each process' own. A URL may have a password."""
+    group_secret_file: str | None = None
+    """The file with the secret of a group that shares by valkey://; None also if the environment has the secret."""
 
     @classmethod
     def read(cls, environment: Mapping[str, str], options: Mapping[str, str] | None = None) -> Self:
@@ -93,8 +125,8 @@ class Settings:
             options: the text of each option that was given, by its name in `OPTIONS`.
 
         Raises:
-            SettingsError: a text is not what it should be, a number is out of range, or `--require-sealed` comes
-                with `--no-protect`.
+            SettingsError: a text is not what it should be, a number is out of range, `--require-sealed` comes with
+                `--no-protect`, or keys cannot be shared as asked. The message has no password.
         """
 
         def read(option: Option, convert: Callable[[str, str], _Value], default: _Value) -> _Value:
@@ -110,16 +142,28 @@ class Settings:
                 f"{REQUIRE_SEALED.name} (or {REQUIRE_SEALED.variable}=1) refuses all bodies that are not sealed, and "
                 f"{NO_PROTECT.name} (or {NO_PROTECT.variable}=0) opens none that are: leave out one of them"
             )
-        return cls(refresh_time_s, overlap_s, protect, require_sealed)
+        share: str | None = read(SHARE, _share, _SIBLINGS)
+        file: str | None = read(GROUP_SECRET_FILE, _path, None)
+        if not _takes_secret(share, refresh_time_s, overlap_s, file, environment):
+            if GROUP_SECRET_FILE.name in (options or {}):
+                raise SettingsError(
+                    f"{GROUP_SECRET_FILE.name} is for keys that are shared by {SHARE.name} valkey://: leave it out"
+                )
+            file = None
+        return cls(refresh_time_s, overlap_s, protect, require_sealed, share, file)
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables from which `read` makes the same settings. Child processes get them."""
-        return {
+        variables = {
             REFRESH_TIME.variable: repr(self.refresh_time_s),
             OVERLAP.variable: repr(self.overlap_s),
             NO_PROTECT.variable: str(int(self.protect)),
             REQUIRE_SEALED.variable: str(int(self.require_sealed)),
+            SHARE.variable: _NOBODY if self.share is None else self.share,
         }
+        if self.group_secret_file is not None:
+            variables[GROUP_SECRET_FILE.variable] = self.group_secret_file
+        return variables
 
 
 def settings_at_a_glance(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -143,7 +187,7 @@ def settings_at_a_glance(arguments: Sequence[str], environment: Mapping[str, str
             continue
         text = option.stands_for or (value if equals else next(words, None))
         if text is None:
-            usage_error(f"{option.name} must be followed by a number of seconds, not by the end of the command line")
+            usage_error(f"{option.name} must be followed by {option.value}, not by the end of the command line")
         given[option.name] = text
     return _read_or_exit(environment, given)
 
@@ -172,14 +216,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         # Without a default, an option that was not given adds no attribute, which vLLM would not know.
         if option.stands_for is None:
             text = f"{option.help} Environment variable: {option.variable}."
-            group.add_argument(option.name, default=argparse.SUPPRESS, metavar="SECONDS", help=text)
+            group.add_argument(option.name, default=argparse.SUPPRESS, metavar=option.metavar, help=text)
         else:
             text = f"{option.help} Environment variable: {option.variable}={option.stands_for}."
             group.add_argument(option.name, default=argparse.SUPPRESS, action="store_true", help=text)
 
 
 def take_settings(args: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
-    """Return the settings that vLLM's parser found, and take them out of `args`.
+    """Return the settings that vLLM's parser found, and take them out of `args`, which vLLM logs.
 
     Raises:
         SystemExit: as for `settings_at_a_glance`.
@@ -225,3 +269,43 @@ def _switch(name: str, text: str) -> bool:
     if text not in ("0", "1"):
         raise SettingsError(f"{name} must be 1 (on) or 0 (off), not {text!r}")
     return text == "1"
+
+
+def _share(name: str, text: str) -> str | None:
+    """Return what to share by. Whether the keys live long enough, and a secret is there, matters only if it counts."""
+    share = None if text.lower() == _NOBODY else text
+    try:
+        checked_share(
+            share,
+            period_s=DEFAULT_REFRESH_TIME_S,
+            overlap_s=DEFAULT_REFRESH_TIME_S,
+            environment={GROUP_SECRET_FILE.variable: "any"},
+        )
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}") from None
+    return share
+
+
+def _path(name: str, text: str) -> str | None:
+    if text:
+        return text
+    if name == GROUP_SECRET_FILE.variable:
+        return None  # as if it were not set
+    raise SettingsError(f"{name} must be {GROUP_SECRET_FILE.value}, not {text!r}")
+
+
+def _takes_secret(
+    share: str | None, refresh_time_s: float, overlap_s: float, file: str | None, environment: Mapping[str, str]
+) -> bool:
+    """Return whether those who share keys need a secret.
+
+    Raises:
+        SettingsError: keys cannot be shared so.
+    """
+    if file is not None:
+        environment = {**environment, GROUP_SECRET_FILE.variable: file}
+    try:
+        checked = checked_share(share, period_s=refresh_time_s, overlap_s=overlap_s, environment=environment)
+    except ValueError as error:
+        raise SettingsError(f"{SHARE.name} (or {SHARE.variable}): {error}") from None
+    return checked.secret is not None
