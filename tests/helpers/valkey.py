@@ -147,31 +147,40 @@ def store_server(kind: StoreKind, folder: Path, *options: str) -> Iterator[Store
 
 
 @contextlib.contextmanager
-def store_cluster(kind: StoreKind, folder: Path, nodes: int) -> Iterator[list[StoreServer]]:
-    """Run a cluster whose nodes share the slots evenly."""
+def store_cluster(kind: StoreKind, folder: Path, primaries: int, *, replicas: int = 0) -> Iterator[list[StoreServer]]:
+    """Run a cluster whose primaries share the slots evenly. Each has as many replicas, which come last."""
+    count = primaries * (1 + replicas)
     with contextlib.ExitStack() as stack:
-        servers = []
-        for number in range(nodes):
+        nodes = []
+        for number in range(count):
             node_folder = folder / f"node{number}"
             node_folder.mkdir()
             options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "500", "--cluster-port", str(free_port()))
-            servers.append(stack.enter_context(store_server(kind, node_folder, *options)))
-        first, *others = servers
-        for number, server in enumerate(servers):
-            slots = (16384 * number // nodes, 16384 * (number + 1) // nodes - 1)
-            server.run("CLUSTER", "ADDSLOTSRANGE", *slots)
-            server.run("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        for server in others:
-            bus = first.options[first.options.index("--cluster-port") + 1]
-            server.run("CLUSTER", "MEET", "127.0.0.1", first.port, bus)
-        wait_until(lambda: all(is_whole(server, nodes) for server in servers), "the cluster did not come together")
-        yield servers
+            at_once = ("--repl-diskless-sync-delay", "0")
+            nodes.append(stack.enter_context(store_server(kind, node_folder, *options, *at_once)))
+        for number, node in enumerate(nodes[:primaries]):
+            node.run("CLUSTER", "ADDSLOTSRANGE", 16384 * number // primaries, 16384 * (number + 1) // primaries - 1)
+            node.run("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        first, *others = nodes
+        bus = first.options[first.options.index("--cluster-port") + 1]
+        for node in others:
+            node.run("CLUSTER", "MEET", "127.0.0.1", first.port, bus)
+        wait_until(lambda: all(_is_whole(node, count) for node in nodes), "the cluster did not come together")
+        for number, node in enumerate(nodes[primaries:]):
+            node.run("CLUSTER", "REPLICATE", nodes[number % primaries].run("CLUSTER", "MYID"))
+        wait_until(lambda: all(known_nodes(node) == count for node in nodes), "a replica is not known to all")
+        yield nodes
 
 
-def is_whole(server: StoreServer, nodes: int) -> bool:
+def _is_whole(server: StoreServer, nodes: int) -> bool:
     """Return whether a node knows all nodes, and that they have all slots."""
     info = bytes(server.run("CLUSTER", "INFO")).decode()
     return "cluster_state:ok" in info and f"cluster_known_nodes:{nodes}" in info
+
+
+def known_nodes(server: StoreServer) -> int:
+    """Return how many nodes one would tell a client of."""
+    return sum(len(part) - 2 for part in server.run("CLUSTER SLOTS"))
 
 
 def wait_until(condition: Callable[[], bool], otherwise: str, within_s: float = 20) -> None:

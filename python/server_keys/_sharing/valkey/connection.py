@@ -5,59 +5,31 @@ lost (a commit that happened would then seem to have failed), and it asks every 
 group are in one slot, so that following the cluster's redirections is enough.
 """
 
-import os
+import contextlib
+import math
 import re
-import socket
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import valkey
 from valkey.backoff import NoBackoff
 from valkey.crc import key_slot
-from valkey.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    InvalidResponse,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-    ValkeyError,
-)
+from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
 from valkey.retry import Retry
 
-from server_keys._sharing.store import StoreError, StoreRefusedError
+from server_keys._clock import boot_time
+from server_keys._sharing.store import StoreError
+from server_keys._sharing.valkey.failures import code_of, store_error
 from server_keys._sharing.valkey.scripts import Script
 from server_keys._sharing.valkey_url import ValkeyUrl
 
 _MOST_REDIRECTIONS = 3
-
-_CODES = {BusyLoadingError: "LOADING", OutOfMemoryError: "OOM", ReadOnlyError: "READONLY", NoScriptError: "NOSCRIPT"}
-"""The codes that valkey-py turns into classes, and cuts off."""
-_LEAVE = {"CLUSTERDOWN", "MASTERDOWN", "READONLY"}
+_MOST_ADDRESSES = 16
+_LEARN_NODES_EVERY_S = 30.0
+_LEAVE_AFTER = {"CLUSTERDOWN", "MASTERDOWN", "READONLY"}
 """After these another node may be of more use, and another connection may lead to another server."""
-_MEANINGS = {
-    "ASK": "is moving the group's keys to another node",
-    "BUSY": "is busy with a script",
-    "CLUSTERDOWN": "is in a cluster that is down",
-    "LOADING": "is still loading its data",
-    "MASTERDOWN": "is a replica that has lost its primary",
-    "MISCONF": "cannot write its data to disk, and takes no more",
-    "NOREPLICAS": "has too few replicas, and takes no more",
-    "OOM": "has no memory left",
-    "READONLY": "is a replica",
-    "TRYAGAIN": "is moving the group's keys to another node",
-    "UNBLOCKED": "has become a replica",
-    "WRONGTYPE": "held something else under the group's keys, which was removed",
-}
-"""What the codes of a server's errors mean. The rest of an error's text may repeat a password, and is shown nowhere."""
-
-
-class WrongTypeError(StoreError):
-    """A key is of another type than the scripts make it."""
 
 
 class _MovedError(Exception):
@@ -93,6 +65,7 @@ class Connection:
         # The URL's own address comes first.
         self._addresses = [(url.host, url.port)]
         self._at = self._addresses[0]
+        self._learn_nodes_at = -math.inf
         if url.ca_file is not None:
             _check_ca_file(url.ca_file)
 
@@ -119,6 +92,11 @@ class Connection:
                     self._go_to(moved.address)
             raise StoreError(f"{self.shown} is in a cluster whose nodes do not agree where the group's keys are")
 
+    def disconnect(self) -> None:
+        """Close the connection; the next call makes another one."""
+        with self._lock:
+            self._disconnect()
+
     def close(self) -> None:
         """Close the connection for good."""
         with self._lock:
@@ -127,7 +105,7 @@ class Connection:
 
     def _run_here(self, script: Script, keys: Sequence[str], arguments: Sequence[bytes | int]) -> object:
         try:
-            client = self._client or self._connect()
+            client = self._connected()
             try:
                 return client.evalsha(script.sha, len(keys), *keys, *arguments)  # type: ignore[arg-type]
             except NoScriptError:
@@ -138,15 +116,21 @@ class Connection:
         # Raised out here, it does not carry the library's error along, whose text may repeat a password.
         raise failure
 
-    def _connect(self) -> valkey.Valkey:
-        self._client = client = valkey.Valkey(**self._options())
-        try:
-            slots: object = client.execute_command("CLUSTER SLOTS")
-        except ResponseError:  # it is in no cluster, or this user may not know
-            slots = []
-        nodes = _nodes(slots, self._slot, default_host=self._at[0])
-        self._addresses = list(dict.fromkeys([(self._url.host, self._url.port), *nodes]))
-        return client
+    def _connected(self) -> valkey.Valkey:
+        if self._client is None:
+            self._client = valkey.Valkey(**self._options())
+            self._learn_nodes_at = -math.inf
+        if boot_time() >= self._learn_nodes_at:
+            self._learn_nodes(self._client)
+        return self._client
+
+    def _learn_nodes(self, client: valkey.Valkey) -> None:
+        nodes: list[tuple[str, int]] = []
+        self._learn_nodes_at = math.inf
+        with contextlib.suppress(ResponseError):  # it is in no cluster, or this user may not know
+            nodes = _nodes(client.execute_command("CLUSTER SLOTS"), self._slot, default_host=self._at[0])
+            self._learn_nodes_at = boot_time() + _LEARN_NODES_EVERY_S
+        self._addresses = list(dict.fromkeys([(self._url.host, self._url.port), *nodes]))[:_MOST_ADDRESSES]
 
     def _disconnect(self) -> None:
         client, self._client = self._client, None
@@ -190,89 +174,30 @@ class Connection:
 
     def _failure(self, error: Exception) -> Exception:
         """Leave this node if it is of no use any more, and return the exception that tells about `error`."""
-        code = _code(error)
-        if code == "MOVED":
-            return _MovedError(self._moved_to(str(error)))
-        where = self.shown
-        if self._at != self._addresses[0]:
-            where += f" (node {self._at[0]}:{self._at[1]})"
-        if not isinstance(error, ResponseError) or code in _LEAVE:
+        code = code_of(error)
+        moved = re.fullmatch(r"MOVED [0-9]+ (.*):([0-9]{1,5})", str(error)) if code == "MOVED" else None
+        if moved:
+            # A node that does not know the other's host means that it is the same.
+            return _MovedError((moved[1] or self._at[0], int(moved[2])))
+        where = self.shown if self._at == self._addresses[0] else f"{self.shown} (node {self._at[0]}:{self._at[1]})"
+        if not isinstance(error, ResponseError) or code in _LEAVE_AFTER:
             self._go_to_next()
-        refused = _refusal(error, self._url.database)
-        if refused is not None:
-            return StoreRefusedError(f"{where} {refused}")
-        if code is None:
-            return StoreError(f"{where} {_transport_failure(error, self._timeout_s)}")
-        kind = WrongTypeError if code == "WRONGTYPE" else StoreError
-        return kind(f"{where} {_MEANINGS.get(code, f'answered with an error ({code})')}")
-
-    def _moved_to(self, text: str) -> tuple[str, int]:
-        host, _, port = text.split(" ")[2].rpartition(":")
-        return host or self._at[0], int(port)
+        return store_error(error, where, database=self._url.database, timeout_s=self._timeout_s)
 
 
-def _nodes(slots: object, slot: int, default_host: str) -> Iterator[tuple[str, int]]:
-    """Yield the nodes that have the slot, by the answer to CLUSTER SLOTS."""
+def _nodes(slots: object, slot: int, default_host: str) -> list[tuple[str, int]]:
+    """Return the nodes in the answer to CLUSTER SLOTS, those first that have the slot."""
+    having: list[tuple[str, int]] = []
+    others: list[tuple[str, int]] = []
     for part in slots if isinstance(slots, list) else []:
         match part:
-            case [int() as first, int() as last, *nodes] if first <= slot <= last:
+            case [int() as first, int() as last, *nodes]:
+                found = having if first <= slot <= last else others
                 for node in nodes:
                     match node:
                         case [bytes() | None as host, int() as port, *_]:
-                            yield (host or b"").decode(errors="replace") or default_host, port
-
-
-def _code(error: Exception) -> str | None:
-    """Return the code of an error that the server answered, None for another failure."""
-    for known, code in _CODES.items():
-        if isinstance(error, known):
-            return code
-    if not isinstance(error, ResponseError):
-        return None
-    word = str(error).partition(" ")[0]
-    return word if re.fullmatch("[A-Z]{3,20}", word) else "ERR"
-
-
-def _refusal(error: Exception, database: int) -> str | None:
-    """Return what a server says who does not let this user do something. None if it says something else."""
-    text = str(error)
-    if isinstance(error, AuthenticationError):
-        return "does not accept the user and the password, or wants some, or wants none"
-    if isinstance(error, ResponseError):
-        if "DB index is out of range" in text or "SELECT is not allowed" in text:
-            return f"has no database {database}"
-        if isinstance(error, NoPermissionError) and "key" in text.partition("'")[0]:
-            return "does not allow this user the keys server-keys:*"
-        if isinstance(error, NoPermissionError) or "ACL failure" in text or "user executing the script" in text:
-            command = re.search(r"'([a-z|]{1,32})' command", text)
-            return (
-                f"does not allow this user {f'the command {command[1]}' if command else 'all commands that it needs'}"
-            )
-    return None
-
-
-def _transport_failure(error: BaseException, timeout_s: float) -> str:
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"has a certificate that is not valid here: {cause.verify_message}"
-        if isinstance(cause, (TimeoutError, valkey.exceptions.TimeoutError)):
-            return f"did not answer within {timeout_s:g} s"
-        if isinstance(cause, ssl.SSLError):
-            return "does not speak TLS as it should"
-        if isinstance(cause, socket.gaierror):
-            return "has a host name that leads nowhere"
-        if isinstance(cause, OSError) and cause.errno is not None:
-            return f"cannot be reached: {os.strerror(cause.errno)}"
-    if any(isinstance(cause, (InvalidResponse, ValueError)) for cause in causes):
-        return "does not speak as Valkey does"
-    return "closed the connection"
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+                            found.append(((host or b"").decode(errors="replace") or default_host, port))
+    return [*having, *others]
 
 
 def _check_ca_file(path: str) -> None:

@@ -6,7 +6,8 @@ from typing import NoReturn
 
 from server_keys._sharing.store import CrowdedStoreError, Look, StoreError, Taken
 from server_keys._sharing.valkey import scripts
-from server_keys._sharing.valkey.connection import Connection, WrongTypeError
+from server_keys._sharing.valkey.connection import Connection
+from server_keys._sharing.valkey.failures import WrongTypeError
 from server_keys._sharing.valkey.scripts import Script
 from server_keys._sharing.valkey_url import ValkeyUrl
 
@@ -110,6 +111,7 @@ class ValkeyStore:
             raise CrowdedStoreError(f"{self.shown} holds more asks than a group can have")
 
     def _answered_nonsense(self) -> NoReturn:
+        self._connection.disconnect()
         raise StoreError(f"{self.shown} answered with what none of the scripts returns")
 
 
