@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-_KEM_SUITE = b"KEM" + bytes.fromhex("0020")
-_SUITE = b"HPKE" + bytes.fromhex("0020 0001 0002")
+KEM_SUITE = b"KEM" + bytes.fromhex("0020")
+SUITE = b"HPKE" + bytes.fromhex("0020 0001 0002")
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,20 @@ class RequestKeys:
         private_key = X25519PrivateKey.from_private_bytes(ephemeral_private_key)
         encapsulated_key = private_key.public_key().public_bytes_raw()
         agreed = private_key.exchange(X25519PublicKey.from_public_bytes(public_key))
-        extracted = _labeled_extract(_KEM_SUITE, b"", b"eae_prk", agreed)
-        shared_secret = _labeled_expand(_KEM_SUITE, extracted, b"shared_secret", encapsulated_key + public_key, 32)
-        context = b"\0" + _labeled_extract(_SUITE, b"", b"psk_id_hash", b"")
-        context += _labeled_extract(_SUITE, b"", b"info_hash", b"ehbp request")
-        secret = _labeled_extract(_SUITE, shared_secret, b"secret", b"")
-        exporter_secret = _labeled_expand(_SUITE, secret, b"exp", context, 32)
+        extracted = labeled_extract(KEM_SUITE, b"", b"eae_prk", agreed)
+        shared_secret = labeled_expand(KEM_SUITE, extracted, b"shared_secret", encapsulated_key + public_key, 32)
+        context = b"\0" + labeled_extract(SUITE, b"", b"psk_id_hash", b"")
+        context += labeled_extract(SUITE, b"", b"info_hash", b"ehbp request")
+        secret = labeled_extract(SUITE, shared_secret, b"secret", b"")
+        exporter_secret = labeled_expand(SUITE, secret, b"exp", context, 32)
         return cls(
             encapsulated_key,
             agreed,
             shared_secret,
-            key=_labeled_expand(_SUITE, secret, b"key", context, 32),
-            base_nonce=_labeled_expand(_SUITE, secret, b"base_nonce", context, 12),
+            key=labeled_expand(SUITE, secret, b"key", context, 32),
+            base_nonce=labeled_expand(SUITE, secret, b"base_nonce", context, 12),
             exporter_secret=exporter_secret,
-            exported=_labeled_expand(_SUITE, exporter_secret, b"sec", b"ehbp response", 32),
+            exported=labeled_expand(SUITE, exporter_secret, b"sec", b"ehbp response", 32),
         )
 
     def frame(self, number: int, plaintext: bytes) -> bytes:
@@ -83,11 +83,11 @@ def _nonce(base_nonce: bytes, number: int) -> bytes:
     return (int.from_bytes(base_nonce, "big") ^ number).to_bytes(12, "big")
 
 
-def _labeled_extract(suite: bytes, salt: bytes, label: bytes, key_material: bytes) -> bytes:
+def labeled_extract(suite: bytes, salt: bytes, label: bytes, key_material: bytes) -> bytes:
     return hmac.digest(salt or bytes(32), b"HPKE-v1" + suite + label + key_material, hashlib.sha256)
 
 
-def _labeled_expand(suite: bytes, key: bytes, label: bytes, info: bytes, length: int) -> bytes:
+def labeled_expand(suite: bytes, key: bytes, label: bytes, info: bytes, length: int) -> bytes:
     return _expand(key, length.to_bytes(2, "big") + b"HPKE-v1" + suite + label + info, length)
 
 

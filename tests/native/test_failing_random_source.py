@@ -36,7 +36,7 @@ PREAMBLE = """
 import contextlib, ctypes, errno
 
 from server_keys import EntropyError, KeyPair, KeyRing, KeysUnavailableError, generate_key_pairs
-from server_keys._native import RequestOpener, RequestSealer
+from server_keys._native import GroupKeys, RequestOpener, RequestSealer, open_box, seal_boxes
 
 library = ctypes.CDLL(None)
 library.randomness_calls.restype = ctypes.c_long
@@ -90,17 +90,27 @@ peer = KeyPair.generate()
 sealer = RequestSealer(peer.public_key)
 opener = RequestOpener(sealer.encapsulated_key, [peer])
 opener.feed(sealer.seal(b"question"))
+group = GroupKeys.of_name(b"name")
+
+def seal_to(*one_time_keys):
+    return seal_boxes(group, one_time_keys, whole=True, as_of_ms=0, epochs=[(1, peer, 0, 0)])
+
+(box,) = seal_to(peer.public_key)
 with no_randomness():
     refused(KeyPair.generate)
     for count in (1, 64, 1000):
         refused(lambda: generate_key_pairs(count))
     refused(lambda: RequestSealer(peer.public_key))
     refused(opener.response_sealer)
+    refused(lambda: seal_to(peer.public_key))
     # Operations that need no randomness still work.
     private_key = bytes(range(32))
     assert KeyPair.from_private_key(private_key).exchange(peer.public_key)
     assert generate_key_pairs(0) == []
     assert opener.feed(sealer.seal(b"more")) == b"more"
+    assert GroupKeys.of_name(b"name").ask_tag(b"ask") == group.ask_tag(b"ask")
+    assert open_box(group, peer, box)[2] == [(1, peer, 0, 0)]
+    assert seal_to(b"no key") == [None]
 
 assert len({pair.public_key for pair in [KeyPair.generate(), *generate_key_pairs(1000)]}) == 1001
 assert RequestSealer(peer.public_key).seal(b"question")

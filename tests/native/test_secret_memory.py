@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.helpers.key_traces import clamped, radix_16_digits, traces
 from tests.helpers.process_memory import Victim, victim_of
 from tests.helpers.scripts import run_script
 
@@ -43,31 +44,6 @@ def victim(script: str, private_key: bytes = b"") -> Iterator[Victim]:
     finally:
         os.close(key_reader)
         os.close(key_writer)
-
-
-def clamped(private_key: bytes) -> bytes:
-    """The scalar that X25519 makes of a private key (RFC 7748, section 5)."""
-    return bytes([private_key[0] & 248]) + private_key[1:31] + bytes([private_key[31] & 127 | 64])
-
-
-def radix_16_digits(scalar: bytes) -> list[int]:
-    """The 64 digits from -8 to 8, lowest first, by which fixed-base multiplication looks up its table."""
-    digits = [nibble for byte in scalar for nibble in (byte & 15, byte >> 4)]
-    for index in range(63):
-        carry = digits[index] + 8 >> 4
-        digits[index] -= carry << 4
-        digits[index + 1] += carry
-    return digits
-
-
-def traces(private_key: bytes) -> set[bytes]:
-    """Pieces of the forms that a private key takes, each of 64 bits that do not occur by chance.
-
-    These are the words in which it is loaded into registers, and as many of its digits.
-    """
-    digits = bytes(digit & 0xFF for digit in radix_16_digits(clamped(private_key)))
-    words = {form[start : start + 8] for form in (private_key, clamped(private_key)) for start in range(0, 32, 8)}
-    return words | {digits[start : start + 16] for start in range(0, 64, 16)}
 
 
 @pytest.fixture

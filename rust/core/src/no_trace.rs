@@ -194,7 +194,7 @@ fn wipe_registers() {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{KeyPair, RequestOpener, RequestSealer};
+    use crate::{Delivery, Epoch, GroupKeys, KeyPair, RequestOpener, RequestSealer, open_box, seal_boxes};
 
     const PATTERN: u64 = 0xa5a5_5a5a_a5a5_5a5a;
     const MEASURED_BYTES: usize = 256 * 1024;
@@ -228,6 +228,11 @@ mod tests {
             let mut body = vec![0; RequestSealer::sealed_bytes(5)];
             sealer.seal(b"hello", &mut body).unwrap();
             let mut shared_secret = [0; 32];
+            let group = GroupKeys::of_name(b"name").unwrap();
+            let epoch = Epoch { number: 1, key_pair: &server, publish_in_ms: 0, ends_in_ms: 0 };
+            let delivery = Delivery { whole: true, as_of_ms: 0, epochs: vec![epoch] };
+            let sealed = seal_boxes(&group, &[peer.public_key()], &delivery).unwrap().remove(0).unwrap();
+            let secret = [b'a'; 64];
             // Measure without the wiping, which would be deepest.
             NOT_WIPING.set(true);
             [
@@ -243,6 +248,10 @@ mod tests {
                         drop(opener.response_sealer().unwrap());
                     }),
                 ),
+                ("derive keys", stack_depth(|| drop(GroupKeys::from_secret_text(&secret, b"label").unwrap()))),
+                ("check a tag", stack_depth(|| assert_eq!(group.is_ask_tag(b"ask", &[0; 32]), Ok(false)))),
+                ("seal a box", stack_depth(|| drop(seal_boxes(&group, &[peer.public_key()], &delivery).unwrap()))),
+                ("open a box", stack_depth(|| drop(open_box(&group, &peer, &sealed).unwrap()))),
             ]
         });
         for (computation, depth) in measured.unwrap().join().unwrap() {
