@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "middleware": {"_sealing"},
     "build_app": SERVER - {"build_app"},
     "client": BASE | {"_sealing.protocol"},
-    "vllm": SERVER | {"server_keys", "_sharing.share"},
+    "vllm": SERVER | {"server_keys", "_sharing", "_sharing.share"},
     "__main__": {"server_keys"},
 }
 # The packages of others, and for each the parts that may import it.

@@ -48,6 +48,20 @@ def ring_of(plan: KeyPlan) -> KeyRing:
     return _alone(schedule, "share=None was asked for")
 
 
+def check(plan: KeyPlan) -> None:
+    """Check that the place and the secret which `plan` names can be used, without joining a group.
+
+    Raises:
+        ValueError: one of them cannot; the message says why.
+        ImportError: the plan needs a library that is not installed.
+    """
+    if plan.share.place is Place.FOLDER:
+        named_directory(plan.share.folder or "")
+    elif plan.share.place is Place.VALKEY:
+        for _, store in _doors_to_valkey(plan.share):
+            store.close()
+
+
 def _ring_of_siblings(share: Share, schedule: Schedule) -> KeyRing:
     # Apps of one process with other durations are not meant to share one ring.
     name = group_of_siblings(f"{schedule.period_s} {schedule.overlap_s}")

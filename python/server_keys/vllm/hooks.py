@@ -17,6 +17,9 @@ from typing import Any, TypeGuard
 from fastapi import FastAPI
 
 from server_keys import KeyPair, inject_key_lifespan, inject_middleware
+from server_keys._keys.schedule import Schedule
+from server_keys._sharing.join import check
+from server_keys._sharing.key_plan import KeyPlan
 from server_keys.errors import UnsupportedVllmError
 from server_keys.middleware import BuildAppFunc
 from server_keys.vllm.settings import Settings
@@ -51,7 +54,16 @@ def with_keys(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
     protected = build_app_func
     if settings.protect:
         protected = inject_middleware(build_app_func, required=settings.require_sealed)
-    build_app_with_keys = inject_key_lifespan(protected, settings.refresh_time_s, overlap_s=settings.overlap_s)
+    build_app_with_keys = inject_key_lifespan(
+        protected,
+        settings.refresh_time_s,
+        overlap_s=settings.overlap_s,
+        share=settings.share,
+        group_secret_file=settings.group_secret_file,
+    )
+
+    schedule = Schedule(settings.refresh_time_s, settings.overlap_s)
+    plan = KeyPlan.checked(schedule, settings.share, settings.group_secret_file)
 
     @functools.wraps(build_app_with_keys)
     def build_app_or_exit(*args: Any, **kwargs: Any) -> FastAPI:
@@ -60,6 +72,10 @@ def with_keys(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
             KeyPair.generate().erase()
         except Exception as error:
             raise refusal(f"no key pair can be made: {type(error).__name__}: {error}") from error
+        try:
+            check(plan)
+        except Exception as error:
+            raise refusal(f"keys cannot be shared: {error}") from error
         return build_app_with_keys(*args, **kwargs)
 
     return build_app_or_exit
