@@ -115,9 +115,9 @@ class KeyRing:
 
     @property
     def accepted(self) -> tuple[KeyPair, ...]:
-        """The pairs that a peer may still use, newest first: the current one, and its predecessor for `overlap_s`.
+        """The pairs that a peer may still use: first the current one, then its predecessor for `overlap_s`.
 
-        In a shared ring, a pair that the group will publish next comes last.
+        In a shared ring, the pair that the group will publish next is accepted already.
 
         Raises:
             KeysUnavailableError: as for `current`.

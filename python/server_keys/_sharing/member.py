@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._keys.retries import Retries
+from server_keys._keys.schedule import Schedule
 from server_keys._native import KeyPair, MalformedMessageError, erase_in
 from server_keys._sharing.door import Door
 from server_keys._sharing.epoch import NONE, Epoch, Epochs, Rank, erase_those_gone
@@ -26,6 +27,7 @@ from server_keys._sharing.store import CrowdedStoreError, Look, StoreError
 # without a member that serves it.
 _SILENT_S = 1.0
 _UNSERVED_S = 4.0
+_ASKED_PERIOD_COUNTS_S = 5.0
 _NEVER = float("-inf")
 
 
@@ -74,12 +76,15 @@ class Member:
         self._whole_at = _NEVER
         self._reachable_since: float | None = None
         self._jitter = random.random()  # noqa: S311 - no secret
-        self._turn_period_s = pace.schedule.period_s
+        self._asked_period_s = math.inf
+        self._asked_period_until = _NEVER
         self._bring_forward = False
 
     def take_turns_every(self, period_s: float) -> None:
-        """Make epochs after `period_s` already, if that is sooner than the schedule's period."""
-        self._turn_period_s = min(period_s, self._turn_period_s)
+        """Make epochs after `period_s` already, if that is sooner than the schedule's period. It counts for 5 s."""
+        now = self._clock()
+        if now >= self._asked_period_until or period_s <= self._asked_period_s:
+            self._asked_period_s, self._asked_period_until = period_s, now + _ASKED_PERIOD_COUNTS_S
 
     def bring_forward(self) -> None:
         """Have the next epoch published as soon as all members have it."""
@@ -256,7 +261,8 @@ class Member:
     @property
     def _turn_pace(self) -> Pace:
         schedule = self._pace.schedule
-        return Pace(type(schedule)(min(self._turn_period_s, schedule.period_s), schedule.overlap_s))
+        asked_s = self._asked_period_s if self._clock() < self._asked_period_until else math.inf
+        return Pace(Schedule(min(asked_s, schedule.period_s), schedule.overlap_s))
 
     def _make_epoch(self, door: Door, why: str, *, others_may_hold_more: bool = False) -> None:
         """Make an epoch, and commit it to the store for all members."""
@@ -307,7 +313,7 @@ class Member:
         soonest = now + self._pace.shortest_lead_s
         if self._bring_forward:
             return soonest
-        return max(newest.publish_at + min(self._turn_period_s, self._pace.schedule.period_s), soonest)
+        return max(newest.publish_at + self._turn_pace.schedule.period_s, soonest)
 
     def _asks(self, door: Door, below: int, numbers: set[int] | None = None) -> dict[bytes, Ask] | None:
         """Return the asks at a door that can be served; None if the store is full of others."""

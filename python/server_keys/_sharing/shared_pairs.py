@@ -71,16 +71,15 @@ class SharedPairs:
 
     @property
     def accepted(self) -> tuple[KeyPair, ...]:
-        """The current pair, the newest first among the others, and last those that are not published yet."""
-        self._published()
+        """The current pair, then the others, newest first: those before it, and one that is published next."""
+        current = self._published()
         now = self._clock()
-        living = [
-            epoch
+        others = [
+            epoch.pair
             for epoch in (*self._member.own, *self._member.epochs.held)
-            if now < epoch.ends_at and not epoch.pair.erased
+            if now < epoch.ends_at and not epoch.pair.erased and epoch.pair is not current.pair
         ]
-        published = [epoch.pair for epoch in reversed(living) if epoch.publish_at <= now]
-        return (*published, *(epoch.pair for epoch in living if epoch.publish_at > now))
+        return (current.pair, *reversed(others))
 
     @property
     def current_accepted_for_s(self) -> float:
