@@ -343,7 +343,9 @@ def test_a_sweep_touches_no_links_files_or_other_users_directories(
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").touch()
-    link, file, full, others = (folders[0] / group_name(parent=parent, start=start) for _ in range(4))
+    link, file, full, others, *over = (folders[0] / group_name(parent=parent, start=start) for _ in range(10))
+    for directory in over:
+        directory.mkdir()
     link.symlink_to(precious)
     file.touch()
     (full / "folder").mkdir(parents=True)
@@ -354,5 +356,8 @@ def test_a_sweep_touches_no_links_files_or_other_users_directories(
     for _ in range(3):
         directory_of_siblings(group)
     assert (precious / "file").exists()
+    assert link.is_symlink()
+    assert file.is_file()
     assert others.exists() == (os.geteuid() == 0)
     assert list(folders[0].glob("*/folder/file")), "what no group made stays"
+    assert not [directory for directory in over if directory.exists()], "and hinders nothing"

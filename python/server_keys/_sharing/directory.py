@@ -54,6 +54,8 @@ R = TypeVar("R")
 _ATTEMPTS = 5
 _BETTER_PLACE_S = 1.0
 """How often a store that is not in the best place looks whether that can be used now."""
+_MOST_ROUNDS = 100
+"""How often asks are listed and removed while somebody may go on putting some there."""
 _WRITING_MS = 60_000
 """A file that is being written for longer than this has lost its writer."""
 
@@ -215,7 +217,7 @@ class DirectoryStore:
     @_in_its_directory
     def forget_asks(self, directory: int) -> None:
         """Remove all asks. Members notice and ask again."""
-        while True:
+        for _ in range(_MOST_ROUNDS):
             names = list_directory(directory)
             gone = [remove(directory, name) for name in [*names.asks, *names.waits]]
             if not any(gone):

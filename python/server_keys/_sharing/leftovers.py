@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,15 +44,19 @@ def remove_directory(path: str) -> None:
 
 def sweep(folder: str) -> None:
     """Remove from `folder` the directories of our user's groups whose parent process has ended. Never raises."""
-    with contextlib.suppress(OSError):
-        namespace = os.stat("/proc/self/ns/pid").st_ino
+    try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in itertools.islice(entries, _MOST_LOOKED_AT)]
-        over = (name for name in names if name.startswith("server-keys-") and _is_over(name, namespace))
-        for name in itertools.islice(over, _MOST_REMOVED):
-            path = f"{folder}/{name}"
-            if os.lstat(path).st_uid == os.geteuid():
-                remove_directory(path) if _GONE not in name else _remove(path)
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return
+    over = (f"{folder}/{name}" for name in names if _is_over(name, namespace))
+    for path in itertools.islice(filter(_is_ours, over), _MOST_REMOVED):
+        if _GONE in path:
+            with contextlib.suppress(OSError):
+                _remove(path)
+        else:
+            remove_directory(path)
 
 
 def _is_over(name: str, namespace: int) -> bool:
@@ -60,6 +65,15 @@ def _is_over(name: str, namespace: int) -> bool:
     if group is None or group.uid != os.geteuid():
         return False
     return bool(gone) or (group.pid_namespace == namespace and not _parent_lives(group))
+
+
+def _is_ours(path: str) -> bool:
+    """Tell whether a directory is ours. In a folder where anybody may write, its name proves nothing."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _parent_lives(group: GroupName) -> bool:
