@@ -396,6 +396,14 @@ def test_a_store_full_of_junk_is_cleared(caplog: pytest.LogCaptureFixture) -> No
     assert any("more entries than a key group can have" in record.message for record in caplog.records)
 
 
+def test_a_group_starts_in_a_store_full_of_junk() -> None:
+    group = Group()
+    for number in range(MOST_ASKS + 1000):
+        group.shelf().asks[name_of(number.to_bytes(8, "big"))] = group.now, b"junk"
+    group.join(3)
+    assert group.until(lambda: all_share(group), within_s=5) <= 2.0
+
+
 # A change of the secret.
 
 

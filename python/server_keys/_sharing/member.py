@@ -106,7 +106,11 @@ class Member:
         """
         try:
             for door in self._doors:
-                self._look_through(door)
+                try:
+                    self._look_through(door)
+                except CrowdedStoreError:
+                    self._notices.crowded_store()
+                    door.store.forget_asks()
         except StoreError:
             self._reachable_since = None
             raise
@@ -226,7 +230,7 @@ class Member:
         if len(self._doors) == 1:
             return door.restore(newest)
         asks = self._asks(door, newest.number)
-        return asks is not None and door.commit(newest, self._boxes(door, asks, self.epochs))
+        return door.commit(newest, self._boxes(door, asks, self.epochs))
 
     def _serve(self, door: Door, look: Look, theirs: Rank, now: float) -> None:
         """Serve those who wait, after a random time: so that one does it, and not all at once."""
@@ -238,12 +242,7 @@ class Member:
         if now < door.serve_at:
             return
         door.serve_at = None
-        try:
-            found = door.store.waiting()
-        except CrowdedStoreError:
-            self._forget_asks(door)
-            return
-        asks = door.asks(found, self.epochs.numbers, theirs.number)
+        asks = door.asks(door.store.waiting(), self.epochs.numbers, theirs.number)
         for name, box in self._boxes(door, asks, self.epochs).items():
             if door.store.serve(name, box, self._pace.life_s):
                 self._tell_of_joining(asks[name])
@@ -287,9 +286,6 @@ class Member:
             self._whole_at = now + self._pace.life_s
         numbers = {(door.found or NONE).number, *([0] if others_may_hold_more else [])}
         asks = self._asks(door, epoch.number, numbers)
-        if asks is None:
-            pair.erase()
-            return
         offered = self.epochs.joined_by([epoch], whole=False)
         boxes = self._boxes(door, asks, offered)
         # If the store's answer gets lost, the commit may have happened.
@@ -315,18 +311,9 @@ class Member:
             return soonest
         return max(newest.publish_at + self._turn_pace.schedule.period_s, soonest)
 
-    def _asks(self, door: Door, below: int, numbers: set[int] | None = None) -> dict[bytes, Ask] | None:
-        """Return the asks at a door that can be served; None if the store is full of others."""
-        try:
-            found = door.store.asks()
-        except CrowdedStoreError:
-            self._forget_asks(door)
-            return None
-        return door.asks(found, self.epochs.numbers | (numbers or set()), below)
-
-    def _forget_asks(self, door: Door) -> None:
-        self._notices.crowded_store()
-        door.store.forget_asks()
+    def _asks(self, door: Door, below: int, numbers: set[int] | None = None) -> dict[bytes, Ask]:
+        """Return the asks at a door that can be served."""
+        return door.asks(door.store.asks(), self.epochs.numbers | (numbers or set()), below)
 
     def _boxes(self, door: Door, asks: dict[bytes, Ask], epochs: Epochs) -> dict[bytes, bytes]:
         return door.boxes(asks, epochs, whole=self._clock() >= self._whole_at) if asks else {}
