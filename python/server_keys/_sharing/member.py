@@ -61,7 +61,6 @@ class Member:
         """When the member last reached the store."""
         self.members: int | None = None
         """How many members have an ask in the store, this one included."""
-        self.refreshes = 0
         self.retries = Retries()
         self._doors = doors
         self._pace = pace
@@ -334,7 +333,6 @@ class Member:
             for epoch in after.held:
                 if epoch not in before.held:
                     erase_in(epoch.pair, epoch.ends_at - now)
-        self.refreshes += bool(before.held)
         self._hold(after)
         erase_those_gone(epochs, after.held)
 

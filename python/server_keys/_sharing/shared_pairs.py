@@ -60,6 +60,8 @@ class SharedPairs:
         self._closed = False
         self._looked: concurrent.futures.Future[None] | None = None
         self._looked_early_at = 0.0
+        self._refreshes = 0
+        self._last_current: KeyPair | None = None
         self._why_not: str | None = "it has not joined its group yet"
         self._thread = threading.Thread(target=self._run, name="server_keys sharing", daemon=True)
         self._thread.start()
@@ -123,19 +125,20 @@ class SharedPairs:
         """The state, for health checks and metrics. Reading it changes nothing."""
         member, now = self._member, self._clock()
         current = member.current(now)
+        self._note(current)
         previous = [epoch for epoch in (*member.own, *member.epochs.held) if epoch.publish_at <= now < epoch.ends_at]
         previous = [epoch for epoch in previous if current and epoch.publish_at < current.publish_at]
         newest = member.epochs.held[-1] if member.epochs.held else None
         next_at = newest.publish_at if newest and newest.publish_at > now else None
         if next_at is None and current:
             next_at = self._schedule.replaced_at(current.publish_at)
-        is_shared = current is not None and current in member.epochs.held
+        is_shared = current is not None and current.number > 0
         return SourceStatus(
             current=current.pair if current else None,
             age_s=now - current.publish_at if current else None,
             next_refresh_in_s=max(next_at - now, 0.0) if next_at is not None and not self._closed else None,
             previous=previous[-1].pair if previous else None,
-            refreshes=member.refreshes,
+            refreshes=self._refreshes,
             failures=member.retries.total,
             last_error=member.retries.last_error,
             closed=self._closed,
@@ -219,7 +222,8 @@ class SharedPairs:
         current = self._member.current(self._clock())
         if current is None or self._closed:
             return was_shared
-        is_shared = current in self._member.epochs.held
+        self._note(current)
+        is_shared = current.number > 0
         if is_shared and not was_shared:
             self._notices.shares(current.number, self._member.members)
         elif not is_shared and was_shared is not False:
@@ -234,7 +238,17 @@ class SharedPairs:
             epoch = self._member.current(self._clock())
         if epoch is None:
             raise KeysUnavailableError(self._why_unavailable())
+        self._note(epoch)
         return epoch
+
+    def _note(self, current: Epoch | None) -> None:
+        """Count how often the current pair was replaced."""
+        if current is None or current.pair is self._last_current:
+            return
+        with self._lock:
+            if current.pair is not self._last_current:
+                self._refreshes += self._last_current is not None
+                self._last_current = current.pair
 
     def _require_open(self) -> None:
         if self._closed:
