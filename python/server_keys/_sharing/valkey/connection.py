@@ -92,11 +92,6 @@ class Connection:
                     self._go_to(moved.address)
             raise StoreError(f"{self.shown} is in a cluster whose nodes do not agree where the group's keys are")
 
-    def disconnect(self) -> None:
-        """Close the connection; the next call makes another one."""
-        with self._lock:
-            self._disconnect()
-
     def close(self) -> None:
         """Close the connection for good."""
         with self._lock:

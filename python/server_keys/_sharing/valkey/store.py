@@ -111,7 +111,6 @@ class ValkeyStore:
             raise CrowdedStoreError(f"{self.shown} holds more asks than a group can have")
 
     def _answered_nonsense(self) -> NoReturn:
-        self._connection.disconnect()
         raise StoreError(f"{self.shown} answered with what none of the scripts returns")
 
 
