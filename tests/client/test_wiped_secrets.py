@@ -8,9 +8,10 @@ import pytest
 
 from server_keys import KeyErasedError
 from server_keys._native import RequestSealer, ResponseOpener
-from server_keys.client import MalformedMessageError, UnsealedResponseError
+from server_keys.client import MalformedMessageError, SealedTransportError, UnsealedResponseError
 from tests.helpers.client_flavours import FLAVOURS, Client, Flavour
 from tests.helpers.scripted_server import URL, Server
+from tests.helpers.uploads import BODY, PIECES, Streamed, inner_that_answers_early
 
 every_flavour = pytest.mark.parametrize("flavour", FLAVOURS, ids=str)
 
@@ -131,3 +132,50 @@ def test_after_a_cancellation(flavour: Flavour, server: Server, held: Held) -> N
 
     asyncio.run(cancel())
     held.assert_wiped(sealers=1, openers=0)
+
+
+def upload(flavour: Flavour, client: Client, error: Exception | None = None) -> Any:
+    """Send a body of several frames that can be read once."""
+    return client.request("POST", URL, content=Streamed(PIECES, error).of(flavour))
+
+
+@every_flavour
+def test_after_an_upload(flavour: Flavour, server: Server, held: Held) -> None:
+    with flavour.client(server.inner) as client:
+        assert upload(flavour, client).content == b"sealed answer"
+        held.assert_wiped(sealers=1, openers=1)
+
+
+@every_flavour
+def test_after_an_upload_that_breaks_off(flavour: Flavour, server: Server, held: Held) -> None:
+    with flavour.client(server.inner) as client, pytest.raises(OSError, match="the disk is gone") as kept:
+        upload(flavour, client, OSError("the disk is gone"))
+    assert kept.value.__traceback__ is not None
+    held.assert_wiped(sealers=1, openers=0)
+
+
+@every_flavour
+def test_after_an_upload_that_is_refused(flavour: Flavour, server: Server, held: Held) -> None:
+    server.answer = lambda _: server.mismatch()
+    with flavour.client(server.inner) as client, pytest.raises(SealedTransportError, match="cannot be sent again"):
+        upload(flavour, client)
+    held.assert_wiped(sealers=1, openers=0)
+
+
+@every_flavour
+@pytest.mark.parametrize("reads_all", [True, False])
+def test_after_an_answer_that_begins_in_the_middle_of_an_upload(
+    flavour: Flavour, server: Server, held: Held, reads_all: bool
+) -> None:
+    """Some inner transports send in the background, and give out the response as soon as it begins."""
+    received: list[bytes] = []
+    inner = inner_that_answers_early(flavour, server, received)
+    with flavour.client(inner) as client:
+        pieces = client.pieces(URL, BODY)
+        assert next(pieces) == b"early"
+        if reads_all:
+            assert list(pieces) == [b" answer"]
+            assert b"".join(received) == BODY
+        else:
+            pieces.close()
+        held.assert_wiped(sealers=1, openers=1)

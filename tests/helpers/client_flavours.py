@@ -109,7 +109,7 @@ class Client:
 
         return self._runner.run(all_at_once())
 
-    def pieces(self, url: str, content: str) -> Generator[bytes, None, None]:
+    def pieces(self, url: str, content: bytes | str) -> Generator[bytes, None, None]:
         """Send a POST request and yield the pieces of the response's body as they arrive."""
         if not self._is_async:
             with self._client.stream("POST", url, content=content) as response:

@@ -21,6 +21,7 @@ class Server:
         self.key_pair = KeyPair.generate()
         self.requests: list[Any] = []
         self.closed: list[str] = []
+        self.opened: list[bytes] = []
         self.key_headers = {"Content-Type": "application/ohttp-keys", "Cache-Control": "max-age=60"}
         self.mismatch_headers = {"Content-Type": "application/problem+json"}
         self.mismatch_body = MISMATCH
@@ -38,7 +39,7 @@ class Server:
             return self.answer_key() if request.url.path == self.key_path else self.response(404, [], {})
         opener = RequestOpener(bytes.fromhex(request.headers["Ehbp-Encapsulated-Key"]), [self.key_pair])
         try:
-            opener.feed(request.content)
+            self.opened.append(opener.feed(request.content))
         except ValueError:
             return self.mismatch()
         return self.answer(opener)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from server_keys._checks import checked_max_frame_bytes
 from server_keys.client.body_headers import of_opened_response
@@ -14,16 +14,33 @@ from server_keys.client.key_cache import KeyCache
 from server_keys.client.key_location import KeyLocation
 from server_keys.client.opening import AsyncOpening, SyncOpening
 from server_keys.client.own_connection import AsyncOwnConnection, SyncOwnConnection
+from server_keys.client.request_body import AsyncRequestBody, RequestBody, SyncRequestBody
 from server_keys.client.steps import Close, Library, Outcome, Read, Send, Step, Steps, Verify, Wait
 
 if TYPE_CHECKING:
     import httpx2 as http
 
-    class SyncStream(SyncOpening, http.SyncByteStream):
+    from server_keys.client.request_body import AsyncSealedStream, SyncSealedStream
+
+    class SyncOpenedStream(SyncOpening, http.SyncByteStream):
         """A library's stream that opens a body while it is read."""
 
-    class AsyncStream(AsyncOpening, http.AsyncByteStream):
+    class AsyncOpenedStream(AsyncOpening, http.AsyncByteStream):
         """A library's stream that opens a body while it is read."""
+
+
+class SyncStreams(NamedTuple):
+    """A library's streams: of what is received, and of what is sent."""
+
+    opened: type[SyncOpenedStream]
+    sealed: type[SyncSealedStream]
+
+
+class AsyncStreams(NamedTuple):
+    """A library's streams: of what is received, and of what is sent."""
+
+    opened: type[AsyncOpenedStream]
+    sealed: type[AsyncSealedStream]
 
 
 VerifyKey = Callable[[bytes], object]
@@ -65,14 +82,14 @@ class Driver:
                 "server_keys.client.httpx and server_keys.client.httpx2 have one for each library"
             )
 
-    def _steps(self, request: http.Request, body: bytes) -> Steps[Outcome]:
+    def _steps(self, request: http.Request, body: RequestBody) -> Steps[Outcome]:
         exchange = Exchange(self._library, self._cache, self._location, request, body, self._max_frame_bytes)
         return exchange.steps()
 
     def _verdict(self, public_key: bytes) -> object:
         return None if self._verify_key is None else self._verify_key(public_key)
 
-    def _response(self, outcome: Outcome, stream: SyncStream | AsyncStream) -> http.Response:
+    def _response(self, outcome: Outcome, stream: SyncOpenedStream | AsyncOpenedStream) -> http.Response:
         response = outcome.response
         is_sealed = outcome.opener is not None
         return self._library.Response(
@@ -91,18 +108,22 @@ class SyncDriver(Driver):
         inner: http.BaseTransport,
         own_connection: SyncOwnConnection,
         request: http.Request,
-        stream_type: type[SyncStream],
+        streams: SyncStreams,
     ) -> http.Response:
         """Return the response to `request`. Its body is opened while it is read."""
-        body = request.read()
+        body = SyncRequestBody(self._library, request, streams.sealed)
         try:
+            body.read_ahead()
             outcome = self._outcome(self._steps(request, body), inner, own_connection)
         except BaseException:
+            body.close()
             own_connection.close()
             raise
-        if outcome.opener is None and not own_connection.is_open:
-            return outcome.response
-        return self._response(outcome, stream_type(outcome, own_connection))
+        if outcome.opener is None:
+            body.close()
+            if not own_connection.is_open:
+                return outcome.response
+        return self._response(outcome, streams.opened(outcome, body, own_connection))
 
     def _outcome(self, steps: Steps[Outcome], inner: http.BaseTransport, own_connection: SyncOwnConnection) -> Outcome:
         with closing(steps):
@@ -125,8 +146,8 @@ class SyncDriver(Driver):
                 return transport.handle_request(request)
             case Read(response, most_bytes):
                 return self._read(response, most_bytes)
-            case Close(response):
-                response.close()
+            case Close(closed):
+                closed.close()
                 return None
             case Verify(public_key):
                 return self._verdict(public_key)
@@ -162,18 +183,22 @@ class AsyncDriver(Driver):
         inner: http.AsyncBaseTransport,
         own_connection: AsyncOwnConnection,
         request: http.Request,
-        stream_type: type[AsyncStream],
+        streams: AsyncStreams,
     ) -> http.Response:
         """Return the response to `request`. Its body is opened while it is read."""
-        body = await request.aread()
+        body = AsyncRequestBody(self._library, request, streams.sealed)
         try:
+            await body.read_ahead()
             outcome = await self._outcome(self._steps(request, body), inner, own_connection)
         except BaseException:
+            await body.aclose()
             await own_connection.aclose()
             raise
-        if outcome.opener is None and not own_connection.is_open:
-            return outcome.response
-        return self._response(outcome, stream_type(outcome, own_connection))
+        if outcome.opener is None:
+            await body.aclose()
+            if not own_connection.is_open:
+                return outcome.response
+        return self._response(outcome, streams.opened(outcome, body, own_connection))
 
     async def _outcome(
         self, steps: Steps[Outcome], inner: http.AsyncBaseTransport, own_connection: AsyncOwnConnection
@@ -200,8 +225,8 @@ class AsyncDriver(Driver):
                 return await transport.handle_async_request(request)
             case Read(response, most_bytes):
                 return await self._read(response, most_bytes)
-            case Close(response):
-                await response.aclose()
+            case Close(closed):
+                await closed.aclose()
                 return None
             case Verify(public_key):
                 verdict = self._verdict(public_key)

@@ -15,6 +15,7 @@ from server_keys.client.key_cache import KeyCache
 from server_keys.client.key_fetch import Key
 from server_keys.client.key_location import KeyLocation
 from server_keys.client.key_steps import KeySteps
+from server_keys.client.request_body import RequestBody
 from server_keys.client.steps import Close, Library, Outcome, Read, Send, Steps
 from server_keys.client.unsealed import MOST_UNSEALED_BYTES, is_key_mismatch
 from server_keys.errors import SealedTransportError, UnsealedResponseError
@@ -22,8 +23,6 @@ from server_keys.errors import SealedTransportError, UnsealedResponseError
 if TYPE_CHECKING:
     import httpx2 as http
 
-# Frames are sealed and opened one at a time, so a server never holds more of a long body than this.
-_FRAME_PLAINTEXT_BYTES = 64 * 1024
 # After the second refusal the request goes over a connection of its own, unless it waited so long before it was sent
 # that its key was over.
 _MOST_TRIES = 10
@@ -41,7 +40,7 @@ class Exchange:
         cache: the servers' keys.
         location: where the servers publish them.
         request: the library's request.
-        body: the request's body.
+        body: the request's body, read ahead.
         max_frame_bytes: the longest frame that a response may have, tag included.
     """
 
@@ -51,7 +50,7 @@ class Exchange:
         cache: KeyCache,
         location: KeyLocation,
         request: http.Request,
-        body: bytes,
+        body: RequestBody,
         max_frame_bytes: int,
     ) -> None:
         self._library = library
@@ -69,23 +68,26 @@ class Exchange:
             KeyRejectedError: the user refused its key.
             UnsealedResponseError: a success is not sealed, the response is a redirect, or an unsealed 422 is too long.
             SealedTransportError: the request asks for another protocol, such as WebSocket, which has no sealed form, is
-                for another server than the one whose key is at `key_url`, or is sent by `verify_key` through its own
-                client.
+                for another server than the one whose key is at `key_url`, is sent by `verify_key` through its own
+                client, or was refused and cannot be sent again.
         """
         self._refuse_upgrade()
-        if not self._body:
+        if self._body.is_empty:
             return Outcome((yield Send(self._request)))
         keys = KeySteps(self._library, self._cache, self._location, self._request)
         tries = 0
         while True:
-            key = yield from keys.key()
+            key = yield from keys.key(afresh=not self._body.can_repeat)
             if not isinstance(key, Key):
                 return Outcome(key)
             tries += 1
             outcome, refuses_key = yield from self._sealed_to(key, keys.server)
-            if not refuses_key or tries == _MOST_TRIES:
+            if not refuses_key:
                 return outcome
             self._cache.discard(keys.server, key)
+            self._require_repeatable()
+            if tries == _MOST_TRIES:
+                return outcome
             if tries > 1 and not self._waited_too_long(key):
                 return (yield from self._alone(keys, outcome))
 
@@ -122,10 +124,12 @@ class Exchange:
                 return Outcome(response, opener, partial(self._cache.doubt, server, key)), False
             yield from self._refuse_success(response)
             response, refuses_key = yield from self._read_refusal(response)
+            yield Close(self._body)
             return Outcome(response), refuses_key
         finally:
             # Erase it here: tracebacks and paused generators can hold it for long.
-            sealer.erase()
+            if not is_sealed or not self._body.is_on_its_way:
+                sealer.erase()
             if not is_sealed:
                 self._cache.doubt(server, key)
 
@@ -142,14 +146,24 @@ class Exchange:
         headers[ENCAPSULATED_KEY_HEADER] = sealer.encapsulated_key.hex()
         # Sealed bytes do not shrink, and a proxy that compressed them would leave nothing to open.
         headers["Accept-Encoding"] = "identity"
-        view = memoryview(self._body)
-        frames = (
-            sealer.seal(bytes(view[start : start + _FRAME_PLAINTEXT_BYTES]))
-            for start in range(0, len(view), _FRAME_PLAINTEXT_BYTES)
-        )
+        if (length := self._body.sealed_length) is None:
+            headers["Transfer-Encoding"] = "chunked"
+        else:
+            headers["Content-Length"] = str(length)
         return self._library.Request(
-            request.method, request.url, headers=headers, content=b"".join(frames), extensions=request.extensions
+            request.method,
+            request.url,
+            headers=headers,
+            stream=self._body.sealed_by(sealer),
+            extensions=request.extensions,
         )
+
+    def _require_repeatable(self) -> None:
+        if not self._body.can_repeat:
+            raise SealedTransportError(
+                f"{self._shown} was refused because the server has replaced its key, and cannot be sent again, because "
+                "its body can be read only once: make the request anew, or give it bytes or a file that can seek"
+            )
 
     def _refuse_redirect(self, response: http.Response) -> Steps[None]:
         if response.has_redirect_location:

@@ -14,16 +14,24 @@ except ModuleNotFoundError as error:
     ) from error
 
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
-from server_keys.client import factories, opening, proxies, transports
+from server_keys.client import factories, opening, proxies, sealing, transports
 from server_keys.client.drivers import AsyncVerifyKey, VerifyKey
 from server_keys.client.steps import Library
 
 
-class _Stream(opening.SyncOpening, httpx.SyncByteStream):
+class _Opened(opening.SyncOpening, httpx.SyncByteStream):
     pass
 
 
-class _AsyncStream(opening.AsyncOpening, httpx.AsyncByteStream):
+class _AsyncOpened(opening.AsyncOpening, httpx.AsyncByteStream):
+    pass
+
+
+class _Sealed(sealing.SyncSealing, httpx.SyncByteStream):
+    pass
+
+
+class _AsyncSealed(sealing.AsyncSealing, httpx.AsyncByteStream):
     pass
 
 
@@ -41,7 +49,7 @@ class SealedTransport(  # noqa: D101 - it has its base's docstring
 ):
     __doc__ = transports.SyncSealedTransport.__doc__
     library: ClassVar[Library] = cast("Library", httpx)
-    _stream_type = _Stream
+    _stream_types = (_Opened, _Sealed)
 
 
 class AsyncSealedTransport(  # noqa: D101 - it has its base's docstring
@@ -50,7 +58,7 @@ class AsyncSealedTransport(  # noqa: D101 - it has its base's docstring
 ):
     __doc__ = transports.AsyncSealedTransport.__doc__
     library: ClassVar[Library] = cast("Library", httpx)
-    _stream_type = _AsyncStream
+    _stream_types = (_AsyncOpened, _AsyncSealed)
 
 
 @factories.documented

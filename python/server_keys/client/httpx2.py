@@ -14,16 +14,24 @@ except ModuleNotFoundError as error:
     ) from error
 
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
-from server_keys.client import factories, opening, proxies, transports
+from server_keys.client import factories, opening, proxies, sealing, transports
 from server_keys.client.drivers import AsyncVerifyKey, VerifyKey
 from server_keys.client.steps import Library
 
 
-class _Stream(opening.SyncOpening, httpx2.SyncByteStream):
+class _Opened(opening.SyncOpening, httpx2.SyncByteStream):
     pass
 
 
-class _AsyncStream(opening.AsyncOpening, httpx2.AsyncByteStream):
+class _AsyncOpened(opening.AsyncOpening, httpx2.AsyncByteStream):
+    pass
+
+
+class _Sealed(sealing.SyncSealing, httpx2.SyncByteStream):
+    pass
+
+
+class _AsyncSealed(sealing.AsyncSealing, httpx2.AsyncByteStream):
     pass
 
 
@@ -40,7 +48,7 @@ class SealedTransport(  # noqa: D101 - it has its base's docstring
 ):
     __doc__ = transports.SyncSealedTransport.__doc__
     library: ClassVar[Library] = httpx2
-    _stream_type = _Stream
+    _stream_types = (_Opened, _Sealed)
 
 
 class AsyncSealedTransport(  # noqa: D101 - it has its base's docstring
@@ -49,7 +57,7 @@ class AsyncSealedTransport(  # noqa: D101 - it has its base's docstring
 ):
     __doc__ = transports.AsyncSealedTransport.__doc__
     library: ClassVar[Library] = httpx2
-    _stream_type = _AsyncStream
+    _stream_types = (_AsyncOpened, _AsyncSealed)
 
 
 @factories.documented

@@ -60,16 +60,19 @@ class KeyCache:
         self._servers: dict[object, _Server] = {}
         self._last_number = 0
 
-    def ask(self, server: object) -> Known | Lead | Follow:
-        """Return the key of `server`, or what the caller is to do for it."""
+    def ask(self, server: object, *, afresh: bool = False) -> Known | Lead | Follow:
+        """Return the key of `server`, or what the caller is to do for it.
+
+        With `afresh` a key that is known counts as due.
+        """
         with self._lock:
             known = self._servers.setdefault(server, _Server())
             now = self.now()
             key = known.key if known.key is not None and now < known.key.fresh_until else None
             may_be_used = key is not None and not known.is_in_doubt
             if known.fetch is not None:
-                return Known(key) if key is not None and may_be_used else Follow(known.fetch)
-            if key is not None and not self._is_due(known, key, now):
+                return Known(key) if key is not None and may_be_used and not afresh else Follow(known.fetch)
+            if key is not None and not self._is_due(known, key, now, afresh=afresh):
                 return Known(key)
             return Lead(self._begin(known, now), key if may_be_used else None)
 
@@ -119,8 +122,8 @@ class KeyCache:
             if known.key is key:
                 known.key, known.is_in_doubt = None, True
 
-    def _is_due(self, known: _Server, key: Key, now: float) -> bool:
-        is_wanted = known.is_in_doubt or now >= key.renewed_from
+    def _is_due(self, known: _Server, key: Key, now: float, *, afresh: bool) -> bool:
+        is_wanted = afresh or known.is_in_doubt or now >= key.renewed_from
         last = known.last_fetch_at
         return is_wanted and (last is None or now - last >= _LEAST_BETWEEN_FETCHES_S)
 

@@ -47,8 +47,11 @@ class KeySteps:
         self._location = location
         self._request = request
 
-    def key(self) -> Steps[Key | http.Response]:
+    def key(self, *, afresh: bool = False) -> Steps[Key | http.Response]:
         """Return the key, or the response that tells the caller to ask later.
+
+        Args:
+            afresh: ask for the key even if one is known. While nobody answers, the known one serves.
 
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
@@ -57,17 +60,19 @@ class KeySteps:
         """
         began = self._cache.now()
         while True:
-            match self._cache.ask(self.server):
+            match self._cache.ask(self.server, afresh=afresh):
                 case Known(key):
                     return key
                 case Lead(fetch, known):
                     return (yield from self._led(fetch, known))
                 case Follow(fetch):
                     self._refuse_own_verification(fetch)
-                    fetched = yield Wait(fetch, _PATIENCE_S)
+                    fetched = yield Wait(fetch, _RENEWAL_TIMEOUT_S if afresh else _PATIENCE_S)
                     if fetched is not None:
                         return cast("Key", fetched)
-                    if own := self._own_fetch(fetch, self._cache.now() - began):
+                    if afresh:
+                        afresh = False
+                    elif own := self._own_fetch(fetch, self._cache.now() - began):
                         return (yield from self._led(own, None))
 
     def own_key(self) -> Steps[Key | http.Response]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import httpx2 as http
 
     from server_keys.client.own_connection import AsyncOwnConnection, SyncOwnConnection
+    from server_keys.client.request_body import AsyncRequestBody, SyncRequestBody
     from server_keys.client.steps import Outcome
 
 _FRAME_LENGTH_BYTES = 4
@@ -72,10 +73,11 @@ class Opening:
 
 
 class SyncOpening(Opening):
-    """Opens a response's body while it is read, and closes the response and `own_connection` at the end."""
+    """Opens a response's body while it is read. At the end it closes the response, `body` and `own_connection`."""
 
-    def __init__(self, outcome: Outcome, own_connection: SyncOwnConnection) -> None:
+    def __init__(self, outcome: Outcome, body: SyncRequestBody, own_connection: SyncOwnConnection) -> None:
         super().__init__(outcome)
+        self._body = body
         self._own_connection = own_connection
 
     def __iter__(self) -> Iterator[bytes]:
@@ -92,19 +94,21 @@ class SyncOpening(Opening):
             self.close()
 
     def close(self) -> None:
-        """Wipe the opener's keys, and close the response and the connection."""
+        """Wipe the keys, close the response, and send no more of the request."""
         self._erase()
         try:
             self._response.close()
         finally:
+            self._body.close()
             self._own_connection.close()
 
 
 class AsyncOpening(Opening):
-    """Opens a response's body while it is read, and closes the response and `own_connection` at the end."""
+    """Opens a response's body while it is read. At the end it closes the response, `body` and `own_connection`."""
 
-    def __init__(self, outcome: Outcome, own_connection: AsyncOwnConnection) -> None:
+    def __init__(self, outcome: Outcome, body: AsyncRequestBody, own_connection: AsyncOwnConnection) -> None:
         super().__init__(outcome)
+        self._body = body
         self._own_connection = own_connection
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -121,9 +125,10 @@ class AsyncOpening(Opening):
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Wipe the opener's keys, and close the response and the connection."""
+        """Wipe the keys, close the response, and send no more of the request."""
         self._erase()
         try:
             await self._response.aclose()
         finally:
+            await self._body.aclose()
             await self._own_connection.aclose()

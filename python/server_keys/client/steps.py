@@ -32,6 +32,7 @@ class Library(Protocol):
     Limits: type[http.Limits]
     Request: type[http.Request]
     Response: type[http.Response]
+    StreamConsumed: type[http.StreamConsumed]
     Timeout: type[http.Timeout]
     TransportError: type[http.TransportError]
     URL: type[http.URL]
@@ -59,9 +60,10 @@ class Read(NamedTuple):
 
 
 class Close(NamedTuple):
-    """Close a response."""
+    """Close a response, or the body of the request."""
 
-    response: http.Response
+    # A Response, or a SyncRequestBody or AsyncRequestBody: each driver calls the method that its kind has.
+    closed: Any
 
 
 class Verify(NamedTuple):

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVa
 
 from server_keys._clock import boot_time
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
-from server_keys.client.drivers import AsyncDriver, AsyncVerifyKey, SyncDriver, VerifyKey
+from server_keys.client.drivers import AsyncDriver, AsyncStreams, AsyncVerifyKey, SyncDriver, SyncStreams, VerifyKey
 from server_keys.client.misuse import SealsAlready, refuse_as_client, refuse_use_by, require_inner
 from server_keys.client.own_connection import AsyncOwnConnection, SyncOwnConnection, default_transports
 from server_keys.client.steps import Library
 
 if TYPE_CHECKING:
     import httpx2 as http
-
-    from server_keys.client.drivers import AsyncStream, SyncStream
 
 # A library's BaseTransport or AsyncBaseTransport, its Request and its Response.
 InnerT = TypeVar("InnerT")
@@ -29,15 +27,17 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
     allows. When the server refuses the key because it has replaced its keys since, the transport fetches it anew and
     sends the request again, once, or up to nine times if it waits so long for a connection that its key is over each
     time. If that is refused, too, the address may stand for several processes with keys of their own: the transport
-    fetches the key over a new connection and sends the request over the same, up to three times. For all that it holds
-    the request's body in memory. Requests without a body travel in plaintext, and so do their
+    fetches the key over a new connection and sends the request over the same, up to three times.
+
+    Bodies are read and sealed while they are sent, frame by frame. One of more than 64 KiB that can be read only once,
+    such as a generator, cannot be sent again: the transport asks for the server's key first. Requests without a body travel in plaintext, and so do their
     responses. An error that is not sealed is passed on: its content is not authentic.
 
     The client's own `proxy=` and `mounts=` go around its transport, and so around the sealing: give them to `inner`.
     """
 
     library: ClassVar[Library]
-    _stream_type: ClassVar[type[Any]]
+    _stream_types: ClassVar[tuple[type[Any], type[Any]]]
 
     def __init__(
         self,
@@ -86,14 +86,16 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
             KeyRejectedError: `verify_key` refused the key.
             UnsealedResponseError: the response is an unsealed success, a redirect, or an unsealed 422 that is too long
                 to be read.
-            SealedTransportError: the request asks for another protocol, such as WebSocket. Nothing was sent.
-            TypeError: the request is of another library.
+            SealedTransportError: the request asks for another protocol, such as WebSocket, and nothing was sent; or its
+                body can be read only once and the server refused its key; or its body has another length than its
+                headers say, and was cut off.
+            TypeError: the request is of another library, or its body yields something else than bytes.
         """
         own = cast("http.Request", request)
         self._driver.require_own(own)
         own_connection = SyncOwnConnection(self._one_connection, self._inner)
-        stream_type: type[SyncStream] = self._stream_type
-        response = self._driver.exchange(self._inner, own_connection, own, stream_type)
+        streams = SyncStreams(*self._stream_types)
+        response = self._driver.exchange(self._inner, own_connection, own, streams)
         return cast("ResponseT", response)
 
     def __enter__(self) -> Self:
@@ -139,7 +141,7 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
     """Seals requests and opens responses as `SealedTransport` does: `AsyncClient(transport=AsyncSealedTransport())`."""
 
     library: ClassVar[Library]
-    _stream_type: ClassVar[type[Any]]
+    _stream_types: ClassVar[tuple[type[Any], type[Any]]]
 
     def __init__(
         self,
@@ -182,14 +184,16 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
             KeyRejectedError: `verify_key` refused the key.
             UnsealedResponseError: the response is an unsealed success, a redirect, or an unsealed 422 that is too long
                 to be read.
-            SealedTransportError: the request asks for another protocol, such as WebSocket. Nothing was sent.
-            TypeError: the request is of another library.
+            SealedTransportError: the request asks for another protocol, such as WebSocket, and nothing was sent; or its
+                body can be read only once and the server refused its key; or its body has another length than its
+                headers say, and was cut off.
+            TypeError: the request is of another library, or its body yields something else than bytes.
         """
         own = cast("http.Request", request)
         self._driver.require_own(own)
         own_connection = AsyncOwnConnection(self._one_connection, self._inner)
-        stream_type: type[AsyncStream] = self._stream_type
-        response = await self._driver.exchange(self._inner, own_connection, own, stream_type)
+        streams = AsyncStreams(*self._stream_types)
+        response = await self._driver.exchange(self._inner, own_connection, own, streams)
         return cast("ResponseT", response)
 
     async def __aenter__(self) -> Self:
