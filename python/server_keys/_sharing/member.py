@@ -253,8 +253,12 @@ class Member:
             if newest.publish_at <= now or newest.publish_at > now + self._pace.shortest_lead_s:
                 return now
             self._bring_forward = False  # it is about to be published
-        pace = self._turn_pace
-        return newest.publish_at + pace.schedule.period_s - pace.lead_s + 2 * self._jitter * pace.poll_s
+        turn, pace = self._turn_pace, self._pace
+        # However short this member's turns are, the others look as often as the schedule says.
+        enough_s = pace.shortest_lead_s + pace.poll_s + 2 * turn.poll_s
+        lead_s = max(turn.lead_s, min(enough_s, pace.lead_s))
+        due_at = newest.publish_at + turn.schedule.period_s - lead_s + 2 * self._jitter * turn.poll_s
+        return max(due_at, newest.publish_at)
 
     @property
     def _turn_pace(self) -> Pace:
