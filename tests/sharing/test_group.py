@@ -150,6 +150,21 @@ def test_a_shorter_refresh_time_counts_for_the_whole_group(shorter_s: float) -> 
     assert not group.lacking
 
 
+@pytest.mark.parametrize("shorter_s", [0.01, 0.3, 1.0, 1.5, 3.0, 10.0])
+def test_a_shorter_refresh_time_is_kept_as_far_as_the_others_keep_up(shorter_s: float) -> None:
+    group = Group(60.0)
+    processes = group.join(3)
+    group.pass_s(2)
+    # The others look as often as their own refresh time says.
+    kept_s = max(shorter_s, processes[0].pace.shortest_lead_s)
+    for _ in range(round(20 * kept_s)):
+        for process in processes:
+            process.member.take_turns_every(shorter_s)
+        group.pass_s(1)
+    assert 20 <= ranks(processes[0])[-1] <= 23
+    assert not group.lacking
+
+
 def test_members_of_two_refresh_times_have_one_ring() -> None:
     group = Group(60.0)
     group.join(3)
