@@ -181,4 +181,4 @@ def calls_meanwhile(
 
 def _count(tally: Tally, response: httpx2.Response | ehbp.client.Response, text: str) -> None:
     if response.status_code != 200 or response.json() != text:
-        tally.failed.append(f"{response.status_code}: {response.text[:200]}")
+        tally.failed.append(f"{response.status_code}: {response.content[:200]!r}")
