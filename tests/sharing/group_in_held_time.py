@@ -154,7 +154,7 @@ class Group:
                 for keys, store in zip(doors, stores, strict=True)
             ],
             pace,
-            Notices("memory", across_hosts=False),
+            Notices(stores[0], across_hosts=False),
             clock=clock,
             generate=generate,
             erase_on_time=False,

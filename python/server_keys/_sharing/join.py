@@ -103,8 +103,8 @@ def _doors_to_valkey(share: Share) -> list[tuple[GroupKeys, Store]]:
 
 def _shared(schedule: Schedule, doors: list[tuple[GroupKeys, Store]], *, across_hosts: bool) -> KeyRing:
     pace = Pace(schedule)
-    shown = doors[0][1].shown
-    notices = Notices(shown, across_hosts=across_hosts)
+    store = doors[0][1]
+    notices = Notices(store, across_hosts=across_hosts)
     who = Who(secrets.token_hex(8), socket.gethostname(), os.getpid(), f"{datetime.now().astimezone():%F %T %z}")
     member = Member(
         [Door(keys, store, who, clock=boot_time, life_s=pace.life_s) for keys, store in doors],
@@ -112,7 +112,7 @@ def _shared(schedule: Schedule, doors: list[tuple[GroupKeys, Store]], *, across_
         notices,
         clock=boot_time,
     )
-    pairs = SharedPairs(member, schedule, poll_s=pace.poll_s, store=shown, notices=notices)
+    pairs = SharedPairs(member, schedule, poll_s=pace.poll_s, store=store, notices=notices)
     return KeyRing.over(pairs, schedule)
 
 

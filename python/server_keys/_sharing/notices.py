@@ -8,6 +8,7 @@ from server_keys._keys.retries import Retries
 from server_keys._log import logger
 from server_keys._sharing.epoch import Epoch
 from server_keys._sharing.messages import Who
+from server_keys._sharing.store import Store
 
 # An alarm is repeated after this time if its cause goes on.
 _QUIET_S = 60.0
@@ -18,11 +19,11 @@ class Notices:
     """The log of one member.
 
     Args:
-        store: the store's name, without credentials.
+        store: the member's store.
         across_hosts: whether others than this host's processes can reach the store. Then a new member is an alarm.
     """
 
-    def __init__(self, store: str, *, across_hosts: bool) -> None:
+    def __init__(self, store: Store, *, across_hosts: bool) -> None:
         self._store = store
         self._joining_level = logging.WARNING if across_hosts else logging.INFO
         self._known: set[str] = set()
@@ -33,7 +34,7 @@ class Notices:
         logger().debug(
             "made epoch %d of the group in %s, key %s, for %d others: %s",
             epoch.number,
-            self._store,
+            self._store.shown,
             key_id(epoch.pair),
             boxes,
             why,
@@ -46,18 +47,20 @@ class Notices:
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         self._known.add(who.member)
-        logger().log(self._joining_level, "a process joined the key group in %s: %s", self._store, who)
+        logger().log(self._joining_level, "a process joined the key group in %s: %s", self._store.shown, who)
 
     def shares(self, epoch: int, members: int | None) -> None:
         """Tell that this process has the group's keys."""
-        logger().info("shares its keys with a group in %s: epoch %d, %d members", self._store, epoch, members or 1)
+        logger().info(
+            "shares its keys with a group in %s: epoch %d, %d members", self._store.shown, epoch, members or 1
+        )
 
     def has_own_keys(self, why: str) -> None:
         """Tell that this process has keys of its own for now."""
         logger().warning(
             "cannot share keys through %s (%s): this process has keys of its own until it can, and requests that were "
             "sealed to another process's key are refused here (422)",
-            self._store,
+            self._store.shown,
             why,
         )
 
@@ -95,4 +98,4 @@ class Notices:
         now = boot_time()
         if now - self._alarmed_at.get(message, -_QUIET_S) >= _QUIET_S:
             self._alarmed_at[message] = now
-            logger().warning(message, self._store)
+            logger().warning(message, self._store.shown)

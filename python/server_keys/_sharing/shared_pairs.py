@@ -15,7 +15,7 @@ from server_keys._native import KeyErasedError, KeyPair
 from server_keys._sharing.epoch import Epoch
 from server_keys._sharing.member import Member
 from server_keys._sharing.notices import Notices
-from server_keys._sharing.store import StoreError
+from server_keys._sharing.store import Store, StoreError
 from server_keys.errors import KeysUnavailableError
 
 # How long an app that shuts down waits for its member to leave the store.
@@ -31,7 +31,7 @@ class SharedPairs:
         member: the member, which nobody else uses.
         schedule: how long pairs live.
         poll_s: the shortest time between two looks that were asked for.
-        store: the store's name, without credentials.
+        store: the member's store.
         notices: the log.
         clock: tells the time in seconds.
     """
@@ -44,7 +44,7 @@ class SharedPairs:
         schedule: Schedule,
         *,
         poll_s: float,
-        store: str,
+        store: Store,
         notices: Notices,
         clock: Callable[[], float] = boot_time,
     ) -> None:
@@ -145,7 +145,7 @@ class SharedPairs:
             sharing=SharingStatus(
                 shared=is_shared,
                 why_not=None if is_shared else self._why_not,
-                store=self._store,
+                store=self._store.shown,
                 epoch=newest.number if newest else None,
                 members=member.members,
                 last_contact_s=now - member.contact_at,
@@ -179,7 +179,7 @@ class SharedPairs:
                 pass
             except Exception as error:  # noqa: BLE001 - logged
                 # A mistake of ours must not end the sharing.
-                logger().exception("a look into %s failed", self._store)
+                logger().exception("a look into %s failed", self._store.shown)
                 self._why_not = f"{type(error).__name__}: {error}"
             self._member.cover_silence()
             shared = self._tell_of_change(shared)
@@ -258,4 +258,4 @@ class SharedPairs:
         retries = self._member.retries
         if retries.in_a_row:
             return f"no key pair could be made: {retries.in_a_row} tries failed, the last with {retries.last_error}"
-        return f"this process has no key of its group in {self._store} yet: {self._why_not}"
+        return f"this process has no key of its group in {self._store.shown} yet: {self._why_not}"
