@@ -34,6 +34,8 @@ _lock = threading.Lock()
 # For each ring that a lifespan made: its app, once for every lifespan that uses the ring now.
 _users: WeakKeyDictionary[KeyRing, list[FastAPI]] = WeakKeyDictionary()
 _plans: WeakKeyDictionary[KeyRing, KeyPlan] = WeakKeyDictionary()
+# For each app whose last start-up could not share its keys as it was asked to: why.
+_refused: WeakKeyDictionary[FastAPI, str] = WeakKeyDictionary()
 
 
 # Not a plain function: FastAPI would run it in its thread pool, where it waits for a free thread.
@@ -65,7 +67,12 @@ def app_ring(app: FastAPI, plan: KeyPlan) -> Iterator[KeyRing]:
     with _lock:
         held = held_ring(app)
         if held is None or held.status.closed:
-            held = ring_of(plan)
+            _refused.pop(app, None)
+            try:
+                held = ring_of(plan)
+            except (ValueError, ImportError) as error:
+                _refused[app] = f"the app has no keys: {error}"
+                raise
             _users[held] = []
             _plans[held] = plan
             setattr(state, _NAME, held)
@@ -92,6 +99,12 @@ def held_ring(app: Any) -> KeyRing | None:
     """Return the ring that `app.state` holds, or None. vLLM deletes the whole state on its way out."""
     ring = getattr(getattr(app, "state", None), _NAME, None)
     return ring if isinstance(ring, KeyRing) else None
+
+
+def why_refused(app: FastAPI) -> str | None:
+    """Return in one line why the app's start-up could not share its keys as it was asked to; None if it could."""
+    with _lock:
+        return _refused.get(app)
 
 
 def has_running_key_lifespan(app: Any) -> bool:

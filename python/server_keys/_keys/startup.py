@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server_keys._keys.app_ring import STATE_CHANGED, has_running_key_lifespan, held_ring
+from server_keys._keys.app_ring import STATE_CHANGED, has_running_key_lifespan, held_ring, why_refused
 from server_keys._keys.lifespan import applied_plan
 from server_keys._log import logger
 from server_keys._sharing.key_plan import KeyPlan
@@ -51,6 +51,9 @@ class StartupCheck:
             if message["type"] == "lifespan.startup.complete" and not _has_keys(app):
                 missing = _why_missing_at_start(app, self._plan)
                 raise RuntimeError(missing)  # into the app's own lifespan, which cleans up and ends
+            if message["type"] == "lifespan.startup.failed" and (refusal := why_refused(app)) is not None:
+                # Starlette puts a traceback there, which tells operators no more.
+                message = {**message, "message": refusal}
             if missing is None:
                 await send(message)
 
