@@ -31,6 +31,8 @@ class Keys:
     """`protect`, `inject` (with the middleware), `factory` (the lifespan alone), or `task` (no lifespan)."""
     refreshes_every_s: float | None = None
     """The period of a task `periodic_refresh` in each process; None for no such task."""
+    squatted: list[str] = field(default_factory=list)
+    """Folders in which somebody else has taken the place of the group before it starts."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,16 @@ class Trial:
     def published(self, *, since: float = 0.0) -> list[str]:
         """The keys that were published from a time on, each once, in their order."""
         return list(dict.fromkeys(event.more["current"] for event in self.of("keys", since=since)))
+
+    def wait_for_keys(self, count: int, *, since: float = 0.0) -> None:
+        """Wait until so many keys were published from a time on."""
+        self.wait_for(lambda: len(self.published(since=since)) >= count, f"{count} keys")
+
+    def wait_for_epoch(self) -> Event:
+        """Wait until a worker makes an epoch, and return its line of the log. It is not published yet."""
+        since = self.now()
+        made: list[Event] = self.wait_for(lambda: self.logged("made epoch", since=since), "an epoch")
+        return made[-1]
 
     def logged(self, text: str, *, level: str | None = None, since: float = 0.0) -> list[Event]:
         """The lines of the package's log that contain `text`."""

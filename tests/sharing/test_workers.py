@@ -24,15 +24,10 @@ def call_through_rotations(server: Trial, pids: Sequence[int], rotations: int, c
     """Call until so many keys were published and so many calls were made."""
     began = server.state(pids[0]).at
     with calls_meanwhile(server.url) as clients:
-        server.wait_for(lambda: len(server.published(since=began)) > rotations, "rotations")
+        server.wait_for_keys(rotations + 1, since=began)
         server.wait_for(lambda: clients.tally.calls >= calls, "calls")
     print(f"{len(pids)} workers, {len(server.published())} keys: {clients.tally}")
     return clients
-
-
-def wait_for_rotations(server: Trial, rotations: int) -> None:
-    """Wait until so many keys were published after the first one."""
-    server.wait_for(lambda: len(server.published()) > rotations, "rotations")
 
 
 def assert_nothing_lost(calls: Calls) -> None:
@@ -117,7 +112,7 @@ def test_every_documented_function_takes_part(tmp_path: Path) -> None:
             if keys.way == "inject":
                 assert_nothing_lost(call_through_rotations(server, pids, 2, 50))
         for server in running:
-            wait_for_rotations(server, 3)
+            server.wait_for_keys(4)
             server.wait_for_one_ring(server.workers(2))
             assert_one_key_a_period(server, 1.0)
 
@@ -128,7 +123,7 @@ def test_a_refresh_asked_for_in_every_process_brings_one_key(tmp_path: Path) -> 
         server.wait_for_one_ring(pids)
         (tmp_path / "refresh").touch()
         began = time.monotonic()
-        server.wait_for(lambda: len(server.published()) > 1, "the next key")
+        server.wait_for_keys(2)
         assert time.monotonic() - began < 10
         server.wait_for_one_ring(pids)
         assert len(server.published()) == 2

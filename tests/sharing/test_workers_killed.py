@@ -64,13 +64,11 @@ def test_no_call_fails_because_of_a_key_whichever_worker_is_killed(tmp_path: Pat
                 kill_one(chance.choice(living(server, killed)))
             for _ in range(KILLS):
                 # Whoever has just made the next epoch. It is not published yet.
-                since = server.now()
-                made = server.wait_for(lambda since=since: server.logged("made epoch", since=since), "an epoch")[-1]
+                made = server.wait_for_epoch()
                 kill_one(made.pid)
             for _ in range(KILLS):
                 # Another one, which may be about to fetch it.
-                since = server.now()
-                made = server.wait_for(lambda since=since: server.logged("made epoch", since=since), "an epoch")[-1]
+                made = server.wait_for_epoch()
                 kill_one(next(pid for pid in living(server, killed) if pid != made.pid))
         print(f"{len(killed)} killed: {calls.tally}")
         assert calls.tally.calls > 100
