@@ -14,7 +14,15 @@ from tests.helpers.servers import running
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text()
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-PAGES = ("README.md", "SECURITY.md", "CHANGELOG.md", "js/README.md", "docs/client.md", "docs/many-processes.md", "docs/vllm.md")
+PAGES = (
+    "README.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "js/README.md",
+    "docs/client.md",
+    "docs/many-processes.md",
+    "docs/vllm.md",
+)
 
 
 def test_the_first_server_and_the_first_client_talk() -> None:

@@ -227,6 +227,16 @@ def test_the_log_gets_one_line_a_minute_for_each_reason(
     assert ring.status.refusals == {"plaintext": 5, "key_mismatch": 1}
 
 
+def test_who_meets_keys_of_other_processes_is_told_to_let_them_share(
+    ring: KeyRing, caplog: pytest.LogCaptureFixture
+) -> None:
+    call(protected(ring), refused_for("key_mismatch", ring))
+    (record,) = caplog.records
+    message = record.getMessage()
+    for word in ("several processes", "share=", "--key-share", "status.sharing.why_not", "hpke-keys"):
+        assert word in message
+
+
 @pytest.mark.parametrize(
     ("required", "said"), [(True, "refused (required=True)"), (False, "taken, too (required=False)")]
 )

@@ -29,8 +29,9 @@ KEY_MISMATCH = Refusal(
         KEY_MISMATCH_PROBLEM,
     ),
     "sealed to a key that this process does not accept. After a rotation or a restart clients fetch the new key by "
-    "themselves. If it goes on: either several processes behind one address have keys of their own, then let the load "
-    f"balancer keep each client at one of them; or a cache serves an old {KEY_CONFIG_PATH}",
+    "themselves. If it goes on: either several processes behind one address have keys of their own, then let them "
+    "share one ring (share=, or --key-share under vLLM; status.sharing.why_not tells why one does not); or a cache "
+    f"serves an old {KEY_CONFIG_PATH}",
 )
 MALFORMED = Refusal(
     "malformed",
