@@ -30,8 +30,9 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
     fetches the key over a new connection and sends the request over the same, up to three times.
 
     Bodies are read and sealed while they are sent, frame by frame. One of more than 64 KiB that can be read only once,
-    such as a generator, cannot be sent again: the transport asks for the server's key first. Requests without a body travel in plaintext, and so do their
-    responses. An error that is not sealed is passed on: its content is not authentic.
+    such as a generator, cannot be sent again: the transport asks for the server's key first. Requests without a body
+    travel in plaintext, and so do their responses. An error that is not sealed is passed on: its content is not
+    authentic.
 
     The client's own `proxy=` and `mounts=` go around its transport, and so around the sealing: give them to `inner`.
     """
