@@ -45,11 +45,14 @@ def test_a_worker_that_was_stopped_for_periods_accepts_nothing_longer(tmp_path: 
                 after = server.of("keys", pid=pid, since=since)
                 assert not {key for event in after for key in event.more["accepted"]} & set(before)
                 assert set(before) <= set(after[-1].more["erased"])
+                # Its first look shows it the group's keys, before it has any need of its own.
+                assert all(event.is_shared for event in after)
         print(f"two stopped: {calls.tally}")
         # It may have taken a call before it was stopped, and be asked to open it afterwards.
         assert not calls.tally.failed, calls.tally.failed[:5]
         assert calls.tally.refusals <= 2 * len(CLIENTS)
         assert server.longest_acceptance_s() <= LIFE_S
+        assert not server.logged("", level="WARNING")
         assert {event.pid for event in server.of("serves")} == set(pids), "uvicorn replaced none"
 
 

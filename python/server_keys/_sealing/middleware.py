@@ -89,7 +89,7 @@ class EncryptedBodyMiddleware:
         if scope["method"] not in ("GET", "HEAD"):
             return await self._refuse(KEY_PATH_METHOD, scope, upload, send)
         try:
-            ring = self._ring(scope)
+            ring = await self._ready_ring(scope)
             answer = key_configuration(ring.current.public_key, ring.current_accepted_for_s)
         except KeysUnavailableError as error:
             return await self._refuse(refusal_of(error), scope, upload, send)
@@ -105,7 +105,7 @@ class EncryptedBodyMiddleware:
     async def _serve_or_find_fault(self, keys: list[bytes], scope: Scope, upload: Upload, send: Send) -> Refusal | None:
         try:
             (encapsulated_key,) = keys
-            ring = self._ring(scope)
+            ring = await self._ready_ring(scope)
             arriving = Replay(upload.receive, keeps=ring.is_shared)
             request = self._sealed_request(encapsulated_key, ring, arriving, send)
             try:
@@ -155,8 +155,11 @@ class EncryptedBodyMiddleware:
         self._refusal_log.add(refusal)
         await answers.send_answer(refusal.answer, scope, upload, answers.to_any_page(scope, send))
 
-    def _ring(self, scope: Scope) -> KeyRing:
-        return self._key_ring or required_ring(scope.get("app", self.app))
+    async def _ready_ring(self, scope: Scope) -> KeyRing:
+        ring = self._key_ring or required_ring(scope.get("app", self.app))
+        # A shared ring has no key for a moment after its process stood still for as long as keys live.
+        await ring.ready()
+        return ring
 
     def _logging_start(self, scope: Scope, send: Send) -> Send:
         """Return a lifespan's `send` that logs the start when the app has started."""

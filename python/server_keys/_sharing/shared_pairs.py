@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from server_keys.errors import KeysUnavailableError
 
 # How long an app that shuts down waits for its member to leave the store.
 _LEAVING_S = 1.0
+# How long a request waits for the group's key, where this process has none, before it gets one of the process's own.
+_PATIENCE_S = 1.0
 # How often a task that refreshes the ring has to look at it.
 _REFRESHED_EVERY_S = 1.0
 
@@ -110,14 +113,21 @@ class SharedPairs:
             KeysUnavailableError: no pair can be made.
         """
         while self._member.current(self._clock()) is None:
-            await self._look()
-            if self._member.retries.in_a_row:
+            looked = self._look_soon()
+            if looked is None or self._member.retries.in_a_row:
                 self._published()
+                return
+            try:
+                # Shielded: others wait for it, too.
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(looked)), _PATIENCE_S)
+            except TimeoutError:
+                self._member.cover_silence()
 
     async def has_news(self) -> bool:
         """Look into the store once, together with all that ask meanwhile. Return whether there was a pair to accept."""
         before = self._member.epochs.numbers
-        await self._look()
+        if looked := self._look_soon():
+            await asyncio.shield(asyncio.wrap_future(looked))
         return bool(self._member.epochs.numbers - before)
 
     @property
@@ -206,17 +216,16 @@ class SharedPairs:
             self._wake.clear()
             self._looked_early_at = self._clock()
 
-    async def _look(self) -> None:
-        """Wait for a look into the store that begins from now on."""
+    def _look_soon(self) -> concurrent.futures.Future[None] | None:
+        """Have the thread look into the store, and return what is done then; None if the thread has ended."""
         with self._lock:
             if self._closed or not self._thread.is_alive():
-                return
+                return None
             if self._looked is None:
                 self._looked = concurrent.futures.Future()
             looked = self._looked
         self._wake.set()
-        # Shielded: others wait for it, too.
-        await asyncio.shield(asyncio.wrap_future(looked))
+        return looked
 
     def _tell_of_change(self, was_shared: bool | None) -> bool | None:
         current = self._member.current(self._clock())
@@ -234,6 +243,8 @@ class SharedPairs:
         self._require_open()
         epoch = self._member.current(self._clock())
         if epoch is None:
+            # If this process stood still for as long as its keys live, the group's newer ones are a look away.
+            self._wait_for_group()
             self._member.cover_silence()
             epoch = self._member.current(self._clock())
         if epoch is None:
@@ -249,6 +260,15 @@ class SharedPairs:
             if current.pair is not self._last_current:
                 self._refreshes += self._last_current is not None
                 self._last_current = current.pair
+
+    def _wait_for_group(self) -> None:
+        until = time.monotonic() + _PATIENCE_S
+        while self._member.current(self._clock()) is None and not self._member.retries.in_a_row:
+            looked, left_s = self._look_soon(), until - time.monotonic()
+            if looked is None or left_s <= 0:
+                return
+            with contextlib.suppress(concurrent.futures.TimeoutError):
+                looked.result(left_s)
 
     def _require_open(self) -> None:
         if self._closed:
