@@ -87,3 +87,33 @@ def test_headers_of_the_sealed_bytes_are_not_taken_for_the_plaintexts(flavour: F
         response = client.post(URL, "x")
     assert response.content == b"answer"
     assert [name for name in described if name in response.headers] == ["ETag"]
+
+
+def test_a_callers_own_headers_of_the_protocol_are_replaced_and_the_others_stay(
+    flavour: Flavour, server: Server
+) -> None:
+    own = [
+        ("Ehbp-Encapsulated-Key", "00" * 32),
+        ("EHBP-ENCAPSULATED-KEY", "11" * 32),
+        ("accept-encoding", "br"),
+        ("X-Tag", "first"),
+        ("X-Tag", "second"),
+    ]
+    with flavour.client(server.inner) as client:
+        assert client.post(URL, "x", headers=own).content == b"sealed answer"
+    headers = server.requests[-1].headers
+    assert len(headers.get_list("Ehbp-Encapsulated-Key")) == 1
+    assert headers.get_list("Accept-Encoding") == ["identity"]
+    assert headers.get_list("X-Tag") == ["first", "second"]
+
+
+def test_headers_of_an_answer_may_be_no_ascii(flavour: Flavour, server: Server) -> None:
+    def answer(opener: RequestOpener) -> Any:
+        sealed = server.sealed(opener)
+        sealed.headers = flavour.http.Headers([*sealed.headers.raw, (b"X-Name", "Zoë".encode())])
+        return sealed
+
+    server.answer = answer
+    with flavour.client(server.inner) as client:
+        response = client.post(URL, "x")
+    assert (response.content, response.headers["X-Name"]) == (b"sealed answer", "Zoë")

@@ -1,34 +1,49 @@
 """The headers that a sealed request and an opened response carry: none that describes the bytes of another body.
 
-The rule and its reasons stand beside the tables in `server_keys._sealing.protocol`, for both ends.
+The rule and its reasons stand beside the tables in `server_keys._sealing.protocol`, for both ends. They are
+read and made as pairs of bytes: for a look-up by name the libraries decode all headers of a message first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from server_keys._sealing.protocol import NOT_OF_A_SEALED_REQUEST, NOT_OF_A_SEALED_RESPONSE
+from server_keys._sealing.protocol import ENCAPSULATED_KEY_HEADER, NOT_OF_A_SEALED_REQUEST, NOT_OF_A_SEALED_RESPONSE
 
 if TYPE_CHECKING:
     import httpx2 as http
 
-    from server_keys.client.steps import Library
-
-_NOT_OF_A_SEALED_REQUEST = frozenset(name.encode() for name in NOT_OF_A_SEALED_REQUEST)
+_ENCAPSULATED_KEY_HEADER = ENCAPSULATED_KEY_HEADER.encode()
+_REPLACED_IN_A_REQUEST = frozenset(
+    name.encode() for name in NOT_OF_A_SEALED_REQUEST | {ENCAPSULATED_KEY_HEADER.lower()}
+)
 # A server that sends `Content-Encoding` all the same has sealed a compressed body. The library decodes the opened one.
 _NOT_OF_AN_OPENED_RESPONSE = frozenset(name.encode() for name in NOT_OF_A_SEALED_RESPONSE - {"content-encoding"})
 
-
-def of_sealed_request(library: Library, headers: http.Headers) -> http.Headers:
-    """Return the headers for a sealed request, from those of the caller's request."""
-    return _without(_NOT_OF_A_SEALED_REQUEST, library, headers)
+RawHeaders = list[tuple[bytes, bytes]]
 
 
-def of_opened_response(library: Library, headers: http.Headers) -> http.Headers:
+def values_of(headers: http.Headers, name: bytes) -> list[str]:
+    """Return the values of the headers called `name`, which is in lower case."""
+    return [value.decode("latin-1") for key, value in headers.raw if key.lower() == name]
+
+
+def of_sealed_request(headers: http.Headers, encapsulated_key: bytes, length: int | None) -> RawHeaders:
+    """Return the headers for a sealed request, from those of the caller's request.
+
+    Args:
+        headers: the caller's.
+        encapsulated_key: what opens it, 32 bytes.
+        length: how many bytes its body has, or None if it is sent in chunks.
+    """
+    sealed = [(name, value) for name, value in headers.raw if name.lower() not in _REPLACED_IN_A_REQUEST]
+    sealed.append((_ENCAPSULATED_KEY_HEADER, encapsulated_key.hex().encode()))
+    # Sealed bytes do not shrink, and a proxy that compressed them would leave nothing to open.
+    sealed.append((b"Accept-Encoding", b"identity"))
+    sealed.append((b"Transfer-Encoding", b"chunked") if length is None else (b"Content-Length", b"%d" % length))
+    return sealed
+
+
+def of_opened_response(headers: http.Headers) -> RawHeaders:
     """Return the headers for an opened response, from those of the sealed one."""
-    return _without(_NOT_OF_AN_OPENED_RESPONSE, library, headers)
-
-
-def _without(names: Collection[bytes], library: Library, headers: http.Headers) -> http.Headers:
-    return library.Headers([(name, value) for name, value in headers.raw if name.lower() not in names])
+    return [(name, value) for name, value in headers.raw if name.lower() not in _NOT_OF_AN_OPENED_RESPONSE]

@@ -94,7 +94,7 @@ class Driver:
         is_sealed = outcome.opener is not None
         return self._library.Response(
             response.status_code,
-            headers=of_opened_response(self._library, response.headers) if is_sealed else response.headers,
+            headers=of_opened_response(response.headers) if is_sealed else response.headers,
             stream=stream,
             extensions=response.extensions,
         )

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from server_keys._native import RequestSealer, ResponseOpener
-from server_keys._sealing.protocol import ENCAPSULATED_KEY_HEADER, RESPONSE_NONCE_HEADER, bytes_of_header
-from server_keys.client.body_headers import of_sealed_request
+from server_keys._sealing.protocol import RESPONSE_NONCE_HEADER, bytes_of_header
+from server_keys.client.body_headers import of_sealed_request, values_of
 from server_keys.client.key_cache import KeyCache
 from server_keys.client.key_fetch import Key
 from server_keys.client.key_location import KeyLocation
@@ -23,6 +23,7 @@ from server_keys.errors import SealedTransportError, UnsealedResponseError
 if TYPE_CHECKING:
     import httpx2 as http
 
+_RESPONSE_NONCE_HEADER = RESPONSE_NONCE_HEADER.lower().encode()
 # After the second refusal the request goes over a connection of its own, unless it waited so long before it was sent
 # that its key was over.
 _MOST_TRIES = 10
@@ -118,8 +119,8 @@ class Exchange:
         try:
             response: http.Response = yield Send(self._sealed_request(sealer), is_alone)
             yield from self._refuse_redirect(response)
-            if RESPONSE_NONCE_HEADER in response.headers:
-                opener = yield from self._opener(sealer, response)
+            if nonces := values_of(response.headers, _RESPONSE_NONCE_HEADER):
+                opener = yield from self._opener(sealer, response, nonces)
                 is_sealed = True
                 return Outcome(response, opener, partial(self._cache.doubt, server, key)), False
             yield from self._refuse_success(response)
@@ -142,18 +143,10 @@ class Exchange:
 
     def _sealed_request(self, sealer: RequestSealer) -> http.Request:
         request = self._request
-        headers = of_sealed_request(self._library, request.headers)
-        headers[ENCAPSULATED_KEY_HEADER] = sealer.encapsulated_key.hex()
-        # Sealed bytes do not shrink, and a proxy that compressed them would leave nothing to open.
-        headers["Accept-Encoding"] = "identity"
-        if (length := self._body.sealed_length) is None:
-            headers["Transfer-Encoding"] = "chunked"
-        else:
-            headers["Content-Length"] = str(length)
         return self._library.Request(
             request.method,
             request.url,
-            headers=headers,
+            headers=of_sealed_request(request.headers, sealer.encapsulated_key, self._body.sealed_length),
             stream=self._body.sealed_by(sealer),
             extensions=request.extensions,
         )
@@ -181,8 +174,8 @@ class Exchange:
                 f"{RESPONSE_NONCE_HEADER}: the server does not protect this path, or somebody else has answered"
             )
 
-    def _opener(self, sealer: RequestSealer, response: http.Response) -> Steps[ResponseOpener]:
-        nonce, *others = response.headers.get_list(RESPONSE_NONCE_HEADER)
+    def _opener(self, sealer: RequestSealer, response: http.Response, nonces: list[str]) -> Steps[ResponseOpener]:
+        nonce, *others = nonces
         try:
             if others:
                 raise ValueError(f"it is there {len(others) + 1} times")

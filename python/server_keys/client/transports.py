@@ -77,6 +77,7 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
             self._one_connection = self._one_connection or of_default
         else:
             self._inner = self._checked(inner)
+        self._streams = SyncStreams(*self._stream_types)
         self._driver = SyncDriver(self.library, verify_key, max_frame_bytes, clock, key_url)
 
     def handle_request(self, request: RequestT) -> ResponseT:
@@ -95,8 +96,7 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         own = cast("http.Request", request)
         self._driver.require_own(own)
         own_connection = SyncOwnConnection(self._one_connection, self._inner)
-        streams = SyncStreams(*self._stream_types)
-        response = self._driver.exchange(self._inner, own_connection, own, streams)
+        response = self._driver.exchange(self._inner, own_connection, own, self._streams)
         return cast("ResponseT", response)
 
     def __enter__(self) -> Self:
@@ -175,6 +175,7 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
             self._one_connection = self._one_connection or of_default
         else:
             self._inner = self._checked(inner)
+        self._streams = AsyncStreams(*self._stream_types)
         self._driver = AsyncDriver(self.library, verify_key, max_frame_bytes, clock, key_url)
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
@@ -193,8 +194,7 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         own = cast("http.Request", request)
         self._driver.require_own(own)
         own_connection = AsyncOwnConnection(self._one_connection, self._inner)
-        streams = AsyncStreams(*self._stream_types)
-        response = await self._driver.exchange(self._inner, own_connection, own, streams)
+        response = await self._driver.exchange(self._inner, own_connection, own, self._streams)
         return cast("ResponseT", response)
 
     async def __aenter__(self) -> Self:
