@@ -1,9 +1,11 @@
 # Everything this project does, by name. `make` lists it.
 PYTHON ?= python3
 PORT := 8000
+WORKERS := 1
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files -co --exclude-standard -- Cargo.toml Cargo.lock pyproject.toml README.md LICENSE rust python 2>/dev/null)
+comma := ,
 say = @printf '\033[1m==> %s\033[0m\n' $(1)
 PIP := -m pip --disable-pip-version-check install --quiet
 
@@ -15,9 +17,9 @@ export PYTHONDONTWRITEBYTECODE := 1
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(VENV)/.demo ## set everything up and run the demo (PORT=8001 takes another port than 8000)
-	$(call say,"Starting the demo: make demo PORT=8001 takes another port")
-	@$(BIN)/python -m examples.demo --port $(PORT)
+demo: $(VENV)/.demo ## set everything up and run the demo (PORT=8001 takes another port than 8000, WORKERS=3 shows three processes that share their keys)
+	$(call say,"Starting the demo: make demo PORT=8001 takes another port$(comma) WORKERS=3 three processes")
+	@$(BIN)/python -m examples.demo --port $(PORT) --workers $(WORKERS)
 
 dev: $(VENV)-dev/.test ## build the native module in place: edited Python needs no build after it
 	$(call say,"Building the native module in place: the first time takes about a minute")

@@ -3,19 +3,25 @@
 import argparse
 import asyncio
 import errno
+import json
 import logging
 import math
 import os
 import signal
 import socket
 import sys
+import tempfile
+import threading
 from contextlib import suppress
+from pathlib import Path
 
 from fastapi import FastAPI
 
 from examples.demo.app import create_app
+from examples.demo.board import Board
 from examples.demo.key_history import KeyHistory
-from examples.demo.terminal import LiveView, LogAboveTable, PlainView, is_live, say
+from examples.demo.terminal import GroupView, LiveView, LogAboveTable, PlainView, is_live, say
+from examples.demo.worker import VARIABLE
 
 try:
     import uvicorn
@@ -24,6 +30,7 @@ except ImportError:
 
 # Seconds after Ctrl-C until open streams are cut off.
 _SHUTDOWN_S = 2
+_MOST_WORKERS = 64
 
 
 def main() -> None:
@@ -51,8 +58,50 @@ def main() -> None:
         url = _url(options.host, listener)
         say(f"server-keys demo on {url} - Ctrl-C stops it", sys.stdout)
         overlap = f"each still accepted for {overlap_s:g} s, then erased"
-        say(f"A new X25519 key pair every {refresh_time_s:g} s, {overlap}.\n", sys.stdout)
-        asyncio.run(_serve(app, listener, history, view))
+        if options.workers == 1:
+            say(f"A new X25519 key pair every {refresh_time_s:g} s, {overlap}.\n", sys.stdout)
+            asyncio.run(_serve(app, listener, history, view))
+        else:
+            pairs = f"for all {options.workers} processes together"
+            say(f"A new X25519 key pair every {refresh_time_s:g} s {pairs}, {overlap}.\n", sys.stdout)
+            _serve_by_workers(options.workers, listener, refresh_time_s, overlap_s, options.word_delay_s)
+
+
+def _serve_by_workers(
+    workers: int, listener: socket.socket, refresh_time_s: float, overlap_s: float, word_delay_s: float
+) -> None:
+    """Serve by several processes, which uvicorn starts, and starts again when they die."""
+    # uvicorn passes the socket on as one of another kind, for which asyncio does not do this.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with tempfile.TemporaryDirectory(prefix="server-keys-demo-") as folder:
+        board = Board(Path(folder))
+        durations = {"refresh_time_s": refresh_time_s, "overlap_s": overlap_s, "word_delay_s": word_delay_s}
+        os.environ[VARIABLE] = json.dumps({**durations, "folder": folder})
+        ended = threading.Event()
+        view = GroupView(sys.stdout, board, overlap_s)
+        showing = threading.Thread(target=view.show, args=(ended,))
+        showing.start()
+        try:
+            uvicorn.run(
+                "examples.demo.worker:create_worker",
+                factory=True,
+                fd=listener.fileno(),
+                workers=workers,
+                http="h11",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=_SHUTDOWN_S,
+            )
+        finally:
+            ended.set()
+            showing.join()
+        last = board.processes()
+        served = [process for process in last if board.silent_s(process) < _SHUTDOWN_S + 1]
+        erased = sum(process.unerased == 0 for process in served)
+        say(f"\nStopped: {erased} of {len(served)} processes have erased all of their key pairs.", sys.stdout)
+    if not last:
+        sys.exit("The demo did not start: the reason is above.")
 
 
 async def _serve(app: FastAPI, listener: socket.socket, history: KeyHistory, view: LiveView | None) -> None:
@@ -129,6 +178,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _workers(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"is a number from 1 to {_MOST_WORKERS}, not {text!r}")
+    if int(text) > 1 and os.name != "posix":
+        raise argparse.ArgumentTypeError("must be 1 on this system: its processes cannot pass a socket on")
+    return int(text)
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -147,6 +204,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=8000, help="port, 0 for a free one (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=_workers, default=1, metavar="N", help="processes that share the keys (default: 1)"
+    )
     parser.add_argument(
         "--refresh-time-s", type=_seconds, default=8.0, metavar="S", help="seconds between refreshes (default: 8)"
     )

@@ -1,5 +1,6 @@
 """The demo's FastAPI app: a chat that is sealed to short-lived keys, and a page that shows both."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from examples.demo import agreement, chat_api
+from examples.demo.board import Board
 from examples.demo.key_history import KeyHistory
-from server_keys import EphemeralKeys, KeysUnavailableError, protect
+from server_keys import EphemeralKeys, KeyRing, KeysUnavailableError, protect
 
 _PAGE = Path(__file__).parent / "page"
 _BROWSER_CLIENT = Path(__file__).parents[2] / "js"
@@ -38,6 +40,7 @@ def create_app(
     *,
     word_delay_s: float = 0.0,
     history: KeyHistory | None = None,
+    board: Board | None = None,
 ) -> FastAPI:
     """Return the demo app.
 
@@ -46,16 +49,18 @@ def create_app(
         overlap_s: seconds for which a replaced key is still accepted; `refresh_time_s` by default.
         word_delay_s: seconds between the words of a streamed answer.
         history: watches the keys; a new one by default.
+        board: where the processes that serve together tell what they hold; None if this one serves alone.
 
     Raises:
         TypeError: a duration is not a number.
         ValueError: a duration is not finite or is out of its range.
     """
-    history = KeyHistory() if history is None else history
+    history = KeyHistory(tell=board.tell if board else None) if history is None else history
     # FastAPI's documentation page would load scripts from elsewhere.
     app = protect(FastAPI(title="server-keys demo", docs_url=None, redoc_url=None), refresh_time_s, overlap=overlap_s)
     app.router.lifespan_context = history.kept(app.router.lifespan_context)
     app.state.key_history = history
+    app.state.board = board
     app.state.word_delay_s = word_delay_s
     app.include_router(chat_api.router)
     app.include_router(agreement.router)
@@ -72,13 +77,14 @@ def create_app(
 def key_lives(keys: EphemeralKeys, request: Request) -> dict[str, Any]:
     """Return the latest keys, newest first, with how many seconds ago each was made, replaced and erased."""
     history: KeyHistory = request.app.state.key_history
+    board: Board | None = request.app.state.board
     history.observe(keys)
-    lives = history.lives
+    lives = board.lives() if board else history.lives
     now = history.now()
     return {
         "refresh_time_s": keys.period_s,
         "overlap_s": keys.overlap_s,
-        "next_event_in_s": keys.next_event_in_s(),
+        "next_event_in_s": _next_event_in_s(keys),
         "made": lives[0].number if lives else 0,
         "keys": [
             {
@@ -88,10 +94,35 @@ def key_lives(keys: EphemeralKeys, request: Request) -> dict[str, Any]:
                 "replaced_s_ago": None if life.replaced_at is None else now - life.replaced_at,
                 "erased_s_ago": None if life.erased_at is None else now - life.erased_at,
                 "agreements": life.agreements,
+                "is_coming": life.is_coming,
             }
             for life in lives
         ],
+        "answered_by": os.getpid(),
+        "processes": [
+            {
+                "pid": process.pid,
+                "serves": board.serves(process),
+                "shared": process.shared,
+                "why_not": process.why_not,
+                "epoch": process.epoch,
+                "members": process.members,
+            }
+            for process in board.shown()
+        ]
+        if board
+        else [],
     }
+
+
+def _next_event_in_s(keys: KeyRing) -> float | None:
+    next_s = keys.next_event_in_s()
+    if next_s is None or not keys.is_shared:
+        return next_s
+    status = keys.status
+    # When the next pair is published, and when the previous one is over.
+    known = [status.next_refresh_in_s, keys.overlap_s - status.age_s if status.age_s is not None else None]
+    return min([next_s, *(in_s for in_s in known if in_s is not None and in_s > 0)])
 
 
 def _unavailable(_request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -89,7 +90,8 @@ async def chat_completions(asked: ChatRequest, request: Request) -> Response:
     """Answer a conversation: at once, or word by word as server-sent events."""
     if asked.model != MODEL:
         raise HTTPException(404, f"the model {asked.model!r} does not exist; this demo has {MODEL!r}")
-    completion = _Completion(asked, word_delay_s=request.app.state.word_delay_s)
+    state = request.app.state
+    completion = _Completion(asked, word_delay_s=state.word_delay_s, is_one_of_several=state.board is not None)
     if asked.stream:
         return StreamingResponse(completion.events(), media_type="text/event-stream")
     return JSONResponse(await completion.whole())
@@ -116,10 +118,13 @@ def complaint_of(error: Mapping[str, Any]) -> str:
 class _Completion:
     """One answer of the toy model. A word with the space before it counts as a token."""
 
-    def __init__(self, asked: ChatRequest, *, word_delay_s: float) -> None:
+    def __init__(self, asked: ChatRequest, *, word_delay_s: float, is_one_of_several: bool) -> None:
         self._word_delay_s = word_delay_s
         self._with_usage = asked.stream_options is not None and asked.stream_options.include_usage
         self._head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": MODEL}
+        if is_one_of_several:
+            # In OpenAI's API this is what names the backend that answered.
+            self._head["system_fingerprint"] = f"process {os.getpid()}"
         self._prompt_tokens = sum(len(words_of(message.text)) for message in asked.messages)
         prompt = next((message.text for message in reversed(asked.messages) if message.role == "user"), "")
         temperature = 1.0 if asked.temperature is None else asked.temperature

@@ -12,11 +12,13 @@ from fastapi import FastAPI
 
 from server_keys import KeyPair, KeyRing, KeysUnavailableError, Lifespan
 
-KeyEvent = Literal["came", "replaced", "erased", "agreed"]
+KeyEvent = Literal["came", "published", "replaced", "erased", "agreed"]
 
 # How many pairs are remembered: enough for every view, and few enough for a demo that runs for a week.
-_REMEMBERED = 24
+REMEMBERED = 24
 _LONGEST_SLEEP_S = 0.5
+# A shared ring does not say when the others make the next pair.
+_LONGEST_SLEEP_IF_SHARED_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,12 @@ class KeyLife:
     number: int
     public_key: str
     made_at: float
+    """When it became the current one, or is to become that."""
     replaced_at: float | None = None
     erased_at: float | None = None
     agreements: int = 0
+    is_coming: bool = False
+    """Whether it is delivered, and not published yet: processes that share a ring have the next pair early."""
 
     @property
     def short_id(self) -> str:
@@ -41,6 +46,7 @@ class KeyHistory:
 
     Args:
         on_event: called with each event and the life that it belongs to, one at a time. It may read this history.
+        tell: called with the ring, the lives and the number of pairs that exist, at each observation.
         clock: tells the time in seconds.
     """
 
@@ -48,9 +54,11 @@ class KeyHistory:
         self,
         *,
         on_event: Callable[[KeyEvent, KeyLife], None] = lambda event, life: None,
+        tell: Callable[[KeyRing, tuple[KeyLife, ...], int], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._on_event = on_event
+        self._tell = tell
         self._clock = clock
         # Writers hold this lock. Readers need none, because the lives are immutable and swapped as a whole. So a log
         # handler that draws the lives never waits for an observer that logs.
@@ -88,15 +96,14 @@ class KeyHistory:
             except KeysUnavailableError:
                 accepted = ()
             now = self._clock()
-            known = {life.public_key for life in self._lives}
-            for pair in reversed(accepted):
-                if pair.public_key.hex() not in known:
-                    self._add(pair, made_at=now - (ring.status.age_s or 0.0) if pair is accepted[0] else now)
+            self._take(accepted, ring, now)
             for life in self._lives:
                 erased_pair = self._unerased.get(life.public_key)
                 if erased_pair is not None and erased_pair.erased:
                     del self._unerased[life.public_key]
                     self._change(life, "erased", replace(life, erased_at=now))
+            if self._tell is not None:
+                self._tell(ring, self._lives, len(self._unerased))
 
     def note_agreement(self, public_key: bytes) -> None:
         """Count a key agreement under `public_key`."""
@@ -127,18 +134,52 @@ class KeyHistory:
         return lifespan_with_history
 
     async def _watch(self, ring: KeyRing) -> None:
+        longest_s = _LONGEST_SLEEP_IF_SHARED_S if self._tell is not None else _LONGEST_SLEEP_S
         while (wait_s := ring.next_event_in_s()) is not None:
             self.observe(ring)
-            await asyncio.sleep(min(wait_s + 0.002, _LONGEST_SLEEP_S))
+            await asyncio.sleep(min(wait_s + 0.002, longest_s))
 
-    def _add(self, pair: KeyPair, made_at: float) -> None:
-        life = KeyLife(self.made + 1, pair.public_key.hex(), made_at)
-        replaced = [replace(before, replaced_at=made_at) for before in self._lives[:1] if before.replaced_at is None]
+    def _take(self, accepted: tuple[KeyPair, ...], ring: KeyRing, now: float) -> None:
+        """Remember the pairs that are new here, the oldest first."""
+        status = ring.status
+        known = {life.public_key: life for life in self._lives}
+        age_s = status.age_s or 0.0
+        older: list[KeyPair] = []
+        coming: list[KeyPair] = []
+        for pair in accepted[1:]:
+            life = known.get(pair.public_key.hex())
+            is_next = life.is_coming if life else pair.public_key[:8].hex() != status.previous_key_id
+            (coming if ring.is_shared and is_next else older).append(pair)
+        # In a group the pairs have the group's numbers.
+        newest = status.sharing.epoch if status.sharing.shared else None
+        for pair in reversed(older):
+            if pair.public_key.hex() not in known:
+                # A newcomer gets the one before the current one, too.
+                made_at = now - age_s - ring.period_s if ring.is_shared else now
+                self._add(pair, made_at, newest and newest - len(coming) - 1)
+        for pair in accepted[:1]:
+            life = known.get(pair.public_key.hex())
+            if life is None:
+                self._add(pair, now - age_s, newest and newest - len(coming))
+            elif life.is_coming:
+                self._replace_current(now - age_s)
+                self._change(life, "published", replace(life, made_at=now - age_s, is_coming=False))
+        for pair in coming:
+            if pair.public_key.hex() not in known:
+                self._add(pair, now + (status.next_refresh_in_s or 0.0), newest, is_coming=True)
+
+    def _add(self, pair: KeyPair, made_at: float, number: int | None, *, is_coming: bool = False) -> None:
+        life = KeyLife(number or self.made + 1, pair.public_key.hex(), made_at, is_coming=is_coming)
         self._unerased[life.public_key] = pair
-        self._lives = (life, *replaced, *self._lives[len(replaced) :])[:_REMEMBERED]
-        for before in replaced:
-            self._on_event("replaced", before)
+        if not is_coming:
+            self._replace_current(made_at)
+        self._lives = (life, *self._lives)[:REMEMBERED]
         self._on_event("came", life)
+
+    def _replace_current(self, at: float) -> None:
+        for before in self._lives:
+            if before.replaced_at is None and not before.is_coming:
+                self._change(before, "replaced", replace(before, replaced_at=at))
 
     def _change(self, before: KeyLife, event: KeyEvent, after: KeyLife) -> None:
         self._lives = tuple(after if life is before else life for life in self._lives)

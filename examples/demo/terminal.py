@@ -5,9 +5,11 @@ import logging
 import os
 import shutil
 import signal
+import threading
 import time
 from typing import TextIO
 
+from examples.demo.board import Board
 from examples.demo.key_history import KeyEvent, KeyHistory, KeyLife
 
 _ROWS = 6
@@ -45,12 +47,59 @@ class PlainView:
     def tell(self, event: KeyEvent, life: KeyLife) -> None:
         """Print what happened to a key pair."""
         what = {
-            "came": "came",
+            "came": f"came, published in {max(life.made_at - time.monotonic(), 0):.1f} s" if life.is_coming else "came",
+            "published": "published",
             "replaced": f"replaced, accepted for {self._overlap_s:g} s more",
             "erased": f"erased after {(life.erased_at or 0.0) - life.made_at:.1f} s",
             "agreed": f"used for key agreement {life.agreements}",
         }[event]
         say(f"{time.strftime('%H:%M:%S')} key {life.number:>3} {life.short_id}… {what}", self._output)
+
+
+class GroupView:
+    """Prints one line for each event of the processes that serve together, and of their key pairs."""
+
+    def __init__(self, output: TextIO, board: Board, overlap_s: float) -> None:
+        self._output = output
+        self._board = board
+        self._keys = PlainView(output, overlap_s)
+        self._serving: dict[int, bool] = {}
+        self._lives: dict[str, KeyLife] = {}
+
+    def show(self, until: threading.Event) -> None:
+        """Print what happens until that event."""
+        while not until.wait(_FRAME_S):
+            self.look()
+
+    def look(self) -> None:
+        """Print what has happened since the last look."""
+        for process in self._board.processes():
+            serves = self._board.serves(process)
+            if serves == self._serving.get(process.pid, False):
+                continue
+            self._serving[process.pid] = serves
+            count = sum(self._serving.values())
+            what = f"serves ({count} now). To see what its end does: kill -9 {process.pid}" if serves else "is gone"
+            say(f"{time.strftime('%H:%M:%S')} process {process.pid} {what}", self._output)
+        for life in reversed(self._board.lives()):
+            before = self._lives.get(life.public_key)
+            self._lives[life.public_key] = life
+            for event in _events_between(before, life):
+                self._keys.tell(event, life)
+
+
+def _events_between(before: KeyLife | None, after: KeyLife) -> list[KeyEvent]:
+    """Return what happened to a key pair between two looks."""
+    events: list[KeyEvent] = [] if before else ["came"]
+    if before and before.is_coming and not after.is_coming:
+        events.append("published")
+    if after.replaced_at is not None and (before is None or before.replaced_at is None):
+        events.append("replaced")
+    if after.erased_at is not None and (before is None or before.erased_at is None):
+        events.append("erased")
+    if after.agreements > (before.agreements if before else 0):
+        events.append("agreed")
+    return events
 
 
 class LiveView:

@@ -149,6 +149,8 @@ def test_the_terminal_shows_keys_coming_and_going_and_what_is_left_at_the_end() 
         (["--word-delay-s", "-1"], "argument --word-delay-s: must be a finite number of seconds, 0 or more, not '-1'"),
         (["--port", "65536"], "a port is a number from 0 to 65535, not '65536'"),
         (["--port", "x"], "a port is a number from 0 to 65535, not 'x'"),
+        (["--workers", "0"], "argument --workers: is a number from 1 to 64, not '0'"),
+        (["--workers", "three"], "argument --workers: is a number from 1 to 64, not 'three'"),
     ],
 )
 def test_a_bad_option_ends_the_start(arguments: list[str], complaint: str) -> None:
@@ -207,7 +209,7 @@ def test_it_ends_quietly_when_nobody_reads_on(lines: int) -> None:
 
 def test_help_names_every_option() -> None:
     shown = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=30, check=True).stdout
-    for option in ("--host", "--port", "--refresh-time-s", "--overlap-s", "--word-delay-s"):
+    for option in ("--host", "--port", "--workers", "--refresh-time-s", "--overlap-s", "--word-delay-s"):
         assert option in shown
 
 

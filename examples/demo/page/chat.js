@@ -16,6 +16,8 @@ export class Chat {
   // The key that the current message was last sealed to, and whether the server has refused that key.
   #sealedTo = null;
   #refused = false;
+  // What answered, where several processes do.
+  #answeredBy = null;
 
   // onSealed is called with the public key that a message was sealed to.
   constructor(conversation, wire, onSealed) {
@@ -42,7 +44,8 @@ export class Chat {
       await this.#complete(body, answer, signal);
       this.#messages.push({ role: "assistant", content: answer.text });
       const { sentBytes, receivedBytes, receivedFrames } = exchange;
-      answer.end(`${sentBytes.toLocaleString("en")} bytes out, ${receivedBytes.toLocaleString("en")} back in ${receivedFrames} sealed frames`);
+      const by = this.#answeredBy === null ? "" : `, answered by ${this.#answeredBy}`;
+      answer.end(`${sentBytes.toLocaleString("en")} bytes out, ${receivedBytes.toLocaleString("en")} back in ${receivedFrames} sealed frames${by}`);
       exchange.search(text, answer.text);
     } catch (error) {
       // A question without an answer does not become part of the conversation.
@@ -68,7 +71,11 @@ export class Chat {
       for (const data of parser.feed(plaintext)) {
         // Only [DONE] proves that the answer is complete: somebody may cut the stream between two frames.
         if (data === "[DONE]") complete = true;
-        else answer.add(JSON.parse(data).choices[0]?.delta.content ?? "", index);
+        else {
+          const chunk = JSON.parse(data);
+          this.#answeredBy = chunk.system_fingerprint ?? null;
+          answer.add(chunk.choices[0]?.delta.content ?? "", index);
+        }
       }
     }
     if (!complete) throw new Error("The answer was cut off: the stream ended before it was complete.");

@@ -4,6 +4,7 @@ import { Conversation } from "./conversation.js";
 import { child } from "./dom.js";
 import { durationInWords } from "./durations.js";
 import { KeyAgreement } from "./agreement.js";
+import { Group } from "./group.js";
 import { Timeline } from "./timeline.js";
 import { Wire } from "./wire.js";
 
@@ -15,6 +16,7 @@ const SUGGESTIONS = ["Hello, who are you?", "Where do erased keys go?", "What do
 const element = (id) => document.getElementById(id);
 const timeline = new Timeline(element("timeline"));
 const wire = new Wire(element("wire"));
+const group = new Group(element("group"));
 
 async function followKeys() {
   let wait = LONGEST_POLL_MS;
@@ -25,6 +27,7 @@ async function followKeys() {
     const lives = await response.json();
     timeline.update(lives);
     wire.update(lives, askedAt);
+    group.update(lives);
     document.querySelector("[data-refresh]").textContent = durationInWords(lives.refresh_time_s);
     document.querySelector("[data-overlap]").textContent = durationInWords(lives.overlap_s);
     notice("server", null);
@@ -33,6 +36,7 @@ async function followKeys() {
   } catch {
     timeline.pause();
     wire.pause();
+    group.pause();
     notice("server", "The server does not answer. If it has stopped, its keys are gone.");
   }
   setTimeout(followKeys, wait);

@@ -129,13 +129,15 @@ export class Timeline {
       const erased = life.erased_s_ago === null ? null : -life.erased_s_ago - sinceRead;
       const replacedOrDue = replaced ?? Math.max(made + period, 0);
       const erasedOrDue = erased ?? Math.max(replacedOrDue + overlap, 0);
-      const alive = this.#paused ? "unknown" : replaced !== null ? "overlap" : "current";
+      const published = life.is_coming ? "coming" : "current";
+      const alive = this.#paused ? "unknown" : replaced !== null ? "overlap" : published;
       const phase = erased !== null ? "erased" : alive;
       // An end is animated only if the page saw the key before.
       const seen = lane.phase === "current" || lane.phase === "overlap";
       if (phase !== lane.phase) element.className = `lane ${phase}${seen && phase === "erased" ? " wiped" : ""}`;
       lane.phase = phase;
       const text = {
+        coming: `published in ${timeLeft(made)}`,
         current: `replaced in ${timeLeft(replacedOrDue)}`,
         overlap: `erased in ${timeLeft(erasedOrDue)}`,
         erased: "erased",
