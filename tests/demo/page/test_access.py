@@ -102,10 +102,19 @@ def show_keys(page: Page, keys: int) -> None:
             "replaced_s_ago": None if number == keys else (keys - number - 1) * 60,
             "erased_s_ago": None if number >= keys - 1 else (keys - number - 2) * 60,
             "agreements": 0,
+            "is_coming": False,
         }
         for number in range(keys, 0, -1)
     ]
-    answer = {"refresh_time_s": 60, "overlap_s": 60, "next_event_in_s": 0.1, "made": keys, "keys": lives}
+    answer = {
+        "refresh_time_s": 60,
+        "overlap_s": 60,
+        "next_event_in_s": 0.1,
+        "made": keys,
+        "keys": lives,
+        "answered_by": 1,
+        "processes": [],
+    }
     page.route("**/keys", lambda route: route.fulfill(json=answer))
 
 
