@@ -293,6 +293,22 @@ def test_half_of_the_members_cut_off_serve_on_and_come_back_to_one_ring() -> Non
     assert not group.lacking
 
 
+# Who joins.
+
+
+def test_each_new_member_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "server_keys")
+    group = Group()
+    group.join(3)
+    group.pass_s(30)
+    for _ in range(2):
+        group.join()
+        group.pass_s(30)
+    told = [record.message for record in caplog.records if "joined the key group" in record.message]
+    # Nobody served the one that made the first epoch.
+    assert len(told) == len(set(told)) == 4
+
+
 # Clocks.
 
 

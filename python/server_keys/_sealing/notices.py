@@ -15,10 +15,10 @@ _QUIET_S = 60.0
 def log_start(ring: KeyRing, *, required: bool) -> None:
     """Log at INFO how the server that has just started handles keys and bodies."""
     logger().info(
-        "key %s, %s: a new one every %g s, each accepted for %g s longer; sealed bodies (EHBP) are "
+        "key %s: %s, a new one every %g s, each accepted for %g s longer; sealed bodies (EHBP) are "
         "opened, bodies in plaintext are %s",
         ring.status.key_id,
-        "shared with others" if ring.status.sharing.shared else "of this process alone",
+        "keys that it shares with others" if ring.status.sharing.shared else "keys of this process",
         ring.period_s,
         ring.overlap_s,
         "refused (required=True)" if required else "taken, too (required=False)",

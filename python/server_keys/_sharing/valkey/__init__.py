@@ -6,7 +6,7 @@ except ModuleNotFoundError as error:
     if error.name != "valkey":
         raise
     raise ModuleNotFoundError(
-        "a share of valkey:// needs valkey-py, which is not installed: pip install 'server-keys[valkey]'", name="valkey"
+        "a share of valkey:// needs valkey-py, which is not installed: pip install 'valkey>=6.2'", name="valkey"
     ) from None
 
 from server_keys._sharing.valkey.store import ValkeyStore
