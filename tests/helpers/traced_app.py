@@ -12,9 +12,9 @@ from server_keys import KeyPair
 from server_keys._clock import boot_time
 from server_keys._sharing import door, member
 from tests.helpers import trial_app
+from tests.helpers.trials import EPOCH, ONE_TIME
 
 _file = os.open(trial_app.FOLDER / "private", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-EPOCH, ONE_TIME = b"e", b"o"
 
 
 class _Known:
@@ -30,6 +30,7 @@ class _Known:
         try:
             assert os.readv(random, [private_key]) == 32
             pair = KeyPair.from_private_key(private_key)
+            # What a struct packs would stay in memory as a whole.
             os.writev(_file, [self._kind, struct.pack(">d", boot_time()), pair.public_key, private_key])
         finally:
             private_key[:] = bytes(32)

@@ -16,6 +16,8 @@ from server_keys._clock import boot_time
 from tests.helpers.server_processes import ROOT, free_port
 
 APP = "tests.helpers.trial_app:app"
+EPOCH, ONE_TIME = b"e", b"o"
+"""What a private key is for that `traced_app.py` writes down."""
 PATIENCE_S = 60.0
 """More than what a busy machine needs for anything that is waited for."""
 

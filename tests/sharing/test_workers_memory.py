@@ -14,8 +14,7 @@ from server_keys import KeyPair
 from server_keys._native import GroupKeys, MalformedMessageError, open_box
 from tests.helpers.many_calls import cached_key, calls_meanwhile
 from tests.helpers.process_memory import Mapping, contents
-from tests.helpers.traced_app import EPOCH, ONE_TIME
-from tests.helpers.trials import Keys, trial
+from tests.helpers.trials import EPOCH, ONE_TIME, Keys, trial
 from tests.sharing.test_workers import IS_LONG
 
 EPOCHS = 100 if IS_LONG else 8

@@ -215,8 +215,6 @@ def test_a_named_place_that_is_not_ours_alone_ends_the_start(tmp_path: Path, mak
     ("keys", "why"),
     [
         (Keys(share="file://relative"), "must be of the form file:///a/folder"),
-        (Keys(share="file:///tmp/../etc"), "must name a folder"),
-        (Keys(share="file:///tmp/ring", period_s=0.4), "needs a refresh time and an overlap of at least 0.5 s"),
         (Keys(share="file:///tmp/ring", overlap_s=0.4), "needs a refresh time and an overlap of at least 0.5 s"),
     ],
 )
