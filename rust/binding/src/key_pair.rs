@@ -4,12 +4,13 @@ use std::borrow::Borrow;
 use std::time::Duration;
 
 use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyRuntimeWarning, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyList, PyTuple};
 use server_keys_core as core;
 
 use crate::error::to_python;
+use crate::warnings::warn_of_news;
 
 /// An X25519 key pair (RFC 7748) whose private key stays in native memory.
 ///
@@ -37,7 +38,7 @@ impl KeyPair {
     #[staticmethod]
     fn generate(py: Python<'_>) -> PyResult<Self> {
         let key_pair = py.detach(core::KeyPair::generate).map_err(to_python)?;
-        warn_of_refused_protection(py)?;
+        warn_of_news(py)?;
         Ok(Self(key_pair))
     }
 
@@ -55,7 +56,7 @@ impl KeyPair {
             py.detach(|| core::KeyPair::from_private_key(bytes))
         })?
         .map_err(to_python)?;
-        warn_of_refused_protection(py)?;
+        warn_of_news(py)?;
         Ok(Self(key_pair))
     }
 
@@ -182,7 +183,7 @@ pub(crate) fn generate_key_pairs<'py>(py: Python<'py>, count: &Bound<'py, PyAny>
         }
         py.check_signals()?;
     }
-    warn_of_refused_protection(py)?;
+    warn_of_news(py)?;
     Ok(list)
 }
 
@@ -228,12 +229,4 @@ fn with_32_bytes_of<R>(
     }
     // The heap, a `WipingAllocator`, wipes the copy when it is freed.
     Ok(use_bytes(&buffer.to_vec(value.py())?))
-}
-
-pub(crate) fn warn_of_refused_protection(py: Python<'_>) -> PyResult<()> {
-    while let Some(refusal) = core::unreported_refusal() {
-        let message = std::ffi::CString::new(refusal.to_string())?;
-        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)?;
-    }
-    Ok(())
 }

@@ -1,11 +1,14 @@
 //! `server_keys._native`: the part of `server-keys-core` that Python sees.
 
 mod bytes_like;
+mod engine;
 mod error;
 mod exclusive;
 mod key_pair;
+mod new_bytes;
 mod sealing;
 mod sharing;
+mod warnings;
 
 use server_keys_core::WipingAllocator;
 
@@ -14,6 +17,10 @@ static HEAP: WipingAllocator = WipingAllocator;
 
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::engine::{Engine, engine};
     #[pymodule_export]
     use crate::error::{
         EntropyError, FrameTooLargeError, GroupSecretError, InvalidPublicKeyError, KeyErasedError, KeyMismatchError,
@@ -25,4 +32,11 @@ mod _native {
     use crate::sealing::{RequestOpener, RequestSealer, ResponseOpener, ResponseSealer};
     #[pymodule_export]
     use crate::sharing::{GroupKeys, open_box, seal_boxes};
+
+    /// Chooses what computes now, and not in some thread at the first key.
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        server_keys_core::engine();
+        Ok(())
+    }
 }

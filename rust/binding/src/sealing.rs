@@ -1,5 +1,7 @@
 //! EHBP messages, as Python sees them: both ends of a request, and both ends of its response.
 
+use std::mem::MaybeUninit;
+
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use server_keys_core as core;
@@ -8,6 +10,8 @@ use crate::bytes_like::BytesLike;
 use crate::error::to_python;
 use crate::exclusive::Exclusive;
 use crate::key_pair::{KeyPair, SharedKeyPair};
+use crate::new_bytes::new_bytes;
+use crate::warnings::warn_of_news;
 
 /// Work on so many bytes releases the GIL: AES-GCM then takes some microseconds, more than the release costs. A token
 /// of a streamed answer is far below.
@@ -24,21 +28,69 @@ fn seal<'py>(
     py: Python<'py>,
     plaintext: &[u8],
     sealed_bytes: usize,
-    seal_into: impl FnOnce(&mut [u8]) -> Result<(), core::Error> + Send,
+    seal_into: impl for<'b> FnOnce(&'b mut [MaybeUninit<u8>]) -> Result<&'b mut [u8], core::Error> + Send,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    PyBytes::new_with(py, sealed_bytes, |sealed| {
-        maybe_off_gil(py, plaintext.len(), || seal_into(sealed)).map_err(to_python)
-    })
+    new_bytes(py, sealed_bytes, |sealed| maybe_off_gil(py, plaintext.len(), || seal_into(sealed)).map_err(to_python))
+}
+
+/// One end of a message that opens frames.
+trait Feed: Send {
+    fn plaintext_bytes(&self, piece: &[u8]) -> usize;
+
+    fn feed_into<'b>(
+        &mut self,
+        piece: &[u8],
+        plaintext: &'b mut [MaybeUninit<u8>],
+    ) -> Result<&'b mut [u8], core::Error>;
+}
+
+impl Feed for core::RequestOpener<SharedKeyPair> {
+    fn plaintext_bytes(&self, piece: &[u8]) -> usize {
+        self.plaintext_bytes(piece)
+    }
+
+    fn feed_into<'b>(
+        &mut self,
+        piece: &[u8],
+        plaintext: &'b mut [MaybeUninit<u8>],
+    ) -> Result<&'b mut [u8], core::Error> {
+        self.feed_into(piece, plaintext)
+    }
+}
+
+impl Feed for core::ResponseOpener {
+    fn plaintext_bytes(&self, piece: &[u8]) -> usize {
+        self.plaintext_bytes(piece)
+    }
+
+    fn feed_into<'b>(
+        &mut self,
+        piece: &[u8],
+        plaintext: &'b mut [MaybeUninit<u8>],
+    ) -> Result<&'b mut [u8], core::Error> {
+        self.feed_into(piece, plaintext)
+    }
 }
 
 fn feed<'py>(
     py: Python<'py>,
+    opener: &Exclusive<impl Feed>,
+    piece: &[u8],
     work: usize,
-    feed_into: impl FnOnce(&mut Vec<u8>) -> Result<(), core::Error> + Send,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let mut plaintext = Vec::new();
-    maybe_off_gil(py, work, || feed_into(&mut plaintext)).map_err(to_python)?;
-    Ok(PyBytes::new(py, &plaintext))
+    loop {
+        let plaintext_bytes = opener.lend(|opener| Ok(opener.plaintext_bytes(piece))).map_err(to_python)?;
+        let mut overtaken = false;
+        let plaintext = new_bytes(py, plaintext_bytes, |plaintext| {
+            let opened = maybe_off_gil(py, work, || opener.lend(|opener| opener.feed_into(piece, plaintext)));
+            overtaken = opened == Err(core::Error::BufferLength);
+            opened.map_err(to_python)
+        });
+        // Another thread fed the opener after it told the length, and this piece is not taken yet.
+        if !overtaken {
+            return plaintext;
+        }
+    }
 }
 
 /// Opens one request on the server. See `_native.pyi`.
@@ -67,7 +119,7 @@ impl RequestOpener {
         let piece = piece.as_bytes();
         // The first frame takes one key agreement, or two.
         let work = if self.opened()? { piece.len().max(self.bytes_to_open(piece.len())?) } else { OFF_GIL_BYTES };
-        feed(py, work, |plaintext| self.0.lend(|opener| opener.feed(piece, plaintext)))
+        feed(py, &self.0, piece, work)
     }
 
     /// Return how many bytes `feed` would open, at most, of a next piece of this length.
@@ -113,7 +165,7 @@ impl ResponseSealer {
     fn seal<'py>(&self, py: Python<'py>, plaintext: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
         let plaintext = plaintext.as_bytes();
         let sealed_bytes = core::ResponseSealer::sealed_bytes(plaintext.len());
-        seal(py, plaintext, sealed_bytes, |sealed| self.0.lend(|sealer| sealer.seal(plaintext, sealed)))
+        seal(py, plaintext, sealed_bytes, |sealed| self.0.lend(|sealer| sealer.seal_into(plaintext, sealed)))
     }
 
     /// Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
@@ -132,6 +184,7 @@ impl RequestSealer {
     fn new(py: Python<'_>, public_key: BytesLike<'_>) -> PyResult<Self> {
         let public_key = public_key.as_bytes();
         let sealer = py.detach(|| core::RequestSealer::new(public_key)).map_err(to_python)?;
+        warn_of_news(py)?;
         Ok(Self(Exclusive::new(sealer)?))
     }
 
@@ -145,7 +198,7 @@ impl RequestSealer {
     fn seal<'py>(&self, py: Python<'py>, plaintext: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
         let plaintext = plaintext.as_bytes();
         let sealed_bytes = core::RequestSealer::sealed_bytes(plaintext.len());
-        seal(py, plaintext, sealed_bytes, |sealed| self.0.lend(|sealer| sealer.seal(plaintext, sealed)))
+        seal(py, plaintext, sealed_bytes, |sealed| self.0.lend(|sealer| sealer.seal_into(plaintext, sealed)))
     }
 
     /// Make the opener of the response whose header carried this nonce (32 bytes).
@@ -173,7 +226,7 @@ impl ResponseOpener {
     fn feed<'py>(&self, py: Python<'py>, piece: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
         let piece = piece.as_bytes();
         let to_open = self.0.lend(|opener| Ok(opener.bytes_to_open(piece.len()))).map_err(to_python)?;
-        feed(py, piece.len().max(to_open), |plaintext| self.0.lend(|opener| opener.feed(piece, plaintext)))
+        feed(py, &self.0, piece, piece.len().max(to_open))
     }
 
     /// Say that the body has ended.

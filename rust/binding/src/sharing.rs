@@ -9,7 +9,8 @@ use server_keys_core as core;
 
 use crate::bytes_like::BytesLike;
 use crate::error::{of_file_to_python, to_python};
-use crate::key_pair::{KeyPair, SharedKeyPair, warn_of_refused_protection};
+use crate::key_pair::{KeyPair, SharedKeyPair};
+use crate::warnings::warn_of_news;
 
 /// The keys that the members of a group derive from its secret. They stay in native memory. See `_native.pyi`.
 #[pyclass(frozen, module = "server_keys._native")]
@@ -21,7 +22,7 @@ impl GroupKeys {
     #[staticmethod]
     fn of_name(py: Python<'_>, name: BytesLike<'_>) -> PyResult<Self> {
         let keys = core::GroupKeys::of_name(name.as_bytes()).map_err(to_python)?;
-        warn_of_refused_protection(py)?;
+        warn_of_news(py)?;
         Ok(Self(keys))
     }
 
@@ -31,7 +32,7 @@ impl GroupKeys {
         // Python's own error would hold the text. It has a character that is no hex digit.
         let text = text.to_str().unwrap_or("?");
         let keys = core::GroupKeys::from_secret_text(text.as_bytes(), label.as_bytes()).map_err(to_python)?;
-        warn_of_refused_protection(py)?;
+        warn_of_news(py)?;
         Ok(keys.into_iter().map(Self).collect())
     }
 
@@ -42,7 +43,7 @@ impl GroupKeys {
         let keys = py
             .detach(|| core::GroupKeys::from_secret_file(&path, label))
             .map_err(|error| of_file_to_python(error, &path))?;
-        warn_of_refused_protection(py)?;
+        warn_of_news(py)?;
         Ok(keys.into_iter().map(Self).collect())
     }
 
@@ -138,7 +139,7 @@ pub(crate) fn open_box(
 ) -> PyResult<(bool, u64, Vec<OpenedEpoch>)> {
     let (group, one_time_key, sealed) = (&group.get().0, &one_time_key.get().0, r#box.as_bytes());
     let delivery = py.detach(|| core::open_box(group, one_time_key, sealed)).map_err(to_python)?;
-    warn_of_refused_protection(py)?;
+    warn_of_news(py)?;
     let epochs = delivery
         .epochs
         .into_iter()

@@ -15,10 +15,10 @@ use zeroize::Zeroizing;
 use crate::box_contents::Delivery;
 use crate::drawn_bytes::DrawnBytes;
 use crate::error::Error;
-use crate::frame::TAG_BYTES;
 use crate::group_keys::{GROUP_ID_BYTES, GroupKeys};
 use crate::key_pair::{KeyPair, PUBLIC_KEY_BYTES};
 use crate::no_trace::without_trace;
+use crate::primitives::TAG_BYTES;
 use crate::response_keys::ENCAPSULATED_KEY_BYTES;
 
 /// The length of the longest box that is opened.

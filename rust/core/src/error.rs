@@ -34,6 +34,8 @@ pub enum Error {
         /// The longest frame that the receiver takes.
         limit: usize,
     },
+    /// A buffer has another length than what is to be written to it.
+    BufferLength,
     /// The first frame of a request opens under none of the accepted keys.
     KeyMismatch,
     /// A response was asked for before the request's first frame was opened.
@@ -72,6 +74,7 @@ impl fmt::Display for Error {
             Self::FrameTooLarge { announced, limit } => {
                 write!(f, "a frame announces {announced} bytes, more than the limit of {limit}")
             }
+            Self::BufferLength => f.write_str("the buffer has another length than what is to be written to it"),
             Self::KeyMismatch => f.write_str("the request opens under none of the accepted keys: fetch the key anew"),
             Self::RequestNotOpened => {
                 f.write_str("no frame of the request is opened yet, so there is no key to seal a response with")

@@ -1,12 +1,13 @@
 //! EHBP's framing. A body is a sequence of frames: a length (32 bits, big-endian), then as many bytes of ciphertext.
 
-use hpke::inout::InOutBuf;
+use std::mem::MaybeUninit;
 
+use crate::counting_cipher::CountingCipher;
 use crate::error::Error;
+use crate::primitives::TAG_BYTES;
+use crate::writer::Writer;
 
 pub(crate) const LENGTH_BYTES: usize = 4;
-/// The length of AES-GCM's tag, which ends every ciphertext.
-pub(crate) const TAG_BYTES: usize = 16;
 /// The longest frame that a receiver takes by default.
 pub const DEFAULT_MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 
@@ -15,54 +16,97 @@ const MAX_FRAME_PLAINTEXT_BYTES: usize = DEFAULT_MAX_FRAME_BYTES - TAG_BYTES;
 /// A message with more frames without content in a row is malformed.
 const MAX_EMPTY_FRAMES_IN_A_ROW: usize = 1024;
 
-/// Encrypts the next frame from an input to an output of the same length, and returns its tag.
-pub(crate) trait SealFrame {
-    fn seal(&mut self, plaintext_to_ciphertext: InOutBuf<'_, '_, u8>) -> Result<[u8; TAG_BYTES], Error>;
-}
-
-/// Decrypts the next frame from an input to an output of the same length, if its tag is right.
-pub(crate) trait OpenFrame {
-    fn open(&mut self, ciphertext_to_plaintext: InOutBuf<'_, '_, u8>, tag: &[u8; TAG_BYTES]) -> Result<(), Error>;
-}
-
 /// Returns the length of all frames of `plaintext_bytes` bytes; 0 for 0, which needs no frame.
 pub(crate) fn sealed_bytes(plaintext_bytes: usize) -> usize {
     plaintext_bytes + plaintext_bytes.div_ceil(MAX_FRAME_PLAINTEXT_BYTES) * (LENGTH_BYTES + TAG_BYTES)
 }
 
-/// Seals `plaintext` as one frame (several above 16 MiB) into `sealed`, whose length is
-/// `sealed_bytes(plaintext.len())`.
-pub(crate) fn seal_frames(cipher: &mut impl SealFrame, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
-    let mut rest = sealed;
-    for part in plaintext.chunks(MAX_FRAME_PLAINTEXT_BYTES) {
-        let frame;
-        (frame, rest) =
-            rest.split_at_mut_checked(LENGTH_BYTES + part.len() + TAG_BYTES).ok_or(Error::MalformedMessage)?;
-        let (length, ciphertext_and_tag) = frame.split_at_mut(LENGTH_BYTES);
-        let (ciphertext, tag) = ciphertext_and_tag.split_at_mut(part.len());
-        // `part` is at most 16 MiB.
-        length.copy_from_slice(&((part.len() + TAG_BYTES) as u32).to_be_bytes());
-        let in_out = InOutBuf::new(part, ciphertext).map_err(|_| Error::MalformedMessage)?;
-        tag.copy_from_slice(&cipher.seal(in_out)?);
+/// Seals `plaintext` as one frame (several above 16 MiB) into `sealed`, whose length is `sealed_bytes(plaintext.len())`.
+pub(crate) fn seal_frames<'a>(
+    cipher: &mut CountingCipher,
+    plaintext: &[u8],
+    sealed: &'a mut [MaybeUninit<u8>],
+) -> Result<&'a mut [u8], Error> {
+    // Check it before a frame is sealed: its number would be lost.
+    if sealed.len() != sealed_bytes(plaintext.len()) {
+        return Err(Error::BufferLength);
     }
-    Ok(())
+    let mut sealed = Writer::new(sealed);
+    for part in plaintext.chunks(MAX_FRAME_PLAINTEXT_BYTES) {
+        // `part` is at most 16 MiB.
+        sealed.put(&((part.len() + TAG_BYTES) as u32).to_be_bytes())?;
+        let tag = sealed.put_with(part.len(), |ciphertext| cipher.seal(part, ciphertext))?;
+        sealed.put(&tag)?;
+    }
+    sealed.finish()
 }
 
-/// Opens the ciphertext of one frame and appends its plaintext to `plaintext`. On failure it appends nothing.
-pub(crate) fn open_frame(cipher: &mut impl OpenFrame, frame: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
+/// Opens the ciphertext of one frame. Returns how long its plaintext is.
+pub(crate) fn open_frame(
+    cipher: &mut CountingCipher,
+    frame: &[u8],
+    plaintext: &mut Writer<'_>,
+) -> Result<usize, Error> {
     let (ciphertext, tag) = frame.split_last_chunk::<TAG_BYTES>().ok_or(Error::MalformedMessage)?;
-    let opened_before = plaintext.len();
-    plaintext.try_reserve(ciphertext.len()).map_err(|_| Error::OutOfMemory)?;
-    plaintext.resize(opened_before + ciphertext.len(), 0);
-    let in_out = InOutBuf::new(ciphertext, &mut plaintext[opened_before..]).map_err(|_| Error::MalformedMessage)?;
-    cipher.open(in_out, tag).inspect_err(|_| plaintext.truncate(opened_before))
+    plaintext.put_with(ciphertext.len(), |room| Ok((cipher.open(ciphertext, tag, room)?, ciphertext.len())))
+}
+
+/// Where the next byte of a body belongs: to a frame's length, or to the frame.
+#[derive(Clone, Copy)]
+struct Position {
+    length: [u8; LENGTH_BYTES],
+    length_bytes_read: usize,
+    frame_bytes_read: usize,
+}
+
+/// What the next bytes of a piece are.
+enum Part<'p> {
+    /// The piece ends here, with these bytes of a frame that is not complete, or none.
+    Rest(&'p [u8]),
+    /// The last bytes of a frame, or all of it, and its length.
+    End(&'p [u8], usize),
+}
+
+impl Position {
+    const START: Self = Self { length: [0; LENGTH_BYTES], length_bytes_read: 0, frame_bytes_read: 0 };
+
+    fn frame_bytes(&self) -> Option<usize> {
+        (self.length_bytes_read == LENGTH_BYTES).then(|| u32::from_be_bytes(self.length) as usize)
+    }
+
+    /// Takes the next part from the front of `piece`.
+    fn advance<'p>(&mut self, piece: &mut &'p [u8], max_frame_bytes: usize) -> Result<Part<'p>, Error> {
+        let Some(frame_bytes) = self.read_length(piece) else { return Ok(Part::Rest(&[])) };
+        if frame_bytes > max_frame_bytes {
+            return Err(Error::FrameTooLarge { announced: frame_bytes, limit: max_frame_bytes });
+        }
+        match piece.split_at_checked(frame_bytes - self.frame_bytes_read) {
+            Some((end, rest)) => {
+                *piece = rest;
+                *self = Self { length: self.length, ..Self::START };
+                Ok(Part::End(end, frame_bytes))
+            }
+            None => {
+                self.frame_bytes_read += piece.len();
+                Ok(Part::Rest(std::mem::take(piece)))
+            }
+        }
+    }
+
+    fn read_length(&mut self, piece: &mut &[u8]) -> Option<usize> {
+        let taken = piece.len().min(LENGTH_BYTES - self.length_bytes_read);
+        let (head, rest) = piece.split_at(taken);
+        self.length[self.length_bytes_read..][..taken].copy_from_slice(head);
+        self.length_bytes_read += taken;
+        *piece = rest;
+        self.frame_bytes()
+    }
 }
 
 /// Cuts a body that arrives in pieces into frames. It holds at most one incomplete frame, as far as that has arrived.
 pub(crate) struct FrameReader {
     max_frame_bytes: usize,
-    length: [u8; LENGTH_BYTES],
-    length_bytes_read: usize,
+    position: Position,
     /// The part that has arrived of the frame whose length is known.
     partial: Vec<u8>,
     empty_frames_in_a_row: usize,
@@ -70,64 +114,62 @@ pub(crate) struct FrameReader {
 
 impl FrameReader {
     pub(crate) fn new(max_frame_bytes: usize) -> Self {
-        Self {
-            max_frame_bytes,
-            length: [0; LENGTH_BYTES],
-            length_bytes_read: 0,
-            partial: Vec::new(),
-            empty_frames_in_a_row: 0,
-        }
+        Self { max_frame_bytes, position: Position::START, partial: Vec::new(), empty_frames_in_a_row: 0 }
     }
 
-    /// Returns how many bytes `feed` would open, at most, of a next piece of this length: none where it completes no
-    /// frame.
+    /// Returns how many bytes [`feed_into`](Self::feed_into) would open, at most, of a next piece of this length: none
+    /// where it completes no frame.
     pub(crate) fn bytes_to_open(&self, piece_bytes: usize) -> usize {
         let bytes = self.partial.len() + piece_bytes;
-        let frame_bytes = u32::from_be_bytes(self.length) as usize;
-        if self.length_bytes_read == LENGTH_BYTES && bytes < frame_bytes { 0 } else { bytes }
+        if self.position.frame_bytes().is_some_and(|frame_bytes| bytes < frame_bytes) { 0 } else { bytes }
+    }
+
+    /// Returns the length of the plaintext of the frames that a next piece completes, if they are well-formed.
+    pub(crate) fn plaintext_bytes(&self, mut piece: &[u8]) -> usize {
+        let mut position = self.position;
+        let mut plaintext_bytes = 0;
+        while let Ok(Part::End(_, frame_bytes)) = position.advance(&mut piece, self.max_frame_bytes) {
+            plaintext_bytes += frame_bytes.saturating_sub(TAG_BYTES);
+        }
+        plaintext_bytes
+    }
+
+    /// Takes the next piece of the body and has `open` write the plaintext of every frame that it completes to
+    /// `plaintext`, whose length [`plaintext_bytes`](Self::plaintext_bytes) tells. On failure `plaintext` keeps nothing.
+    pub(crate) fn feed_into<'a>(
+        &mut self,
+        piece: &[u8],
+        plaintext: &'a mut [MaybeUninit<u8>],
+        mut open: impl FnMut(&[u8], &mut Writer<'_>) -> Result<usize, Error>,
+    ) -> Result<&'a mut [u8], Error> {
+        if plaintext.len() != self.plaintext_bytes(piece) {
+            return Err(Error::BufferLength);
+        }
+        let mut plaintext = Writer::new(plaintext);
+        self.feed(piece, |frame| open(frame, &mut plaintext))?;
+        plaintext.finish()
     }
 
     /// Takes the next piece of the body and calls `open` with every frame that it completes. `open` returns how many
     /// bytes of content the frame had. After an error nothing of the body is kept.
-    pub(crate) fn feed(&mut self, piece: &[u8], open: impl FnMut(&[u8]) -> Result<usize, Error>) -> Result<(), Error> {
+    fn feed(&mut self, piece: &[u8], open: impl FnMut(&[u8]) -> Result<usize, Error>) -> Result<(), Error> {
         self.cut(piece, open).inspect_err(|_| self.partial = Vec::new())
     }
 
     fn cut(&mut self, mut piece: &[u8], mut open: impl FnMut(&[u8]) -> Result<usize, Error>) -> Result<(), Error> {
         loop {
-            if self.length_bytes_read < LENGTH_BYTES {
-                let taken = piece.len().min(LENGTH_BYTES - self.length_bytes_read);
-                let (head, rest) = piece.split_at(taken);
-                self.length[self.length_bytes_read..][..taken].copy_from_slice(head);
-                self.length_bytes_read += taken;
-                piece = rest;
-                if self.length_bytes_read < LENGTH_BYTES {
-                    return Ok(());
-                }
-            }
-            let frame_bytes = u32::from_be_bytes(self.length) as usize;
-            if frame_bytes > self.max_frame_bytes {
-                return Err(Error::FrameTooLarge { announced: frame_bytes, limit: self.max_frame_bytes });
-            }
-            let missing = frame_bytes - self.partial.len();
-            if piece.len() < missing {
-                self.reserve_for(piece.len(), frame_bytes)?;
-                self.partial.extend_from_slice(piece);
-                return Ok(());
-            }
-            let (end_of_frame, rest) = piece.split_at(missing);
-            piece = rest;
-            self.length_bytes_read = 0;
+            let (end, frame_bytes) = match self.position.advance(&mut piece, self.max_frame_bytes)? {
+                Part::Rest(rest) => return self.keep(rest),
+                Part::End(end, frame_bytes) => (end, frame_bytes),
+            };
             let content_bytes = if frame_bytes == 0 {
                 0
             } else if self.partial.is_empty() {
-                open(end_of_frame)?
+                open(end)?
             } else {
+                self.keep(end)?;
                 // Take it instead of clearing it: small frames that follow must not keep a large frame's memory.
-                self.reserve_for(missing, frame_bytes)?;
-                let mut frame = std::mem::take(&mut self.partial);
-                frame.extend_from_slice(end_of_frame);
-                open(&frame)?
+                open(&std::mem::take(&mut self.partial))?
             };
             self.empty_frames_in_a_row = if content_bytes == 0 { self.empty_frames_in_a_row + 1 } else { 0 };
             if self.empty_frames_in_a_row > MAX_EMPTY_FRAMES_IN_A_ROW {
@@ -136,21 +178,22 @@ impl FrameReader {
         }
     }
 
-    /// Makes room for `more` bytes of the partial frame. It doubles, so that few copies are made, but never beyond the
-    /// frame.
-    fn reserve_for(&mut self, more: usize, frame_bytes: usize) -> Result<(), Error> {
-        let needed = self.partial.len() + more;
+    /// Adds to the partial frame. Its room doubles, so that few copies are made, but never beyond the frame.
+    fn keep(&mut self, more: &[u8]) -> Result<(), Error> {
+        let needed = self.partial.len() + more.len();
         if needed > self.partial.capacity() {
+            let frame_bytes = u32::from_be_bytes(self.position.length) as usize;
             let capacity = needed.max(2 * self.partial.capacity()).min(frame_bytes);
             self.partial.try_reserve_exact(capacity - self.partial.len()).map_err(|_| Error::OutOfMemory)?;
         }
+        self.partial.extend_from_slice(more);
         Ok(())
     }
 
     /// Checks that the body may end here, between two frames. Nothing of it is kept.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         self.partial = Vec::new();
-        if self.length_bytes_read == 0 { Ok(()) } else { Err(Error::MalformedMessage) }
+        if self.position.length_bytes_read == 0 { Ok(()) } else { Err(Error::MalformedMessage) }
     }
 }
 

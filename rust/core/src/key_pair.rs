@@ -4,15 +4,12 @@ use std::num::NonZero;
 use std::thread;
 use std::time::Duration;
 
-use curve25519_dalek::edwards::EdwardsPoint;
-use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::Zeroize;
-
 use crate::arena::{SECRET_BYTES, reserve_secrets};
 use crate::error::Error;
 use crate::memory::require_headroom;
 use crate::no_trace::without_trace;
 use crate::secret::Secret;
+use crate::x25519;
 
 /// The length of an X25519 public key.
 pub const PUBLIC_KEY_BYTES: usize = 32;
@@ -21,8 +18,8 @@ pub const SHARED_SECRET_BYTES: usize = 32;
 /// The largest count that [`generate_key_pairs`] takes: 32 MiB of private keys.
 pub const MAX_KEY_PAIRS_PER_CALL: usize = 1 << 20;
 
-/// The number of keys that share one field inversion, which takes a quarter of the time of a key made alone. After so
-/// many keys (0.3 ms) other threads get a turn.
+/// The number of keys that share one field inversion where dalek computes. After so many keys (0.3 ms) other threads get a
+/// turn.
 const BATCH: usize = 32;
 /// More than the scratch buffers of a batch take if each lies on pages of its own.
 const SCRATCH_BYTES_PER_THREAD: usize = 64 * 1024;
@@ -61,8 +58,7 @@ impl KeyPair {
     }
 
     fn with_private_key(private_key: Secret) -> Result<Self, Error> {
-        let public_key =
-            private_key.read(|scalar| without_trace(|| PublicKey::from(&StaticSecret::from(*scalar)).to_bytes()))?;
+        let public_key = private_key.read(|scalar| without_trace(|| x25519::public_key(scalar)))?;
         Ok(Self { public_key, private_key })
     }
 
@@ -78,16 +74,7 @@ impl KeyPair {
     pub fn exchange(&self, peer_public_key: &[u8], shared_secret: &mut [u8; SHARED_SECRET_BYTES]) -> Result<(), Error> {
         let peer: [u8; PUBLIC_KEY_BYTES] =
             peer_public_key.try_into().map_err(|_| Error::PublicKeyLength(peer_public_key.len()))?;
-        self.private_key.read(|scalar| {
-            without_trace(|| {
-                let shared = StaticSecret::from(*scalar).diffie_hellman(&PublicKey::from(peer));
-                if !shared.was_contributory() {
-                    return Err(Error::PublicKeySmallOrder);
-                }
-                shared_secret.copy_from_slice(shared.as_bytes());
-                Ok(())
-            })
-        })?
+        self.private_key.read(|scalar| without_trace(|| x25519::agree(scalar, &peer, shared_secret)))?
     }
 
     pub(crate) fn private_key(&self) -> &Secret {
@@ -181,21 +168,9 @@ fn generate_batch(count: usize, key_pairs: &mut Vec<KeyPair>) -> Result<(), Erro
     for _ in 0..count {
         secrets.push(random_secret()?);
     }
-    let public_keys = without_trace(|| {
-        let mut points = Vec::with_capacity(count);
-        for secret in &secrets {
-            points.push(secret.read(|scalar| EdwardsPoint::mul_base_clamped(*scalar))?);
-        }
-        let public_keys = EdwardsPoint::to_montgomery_batch(&points);
-        // The projective coordinates of a point tell more about its scalar than the public key does.
-        points.zeroize();
-        Ok::<_, Error>(public_keys)
-    })?;
+    let public_keys = without_trace(|| x25519::public_keys(&secrets))?;
     key_pairs.extend(
-        secrets
-            .into_iter()
-            .zip(public_keys)
-            .map(|(private_key, public_key)| KeyPair { public_key: public_key.to_bytes(), private_key }),
+        secrets.into_iter().zip(public_keys).map(|(private_key, public_key)| KeyPair { public_key, private_key }),
     );
     Ok(())
 }

@@ -10,10 +10,21 @@
 //! one way only; `tests/no_circles.rs` holds that.
 
 mod arena;
+#[cfg_attr(
+    not(all(
+        feature = "engine",
+        any(target_arch = "x86_64", target_arch = "aarch64"),
+        any(target_os = "linux", target_os = "macos")
+    )),
+    path = "no_assembly.rs"
+)]
+mod assembly;
 mod box_contents;
+mod counting_cipher;
 mod deadlines;
 mod delivery;
 mod drawn_bytes;
+mod engine;
 mod error;
 mod frame;
 mod group_keys;
@@ -21,17 +32,25 @@ mod group_secret;
 mod group_secret_fault;
 mod heap;
 mod key_pair;
+mod key_schedule;
 mod memory;
 mod no_trace;
+mod portable;
+mod primitives;
 mod request;
+mod request_context;
 mod response;
 mod response_keys;
 mod secret;
 mod secret_file;
+mod self_check;
+mod writer;
+mod x25519;
 
 pub use arena::HomeProcess;
 pub use box_contents::{Delivery, Epoch, MAX_EPOCHS_PER_BOX};
 pub use delivery::{MAX_BOX_BYTES, open_box, seal_boxes};
+pub use engine::{Engine, Unused, engine};
 pub use error::Error;
 pub use frame::DEFAULT_MAX_FRAME_BYTES;
 pub use group_keys::{GROUP_ID_BYTES, GroupKeys, TAG_BYTES};
@@ -42,3 +61,4 @@ pub use memory::{RefusedProtection, unreported_refusal};
 pub use request::{RequestOpener, RequestSealer};
 pub use response::{ResponseOpener, ResponseSealer};
 pub use response_keys::{ENCAPSULATED_KEY_BYTES, RESPONSE_NONCE_BYTES};
+pub use self_check::Mismatch;

@@ -1,56 +1,23 @@
 //! EHBP requests: bodies sealed with HPKE (RFC 9180, base mode) to a key that the server publishes.
 
 use std::borrow::Borrow;
+use std::mem::MaybeUninit;
 
 use curve25519_dalek::MontgomeryPoint;
-use hpke::aead::{AeadCtxR, AeadCtxS, AeadTag, AesGcm256};
-use hpke::inout::InOutBuf;
-use hpke::kdf::HkdfSha256;
-use hpke::kem::X25519HkdfSha256;
-use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 
 use crate::arena::HomeProcess;
-use crate::drawn_bytes::DrawnBytes;
 use crate::error::Error;
-use crate::frame::{FrameReader, OpenFrame, SealFrame, TAG_BYTES, open_frame, seal_frames, sealed_bytes};
+use crate::frame::{FrameReader, open_frame, seal_frames, sealed_bytes};
 use crate::key_pair::{KeyPair, PUBLIC_KEY_BYTES};
+use crate::key_schedule::{MessageSecrets, Parties};
 use crate::no_trace::{TracesWiped, boxed_without_trace};
+use crate::primitives::TAG_BYTES;
+use crate::request_context::RequestContext;
 use crate::response::{ResponseOpener, ResponseSealer};
-use crate::response_keys::{ENCAPSULATED_KEY_BYTES, ExportSecret};
+use crate::response_keys::ENCAPSULATED_KEY_BYTES;
+use crate::writer::{Writer, filled};
 
 const INFO: &[u8] = b"ehbp request";
-
-type Receiver = AeadCtxR<AesGcm256, HkdfSha256, X25519HkdfSha256>;
-type Sender = AeadCtxS<AesGcm256, HkdfSha256, X25519HkdfSha256>;
-type EncapsulatedKey = <X25519HkdfSha256 as Kem>::EncappedKey;
-
-impl SealFrame for Sender {
-    fn seal(&mut self, plaintext_to_ciphertext: InOutBuf<'_, '_, u8>) -> Result<[u8; TAG_BYTES], Error> {
-        let tag = self.seal_inout_detached(plaintext_to_ciphertext, &[]).map_err(|_| Error::MalformedMessage)?;
-        let mut tag_bytes = [0; TAG_BYTES];
-        tag.write_exact(&mut tag_bytes);
-        Ok(tag_bytes)
-    }
-}
-
-impl OpenFrame for Receiver {
-    fn open(&mut self, ciphertext_to_plaintext: InOutBuf<'_, '_, u8>, tag: &[u8; TAG_BYTES]) -> Result<(), Error> {
-        let tag = AeadTag::from_bytes(tag).map_err(|_| Error::MalformedMessage)?;
-        self.open_inout_detached(ciphertext_to_plaintext, &[], &tag).map_err(|_| Error::MalformedMessage)
-    }
-}
-
-impl ExportSecret for Sender {
-    fn export(&self, label: &[u8], secret: &mut [u8]) -> Result<(), Error> {
-        AeadCtxS::export(self, label, secret).map_err(|_| Error::MalformedMessage)
-    }
-}
-
-impl ExportSecret for Receiver {
-    fn export(&self, label: &[u8], secret: &mut [u8]) -> Result<(), Error> {
-        AeadCtxR::export(self, label, secret).map_err(|_| Error::MalformedMessage)
-    }
-}
 
 /// Opens one request on the server.
 ///
@@ -60,7 +27,7 @@ pub struct RequestOpener<K> {
     home: HomeProcess,
     encapsulated_key: [u8; ENCAPSULATED_KEY_BYTES],
     accepted: Vec<K>,
-    receiver: Option<Box<Receiver>>,
+    context: Option<Box<RequestContext>>,
     frames: FrameReader,
     _traces: TracesWiped,
 }
@@ -79,7 +46,7 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
             home: HomeProcess::current()?,
             encapsulated_key: encapsulated_key.try_into().map_err(|_| Error::MalformedMessage)?,
             accepted: accepted.into_iter().collect(),
-            receiver: None,
+            context: None,
             frames: FrameReader::new(max_frame_bytes),
             _traces: TracesWiped,
         })
@@ -87,7 +54,7 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
 
     /// Says whether the first frame is opened: then the request is authentic so far, and a response can be sealed.
     pub fn is_opened(&self) -> bool {
-        self.receiver.is_some()
+        self.context.is_some()
     }
 
     /// Returns how many bytes [`feed`](Self::feed) would open, at most, of a next piece of this length: none where it
@@ -96,25 +63,37 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
         self.frames.bytes_to_open(piece_bytes)
     }
 
-    /// Takes the next piece of the sealed body and appends the plaintext of the frames that it completes to
-    /// `plaintext`.
+    /// Returns the length of what [`feed`](Self::feed) makes of the next piece.
+    pub fn plaintext_bytes(&self, piece: &[u8]) -> usize {
+        self.frames.plaintext_bytes(piece)
+    }
+
+    /// Takes the next piece of the sealed body and returns the plaintext of the frames that it completes.
     ///
     /// # Errors
     /// [`Error::KeyMismatch`] if the first frame opens under no accepted key; [`Error::MalformedMessage`],
-    /// [`Error::FrameTooLarge`]; [`Error::KeyErased`] in a forked child. Do not read the body further then.
-    pub fn feed(&mut self, piece: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
-        let Self { home, encapsulated_key, accepted, receiver, frames, .. } = self;
+    /// [`Error::FrameTooLarge`], [`Error::OutOfMemory`]; [`Error::KeyErased`] in a forked child. Do not read the body
+    /// further then.
+    pub fn feed(&mut self, piece: &[u8]) -> Result<Vec<u8>, Error> {
+        filled(self.plaintext_bytes(piece), |plaintext| self.feed_into(piece, plaintext))
+    }
+
+    /// Does the same to `plaintext`, whose length [`plaintext_bytes`](Self::plaintext_bytes) tells. Returns it, all of it
+    /// written. On failure it keeps nothing that was decrypted.
+    ///
+    /// # Errors
+    /// As [`feed`](Self::feed); [`Error::BufferLength`], and then the piece is not taken.
+    pub fn feed_into<'a>(&mut self, piece: &[u8], plaintext: &'a mut [MaybeUninit<u8>]) -> Result<&'a mut [u8], Error> {
+        let Self { home, encapsulated_key, accepted, context, frames, .. } = self;
         home.require()?;
-        frames.feed(piece, |frame| {
-            let opened_before = plaintext.len();
-            match receiver {
-                Some(receiver) => open_frame(receiver.as_mut(), frame, plaintext)?,
-                None => {
-                    *receiver = Some(open_first_frame(encapsulated_key, accepted, frame, plaintext)?);
-                    accepted.clear();
-                }
+        frames.feed_into(piece, plaintext, |frame, plaintext| match context {
+            Some(context) => open_frame(&mut context.cipher, frame, plaintext),
+            None => {
+                let (opened, content_bytes) = open_first_frame(encapsulated_key, accepted, frame, plaintext)?;
+                *context = Some(opened);
+                accepted.clear();
+                Ok(content_bytes)
             }
-            Ok(plaintext.len() - opened_before)
         })
     }
 
@@ -141,8 +120,8 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
     /// [`Error::RequestNotOpened`] before the first frame; [`Error::Entropy`].
     pub fn response_sealer(&self) -> Result<ResponseSealer, Error> {
         self.home.require()?;
-        let receiver = self.receiver.as_deref().ok_or(Error::RequestNotOpened)?;
-        ResponseSealer::new(receiver, &self.encapsulated_key)
+        let context = self.context.as_deref().ok_or(Error::RequestNotOpened)?;
+        ResponseSealer::new(context, &self.encapsulated_key)
     }
 }
 
@@ -155,27 +134,25 @@ fn open_first_frame(
     encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
     accepted: &[impl Borrow<KeyPair>],
     frame: &[u8],
-    plaintext: &mut Vec<u8>,
-) -> Result<Box<Receiver>, Error> {
+    plaintext: &mut Writer<'_>,
+) -> Result<(Box<RequestContext>, usize), Error> {
     if frame.len() < TAG_BYTES {
         return Err(Error::MalformedMessage);
     }
-    let encapsulated_key = EncapsulatedKey::from_bytes(encapsulated_key).map_err(|_| Error::MalformedMessage)?;
-    for key_pair in accepted {
-        let receiver = key_pair.borrow().private_key().read(|scalar| {
-            boxed_without_trace(|| {
-                let private_key = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(scalar)?;
-                hpke::setup_receiver(&OpModeR::Base, &private_key, &encapsulated_key, INFO)
-            })
+    for key_pair in accepted.iter().map(Borrow::borrow) {
+        let parties = Parties { encapsulated_key, receiver: key_pair.public_key() };
+        let context = key_pair.private_key().read(|scalar| {
+            boxed_without_trace(|| RequestContext::new(MessageSecrets::of_receiver(scalar, &parties, INFO)?))
         });
-        match receiver {
-            Ok(Ok(mut receiver)) => {
-                if open_frame(receiver.as_mut(), frame, plaintext).is_ok() {
-                    return Ok(receiver);
+        match context {
+            Ok(Ok(mut context)) => {
+                if let Ok(content_bytes) = open_frame(&mut context.cipher, frame, plaintext) {
+                    return Ok((context, content_bytes));
                 }
             }
             // The encapsulated key is a point of small order. It fails with every key.
-            Ok(Err(_)) => return Err(Error::MalformedMessage),
+            Ok(Err(Error::PublicKeySmallOrder)) => return Err(Error::MalformedMessage),
+            Ok(Err(error)) => return Err(error),
             // The key was erased after the request began, so it is no longer accepted.
             Err(_) => {}
         }
@@ -187,7 +164,7 @@ fn open_first_frame(
 pub struct RequestSealer {
     home: HomeProcess,
     encapsulated_key: [u8; ENCAPSULATED_KEY_BYTES],
-    sender: Box<Sender>,
+    context: Box<RequestContext>,
     _traces: TracesWiped,
 }
 
@@ -195,24 +172,18 @@ impl RequestSealer {
     /// Agrees on keys with the owner of `public_key`.
     ///
     /// # Errors
-    /// [`Error::PublicKeyLength`], [`Error::PublicKeySmallOrder`], [`Error::Entropy`].
+    /// [`Error::PublicKeyLength`], [`Error::PublicKeySmallOrder`], [`Error::Entropy`], [`Error::OutOfMemory`].
     pub fn new(public_key: &[u8]) -> Result<Self, Error> {
-        if public_key.len() != PUBLIC_KEY_BYTES {
-            return Err(Error::PublicKeyLength(public_key.len()));
-        }
+        let receiver: &[u8; PUBLIC_KEY_BYTES] =
+            public_key.try_into().map_err(|_| Error::PublicKeyLength(public_key.len()))?;
         let home = HomeProcess::current()?;
-        let mut key_material = DrawnBytes::none_yet();
-        key_material.draw()?;
-        let mut encapsulated_key = [0; ENCAPSULATED_KEY_BYTES];
-        let sender = boxed_without_trace(|| {
-            let public_key = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(public_key)?;
-            let (encapsulated, sender): (EncapsulatedKey, Sender) =
-                hpke::setup_sender_with_rng(&OpModeS::Base, &public_key, INFO, &mut key_material)?;
-            encapsulated.write_exact(&mut encapsulated_key);
-            Ok::<_, hpke::HpkeError>(sender)
-        })
-        .map_err(|_| Error::PublicKeySmallOrder)?;
-        Ok(Self { home, encapsulated_key, sender, _traces: TracesWiped })
+        let ephemeral = KeyPair::generate()?;
+        let encapsulated_key = *ephemeral.public_key();
+        let parties = Parties { encapsulated_key: &encapsulated_key, receiver };
+        let context = ephemeral.private_key().read(|scalar| {
+            boxed_without_trace(|| RequestContext::new(MessageSecrets::of_sender(scalar, &parties, INFO)?))
+        })??;
+        Ok(Self { home, encapsulated_key, context, _traces: TracesWiped })
     }
 
     /// Returns the value of the request's header `Ehbp-Encapsulated-Key`.
@@ -225,13 +196,26 @@ impl RequestSealer {
         sealed_bytes(plaintext_bytes)
     }
 
-    /// Seals the next piece of the body into `sealed`, whose length [`sealed_bytes`](Self::sealed_bytes) tells.
+    /// Seals the next piece of the body.
     ///
     /// # Errors
-    /// [`Error::MalformedMessage`] if `sealed` has another length; [`Error::KeyErased`] in a forked child.
-    pub fn seal(&mut self, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
+    /// [`Error::OutOfMemory`]; [`Error::KeyErased`] in a forked child.
+    pub fn seal(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        filled(sealed_bytes(plaintext.len()), |sealed| self.seal_into(plaintext, sealed))
+    }
+
+    /// Seals the next piece of the body into `sealed`, whose length [`sealed_bytes`](Self::sealed_bytes) tells. Returns
+    /// it, all of it written.
+    ///
+    /// # Errors
+    /// [`Error::BufferLength`]; [`Error::KeyErased`] in a forked child.
+    pub fn seal_into<'a>(
+        &mut self,
+        plaintext: &[u8],
+        sealed: &'a mut [MaybeUninit<u8>],
+    ) -> Result<&'a mut [u8], Error> {
         self.home.require()?;
-        seal_frames(self.sender.as_mut(), plaintext, sealed)
+        seal_frames(&mut self.context.cipher, plaintext, sealed)
     }
 
     /// Makes the opener of the response whose header carried `response_nonce`.
@@ -240,6 +224,6 @@ impl RequestSealer {
     /// [`Error::MalformedMessage`] unless the nonce has 32 bytes.
     pub fn response_opener(&self, response_nonce: &[u8], max_frame_bytes: usize) -> Result<ResponseOpener, Error> {
         self.home.require()?;
-        ResponseOpener::new(self.sender.as_ref(), &self.encapsulated_key, response_nonce, max_frame_bytes)
+        ResponseOpener::new(&self.context, &self.encapsulated_key, response_nonce, max_frame_bytes)
     }
 }

@@ -1,67 +1,27 @@
 //! EHBP responses: AES-256-GCM under the keys that both sides derive from the request.
 
-use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::aead::{AeadInOut, KeyInit};
-use aes_gcm::{Aes256Gcm, Nonce};
+use std::mem::MaybeUninit;
 
 use crate::arena::HomeProcess;
+use crate::counting_cipher::CountingCipher;
 use crate::error::Error;
-use crate::frame::{FrameReader, OpenFrame, SealFrame, TAG_BYTES, open_frame, seal_frames, sealed_bytes};
-use crate::no_trace::{TracesWiped, boxed_without_trace};
-use crate::response_keys::{
-    AEAD_NONCE_BYTES, ENCAPSULATED_KEY_BYTES, ExportSecret, RESPONSE_NONCE_BYTES, ResponseKeys,
-};
+use crate::frame::{FrameReader, open_frame, seal_frames, sealed_bytes};
+use crate::no_trace::boxed_without_trace;
+use crate::request_context::RequestContext;
+use crate::response_keys::{ENCAPSULATED_KEY_BYTES, RESPONSE_NONCE_BYTES, ResponseKeys};
+use crate::writer::filled;
 
-/// AES-256-GCM with a nonce that counts frames. It stays in its box, because a move would leave a copy behind.
-struct CountingCipher {
-    home: HomeProcess,
-    aead: Aes256Gcm,
-    base_nonce: [u8; AEAD_NONCE_BYTES],
-    frames: u64,
-    _traces: TracesWiped,
-}
-
-impl CountingCipher {
-    fn derive(
-        context: &impl ExportSecret,
-        encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
-        response_nonce: &[u8; RESPONSE_NONCE_BYTES],
-    ) -> Result<Box<Self>, Error> {
-        let home = HomeProcess::current()?;
-        boxed_without_trace(|| {
-            let keys = ResponseKeys::derive(context, encapsulated_key, response_nonce)?;
-            let aead = Aes256Gcm::new_from_slice(keys.key.as_slice()).map_err(|_| Error::MalformedMessage)?;
-            Ok(Self { home, aead, base_nonce: keys.base_nonce, frames: 0, _traces: TracesWiped })
-        })
-    }
-
-    fn next_nonce(&mut self) -> Result<Nonce<aes_gcm::aead::consts::U12>, Error> {
-        self.home.require()?;
-        let mut nonce = self.base_nonce;
-        for (byte, count) in nonce[AEAD_NONCE_BYTES - 8..].iter_mut().zip(self.frames.to_be_bytes()) {
-            *byte ^= count;
-        }
-        // No message reaches 2^64 frames.
-        self.frames += 1;
-        Ok(nonce.into())
-    }
-}
-
-impl SealFrame for CountingCipher {
-    fn seal(&mut self, plaintext_to_ciphertext: InOutBuf<'_, '_, u8>) -> Result<[u8; TAG_BYTES], Error> {
-        let nonce = self.next_nonce()?;
-        let tag = self.aead.encrypt_inout_detached(&nonce, &[], plaintext_to_ciphertext);
-        Ok(tag.map_err(|_| Error::MalformedMessage)?.into())
-    }
-}
-
-impl OpenFrame for CountingCipher {
-    fn open(&mut self, ciphertext_to_plaintext: InOutBuf<'_, '_, u8>, tag: &[u8; TAG_BYTES]) -> Result<(), Error> {
-        let nonce = self.next_nonce()?;
-        self.aead
-            .decrypt_inout_detached(&nonce, &[], ciphertext_to_plaintext, tag.into())
-            .map_err(|_| Error::MalformedMessage)
-    }
+fn derive_cipher(
+    context: &RequestContext,
+    encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
+    response_nonce: &[u8; RESPONSE_NONCE_BYTES],
+) -> Result<Box<CountingCipher>, Error> {
+    let home = HomeProcess::current()?;
+    boxed_without_trace(|| {
+        let secret = context.response_secret()?;
+        let keys = ResponseKeys::derive(&secret, encapsulated_key, response_nonce)?;
+        Ok(CountingCipher::new(home, &keys.key, keys.base_nonce))
+    })
 }
 
 /// Seals one response on the server.
@@ -72,12 +32,12 @@ pub struct ResponseSealer {
 
 impl ResponseSealer {
     pub(crate) fn new(
-        context: &impl ExportSecret,
+        context: &RequestContext,
         encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
     ) -> Result<Self, Error> {
         let mut response_nonce = [0; RESPONSE_NONCE_BYTES];
         getrandom::fill(&mut response_nonce)?;
-        let cipher = CountingCipher::derive(context, encapsulated_key, &response_nonce)?;
+        let cipher = derive_cipher(context, encapsulated_key, &response_nonce)?;
         Ok(Self { response_nonce, cipher })
     }
 
@@ -91,12 +51,25 @@ impl ResponseSealer {
         sealed_bytes(plaintext_bytes)
     }
 
-    /// Seals the next piece of the body into `sealed`, whose length [`sealed_bytes`](Self::sealed_bytes) tells.
+    /// Seals the next piece of the body.
     ///
     /// # Errors
-    /// [`Error::MalformedMessage`] if `sealed` has another length; [`Error::KeyErased`] in a forked child.
-    pub fn seal(&mut self, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
-        seal_frames(self.cipher.as_mut(), plaintext, sealed)
+    /// [`Error::OutOfMemory`]; [`Error::KeyErased`] in a forked child.
+    pub fn seal(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        filled(sealed_bytes(plaintext.len()), |sealed| self.seal_into(plaintext, sealed))
+    }
+
+    /// Seals the next piece of the body into `sealed`, whose length [`sealed_bytes`](Self::sealed_bytes) tells. Returns
+    /// it, all of it written.
+    ///
+    /// # Errors
+    /// [`Error::BufferLength`]; [`Error::KeyErased`] in a forked child.
+    pub fn seal_into<'a>(
+        &mut self,
+        plaintext: &[u8],
+        sealed: &'a mut [MaybeUninit<u8>],
+    ) -> Result<&'a mut [u8], Error> {
+        seal_frames(&mut self.cipher, plaintext, sealed)
     }
 }
 
@@ -108,13 +81,13 @@ pub struct ResponseOpener {
 
 impl ResponseOpener {
     pub(crate) fn new(
-        context: &impl ExportSecret,
+        context: &RequestContext,
         encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
         response_nonce: &[u8],
         max_frame_bytes: usize,
     ) -> Result<Self, Error> {
         let response_nonce = response_nonce.try_into().map_err(|_| Error::MalformedMessage)?;
-        let cipher = CountingCipher::derive(context, encapsulated_key, response_nonce)?;
+        let cipher = derive_cipher(context, encapsulated_key, response_nonce)?;
         Ok(Self { cipher, frames: FrameReader::new(max_frame_bytes) })
     }
 
@@ -124,19 +97,28 @@ impl ResponseOpener {
         self.frames.bytes_to_open(piece_bytes)
     }
 
-    /// Takes the next piece of the sealed body and appends the plaintext of the frames that it completes to
-    /// `plaintext`.
+    /// Returns the length of what [`feed`](Self::feed) makes of the next piece.
+    pub fn plaintext_bytes(&self, piece: &[u8]) -> usize {
+        self.frames.plaintext_bytes(piece)
+    }
+
+    /// Takes the next piece of the sealed body and returns the plaintext of the frames that it completes.
     ///
     /// # Errors
-    /// [`Error::MalformedMessage`], [`Error::FrameTooLarge`]; [`Error::KeyErased`] in a forked child. Do not read the
-    /// body further then.
-    pub fn feed(&mut self, piece: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
+    /// [`Error::MalformedMessage`], [`Error::FrameTooLarge`], [`Error::OutOfMemory`]; [`Error::KeyErased`] in a forked
+    /// child. Do not read the body further then.
+    pub fn feed(&mut self, piece: &[u8]) -> Result<Vec<u8>, Error> {
+        filled(self.plaintext_bytes(piece), |plaintext| self.feed_into(piece, plaintext))
+    }
+
+    /// Does the same to `plaintext`, whose length [`plaintext_bytes`](Self::plaintext_bytes) tells. Returns it, all of it
+    /// written. On failure it keeps nothing that was decrypted.
+    ///
+    /// # Errors
+    /// As [`feed`](Self::feed); [`Error::BufferLength`], and then the piece is not taken.
+    pub fn feed_into<'a>(&mut self, piece: &[u8], plaintext: &'a mut [MaybeUninit<u8>]) -> Result<&'a mut [u8], Error> {
         let Self { cipher, frames } = self;
-        frames.feed(piece, |frame| {
-            let opened_before = plaintext.len();
-            open_frame(cipher.as_mut(), frame, plaintext)?;
-            Ok(plaintext.len() - opened_before)
-        })
+        frames.feed_into(piece, plaintext, |frame, plaintext| open_frame(cipher, frame, plaintext))
     }
 
     /// Checks that the body may end here.
@@ -145,38 +127,5 @@ impl ResponseOpener {
     /// [`Error::MalformedMessage`] inside a frame.
     pub fn finish(&mut self) -> Result<(), Error> {
         self.frames.finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct KnownSecret;
-
-    impl ExportSecret for KnownSecret {
-        fn export(&self, _label: &[u8], secret: &mut [u8]) -> Result<(), Error> {
-            secret.fill(0x11);
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn each_frame_is_sealed_under_the_base_nonce_with_its_number_in_the_last_bytes() {
-        let (encapsulated_key, response_nonce) = ([0x22; 32], [0x33; 32]);
-        let mut counting = CountingCipher::derive(&KnownSecret, &encapsulated_key, &response_nonce).unwrap();
-        let keys = ResponseKeys::derive(&KnownSecret, &encapsulated_key, &response_nonce).unwrap();
-        let plain = Aes256Gcm::new_from_slice(keys.key.as_slice()).unwrap();
-        for number in 0..300_u16 {
-            let mut nonce = keys.base_nonce;
-            for (byte, count) in nonce[10..].iter_mut().zip(number.to_be_bytes()) {
-                *byte ^= count;
-            }
-            let mut expected = *b"hello";
-            let tag = plain.encrypt_inout_detached(&nonce.into(), &[], expected.as_mut_slice().into()).unwrap();
-            let mut sealed = [0; 25];
-            seal_frames(counting.as_mut(), b"hello", &mut sealed).unwrap();
-            assert_eq!(sealed, [[0, 0, 0, 21].as_slice(), &expected, &tag].concat()[..]);
-        }
     }
 }

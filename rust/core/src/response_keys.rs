@@ -5,39 +5,29 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::primitives::NONCE_BYTES;
 
 /// The length of the key that a request carries in its header `Ehbp-Encapsulated-Key`.
 pub const ENCAPSULATED_KEY_BYTES: usize = 32;
 /// The length of the random nonce that a response carries in its header `Ehbp-Response-Nonce`.
 pub const RESPONSE_NONCE_BYTES: usize = 32;
-pub(crate) const AEAD_NONCE_BYTES: usize = 12;
-
-const EXPORT_LABEL: &[u8] = b"ehbp response";
-
-/// The HPKE context of one side of a request. It exports secrets that only the two sides know (RFC 9180, section 5.3).
-pub(crate) trait ExportSecret {
-    fn export(&self, label: &[u8], secret: &mut [u8]) -> Result<(), Error>;
-}
-
 /// A key for AES-256-GCM, and the nonce of the first frame.
 pub(crate) struct ResponseKeys {
     pub(crate) key: Zeroizing<[u8; 32]>,
-    pub(crate) base_nonce: [u8; AEAD_NONCE_BYTES],
+    pub(crate) base_nonce: [u8; NONCE_BYTES],
 }
 
 impl ResponseKeys {
-    /// Derives the keys of the response that carries `response_nonce`. Call it in
-    /// [`without_trace`](crate::no_trace::without_trace).
+    /// Derives the keys of the response that carries `response_nonce` from the secret that the request exports. Call it
+    /// in [`without_trace`](crate::no_trace::without_trace).
     pub(crate) fn derive(
-        context: &impl ExportSecret,
+        secret: &[u8; 32],
         encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
         response_nonce: &[u8; RESPONSE_NONCE_BYTES],
     ) -> Result<Self, Error> {
-        let mut secret = Zeroizing::new([0; 32]);
-        context.export(EXPORT_LABEL, secret.as_mut_slice())?;
         let salt = [*encapsulated_key, *response_nonce].concat();
-        let pseudorandom_key = Hkdf::<Sha256>::new(Some(&salt), secret.as_slice());
-        let mut keys = Self { key: Zeroizing::default(), base_nonce: [0; AEAD_NONCE_BYTES] };
+        let pseudorandom_key = Hkdf::<Sha256>::new(Some(&salt), secret);
+        let mut keys = Self { key: Zeroizing::default(), base_nonce: [0; NONCE_BYTES] };
         pseudorandom_key.expand(b"key", keys.key.as_mut_slice()).map_err(|_| Error::MalformedMessage)?;
         pseudorandom_key.expand(b"nonce", &mut keys.base_nonce).map_err(|_| Error::MalformedMessage)?;
         Ok(keys)
@@ -52,19 +42,9 @@ mod tests {
         std::array::from_fn(|index| first + index as u8)
     }
 
-    struct KnownSecret([u8; 32]);
-
-    impl ExportSecret for KnownSecret {
-        fn export(&self, label: &[u8], secret: &mut [u8]) -> Result<(), Error> {
-            assert_eq!(label, b"ehbp response");
-            secret.copy_from_slice(&self.0);
-            Ok(())
-        }
-    }
-
     #[test]
     fn derives_the_keys_of_the_protocol() {
-        let keys = ResponseKeys::derive(&KnownSecret(sequence(0)), &sequence(0x20), &sequence(0x40)).unwrap();
+        let keys = ResponseKeys::derive(&sequence(0), &sequence(0x20), &sequence(0x40)).unwrap();
         let key = b"\x40\xec\x52\x88\x47\xcd\x4e\x92\x84\x49\xf2\xed\x1a\x70\xa7\xd1\
                     \xe8\xee\x31\x7d\x5e\x90\x04\x24\xfc\x1d\xd5\xb0\x47\x5b\x97\xf7";
         assert_eq!(keys.key.as_slice(), key);

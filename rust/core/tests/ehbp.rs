@@ -1,18 +1,14 @@
 //! A request and its response, sealed and opened, in pieces of every size.
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+use std::mem::MaybeUninit;
+
 use server_keys_core::{DEFAULT_MAX_FRAME_BYTES, Error, KeyPair, RequestOpener, RequestSealer};
 
 const MEBIBYTE: usize = 1024 * 1024;
 
 fn sealed_request(sealer: &mut RequestSealer, parts: &[&[u8]]) -> Vec<u8> {
-    let mut body = Vec::new();
-    for part in parts {
-        let start = body.len();
-        body.resize(start + RequestSealer::sealed_bytes(part.len()), 0);
-        sealer.seal(part, &mut body[start..]).unwrap();
-    }
-    body
+    parts.iter().flat_map(|part| sealer.seal(part).unwrap()).collect()
 }
 
 fn opener<'a>(sealer: &RequestSealer, accepted: &[&'a KeyPair]) -> RequestOpener<&'a KeyPair> {
@@ -28,7 +24,7 @@ fn what_is_sealed_in_frames_is_opened_in_pieces_of_any_size() {
         let mut opener = opener(&sealer, &[&server]);
         let mut plaintext = Vec::new();
         for piece in body.chunks(piece_bytes) {
-            opener.feed(piece, &mut plaintext).unwrap();
+            plaintext.extend(opener.feed(piece).unwrap());
         }
         opener.finish().unwrap();
         assert_eq!(plaintext, [b"firstsecond".as_slice(), &[7; 1000]].concat());
@@ -37,10 +33,8 @@ fn what_is_sealed_in_frames_is_opened_in_pieces_of_any_size() {
         let mut reader = sealer.response_opener(response.response_nonce(), MEBIBYTE).unwrap();
         let mut answer = Vec::new();
         for part in [b"token".as_slice(), b" by", b" token"] {
-            let mut frame = vec![0; RequestSealer::sealed_bytes(part.len())];
-            response.seal(part, &mut frame).unwrap();
-            for piece in frame.chunks(piece_bytes) {
-                reader.feed(piece, &mut answer).unwrap();
+            for piece in response.seal(part).unwrap().chunks(piece_bytes) {
+                answer.extend(reader.feed(piece).unwrap());
             }
         }
         reader.finish().unwrap();
@@ -54,12 +48,10 @@ fn the_previous_key_opens_while_it_is_accepted_and_the_request_outlives_its_eras
     let mut sealer = RequestSealer::new(previous.public_key()).unwrap();
     let (first, second) = (sealed_request(&mut sealer, &[b"first"]), sealed_request(&mut sealer, &[b"second"]));
     let mut opener = opener(&sealer, &[&current, &previous]);
-    let mut plaintext = Vec::new();
-    opener.feed(&first, &mut plaintext).unwrap();
+    assert_eq!(opener.feed(&first).unwrap(), b"first");
     previous.erase();
-    opener.feed(&second, &mut plaintext).unwrap();
+    assert_eq!(opener.feed(&second).unwrap(), b"second");
     opener.finish().unwrap();
-    assert_eq!(plaintext, b"firstsecond");
 }
 
 #[test]
@@ -69,7 +61,7 @@ fn a_key_erased_before_the_first_frame_is_a_mismatch() {
     let body = sealed_request(&mut sealer, &[b"late"]);
     let mut opener = opener(&sealer, &[&server]);
     server.erase();
-    assert_eq!(opener.feed(&body, &mut Vec::new()), Err(Error::KeyMismatch));
+    assert_eq!(opener.feed(&body), Err(Error::KeyMismatch));
 }
 
 #[test]
@@ -80,9 +72,7 @@ fn a_changed_bit_anywhere_opens_nothing() {
     for index in 4..body.len() {
         let mut changed = body.clone();
         changed[index] ^= 1;
-        let mut plaintext = Vec::new();
-        assert_eq!(opener(&sealer, &[&server]).feed(&changed, &mut plaintext), Err(Error::KeyMismatch));
-        assert_eq!(plaintext, b"");
+        assert_eq!(opener(&sealer, &[&server]).feed(&changed), Err(Error::KeyMismatch));
     }
 }
 
@@ -92,16 +82,14 @@ fn a_later_frame_that_is_not_authentic_is_malformed() {
     let mut sealer = RequestSealer::new(server.public_key()).unwrap();
     let mut body = sealed_request(&mut sealer, &[b"one", b"two"]);
     *body.last_mut().unwrap() ^= 1;
-    let mut plaintext = Vec::new();
-    assert_eq!(opener(&sealer, &[&server]).feed(&body, &mut plaintext), Err(Error::MalformedMessage));
-    assert_eq!(plaintext, b"one");
+    assert_eq!(opener(&sealer, &[&server]).feed(&body), Err(Error::MalformedMessage));
 }
 
 #[test]
 fn a_frame_above_the_limit_is_refused_by_its_length_alone() {
     let server = KeyPair::generate().unwrap();
     let sealer = RequestSealer::new(server.public_key()).unwrap();
-    let refused = opener(&sealer, &[&server]).feed(&u32::MAX.to_be_bytes(), &mut Vec::new());
+    let refused = opener(&sealer, &[&server]).feed(&u32::MAX.to_be_bytes());
     assert_eq!(refused, Err(Error::FrameTooLarge { announced: u32::MAX as usize, limit: MEBIBYTE }));
 }
 
@@ -110,11 +98,10 @@ fn an_endless_run_of_empty_frames_is_cut_off() {
     let server = KeyPair::generate().unwrap();
     let mut sealer = RequestSealer::new(server.public_key()).unwrap();
     let mut opener = opener(&sealer, &[&server]);
-    let mut plaintext = Vec::new();
-    opener.feed(&[0; 4 * 1000], &mut plaintext).unwrap();
-    opener.feed(&sealed_request(&mut sealer, &[b"content"]), &mut plaintext).unwrap();
-    opener.feed(&[0; 4 * 1000], &mut plaintext).unwrap();
-    assert_eq!(opener.feed(&[0; 4 * 25], &mut plaintext), Err(Error::MalformedMessage));
+    opener.feed(&[0; 4 * 1000]).unwrap();
+    opener.feed(&sealed_request(&mut sealer, &[b"content"])).unwrap();
+    opener.feed(&[0; 4 * 1000]).unwrap();
+    assert_eq!(opener.feed(&[0; 4 * 25]), Err(Error::MalformedMessage));
 }
 
 #[test]
@@ -122,7 +109,7 @@ fn a_first_frame_that_is_shorter_than_a_tag_is_malformed_not_sealed_to_another_k
     let server = KeyPair::generate().unwrap();
     let sealer = RequestSealer::new(server.public_key()).unwrap();
     let frame = [15_u32.to_be_bytes().as_slice(), &[0; 15]].concat();
-    assert_eq!(opener(&sealer, &[&server]).feed(&frame, &mut Vec::new()), Err(Error::MalformedMessage));
+    assert_eq!(opener(&sealer, &[&server]).feed(&frame), Err(Error::MalformedMessage));
 }
 
 #[test]
@@ -132,7 +119,7 @@ fn a_body_that_ends_inside_a_frame_or_before_the_first_one_is_malformed() {
     let body = sealed_request(&mut sealer, &[b"whole", b"cut"]);
     for end in (0..body.len()).filter(|&end| end != 4 + 5 + 16) {
         let mut opener = opener(&sealer, &[&server]);
-        opener.feed(&body[..end], &mut Vec::new()).unwrap();
+        opener.feed(&body[..end]).unwrap();
         assert_eq!(opener.finish(), Err(Error::MalformedMessage), "ended after {end} bytes");
     }
 }
@@ -144,8 +131,52 @@ fn a_plaintext_longer_than_the_longest_frame_is_split() {
     let long = vec![1; DEFAULT_MAX_FRAME_BYTES + 5];
     let body = sealed_request(&mut sealer, &[&long]);
     let mut opener = RequestOpener::new(sealer.encapsulated_key(), [&server], DEFAULT_MAX_FRAME_BYTES).unwrap();
-    let mut plaintext = Vec::new();
-    opener.feed(&body, &mut plaintext).unwrap();
+    assert!(opener.feed(&body).unwrap() == long);
     opener.finish().unwrap();
-    assert!(plaintext == long);
+}
+
+#[test]
+fn nothing_that_was_decrypted_stays_where_a_later_frame_is_not_authentic() {
+    let server = KeyPair::generate().unwrap();
+    let mut sealer = RequestSealer::new(server.public_key()).unwrap();
+    let mut body = sealed_request(&mut sealer, &[&[0x5a; 1000], &[0xa5; 1000]]);
+    *body.last_mut().unwrap() ^= 1;
+    let mut opener = opener(&sealer, &[&server]);
+    let mut plaintext = vec![MaybeUninit::new(0xff); opener.plaintext_bytes(&body)];
+    assert_eq!(plaintext.len(), 2000);
+    assert_eq!(opener.feed_into(&body, &mut plaintext), Err(Error::MalformedMessage));
+    // SAFETY: all of it was written when it was made.
+    assert!(plaintext.iter().all(|byte| unsafe { byte.assume_init() } == 0));
+}
+
+#[test]
+fn a_piece_is_not_taken_where_the_buffer_has_another_length() {
+    let server = KeyPair::generate().unwrap();
+    let mut sealer = RequestSealer::new(server.public_key()).unwrap();
+    for length in [RequestSealer::sealed_bytes(4), RequestSealer::sealed_bytes(6)] {
+        let mut sealed = vec![MaybeUninit::uninit(); length];
+        assert_eq!(sealer.seal_into(b"hello", &mut sealed), Err(Error::BufferLength));
+    }
+    let body = sealed_request(&mut sealer, &[b"hello"]);
+    let mut opener = opener(&sealer, &[&server]);
+    for length in [4, 6] {
+        let mut plaintext = vec![MaybeUninit::uninit(); length];
+        assert_eq!(opener.feed_into(&body, &mut plaintext), Err(Error::BufferLength));
+    }
+    assert_eq!(opener.feed(&body).unwrap(), b"hello");
+}
+
+#[test]
+fn the_length_of_a_plaintext_is_known_before_it_is_opened() {
+    let server = KeyPair::generate().unwrap();
+    for piece_bytes in [1, 2, 5, 23, 24, 25, 1000] {
+        let mut sealer = RequestSealer::new(server.public_key()).unwrap();
+        let body =
+            [sealed_request(&mut sealer, &[b"hello"]), vec![0; 4], sealed_request(&mut sealer, &[&[7; 90], b"x"])];
+        let mut opener = opener(&sealer, &[&server]);
+        for piece in body.concat().chunks(piece_bytes) {
+            let expected = opener.plaintext_bytes(piece);
+            assert_eq!(opener.feed(piece).unwrap().len(), expected);
+        }
+    }
 }
