@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cryptography.hazmat.backends.openssl import backend
 
+from server_keys import engine
+
 
 def describe_machine() -> str:
     """One line: processor, versions of the languages and of the peers."""
@@ -15,7 +17,7 @@ def describe_machine() -> str:
         [
             f"{_cpu_model()}, {_cpus()}, {platform.system()}",
             f"{platform.python_implementation()} {platform.python_version()}, {_rustc()}",
-            f"server_keys {version('server-keys')}",
+            f"server_keys {version('server-keys')} ({str(engine()).rstrip('.')})",
             f"cryptography {version('cryptography')} ({backend.openssl_version_text().split(' ', 2)[0]} "
             f"{backend.openssl_version_text().split(' ', 2)[1]})",
             f"PyNaCl {version('PyNaCl')}",

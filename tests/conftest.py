@@ -1,4 +1,4 @@
-"""Fixtures that several folders share: a protected app, and a real server for it."""
+"""Fixtures that several folders share: a protected app, a real server for it, and each engine in turn."""
 
 from collections.abc import Iterator
 
@@ -21,3 +21,11 @@ def url(app: FastAPI, request: pytest.FixtureRequest) -> Iterator[str]:
     stack: Stack = request.param
     with running(app, stack) as url:
         yield url
+
+
+@pytest.fixture(params=["AWS-LC", "dalek"])
+def each_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the processes that a test starts compute by AWS-LC, if it is in the build, and then by dalek."""
+    monkeypatch.delenv("SERVER_KEYS_ENGINE", raising=False)
+    if request.param == "dalek":
+        monkeypatch.setenv("SERVER_KEYS_ENGINE", "dalek")

@@ -22,6 +22,7 @@ from examples.demo.board import Board
 from examples.demo.key_history import KeyHistory
 from examples.demo.terminal import GroupView, LiveView, LogAboveTable, PlainView, is_live, say
 from examples.demo.worker import VARIABLE
+from server_keys import engine
 
 try:
     import uvicorn
@@ -59,11 +60,11 @@ def main() -> None:
         say(f"server-keys demo on {url} - Ctrl-C stops it", sys.stdout)
         overlap = f"each still accepted for {overlap_s:g} s, then erased"
         if options.workers == 1:
-            say(f"A new X25519 key pair every {refresh_time_s:g} s, {overlap}.\n", sys.stdout)
+            say(f"A new X25519 key pair every {refresh_time_s:g} s, {overlap}.\n{engine()}\n", sys.stdout)
             asyncio.run(_serve(app, listener, history, view))
         else:
             pairs = f"for all {options.workers} processes together"
-            say(f"A new X25519 key pair every {refresh_time_s:g} s {pairs}, {overlap}.\n", sys.stdout)
+            say(f"A new X25519 key pair every {refresh_time_s:g} s {pairs}, {overlap}.\n{engine()}\n", sys.stdout)
             _serve_by_workers(options.workers, listener, refresh_time_s, overlap_s, options.word_delay_s)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from server_keys._keys.lifespan import Lifespan, ephemeral_key_lifespan_factory, periodic_refresh
     from server_keys._keys.pair_source import SharingStatus
     from server_keys._keys.ring import KeyRing, KeyRingStatus
-    from server_keys._native import KeyPair, generate_key_pairs
+    from server_keys._native import Engine, KeyPair, engine, generate_key_pairs
     from server_keys.build_app import inject_key_lifespan, inject_middleware, protect
     from server_keys.errors import (
         EntropyError,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BuildAppFunc",
     "EncryptedBodyMiddleware",
+    "Engine",
     "EntropyError",
     "EphemeralKeys",
     "FrameTooLargeError",
@@ -45,6 +46,7 @@ __all__ = [
     "Lifespan",
     "MalformedMessageError",
     "SharingStatus",
+    "engine",
     "ephemeral_key_lifespan_factory",
     "generate_key_pairs",
     "get_ephemeral_keys",
@@ -59,7 +61,7 @@ _HOMES = {
     "_keys.lifespan": ("Lifespan", "ephemeral_key_lifespan_factory", "periodic_refresh"),
     "_keys.pair_source": ("SharingStatus",),
     "_keys.ring": ("KeyRing", "KeyRingStatus"),
-    "_native": ("KeyPair", "generate_key_pairs"),
+    "_native": ("Engine", "KeyPair", "engine", "generate_key_pairs"),
     "build_app": ("inject_key_lifespan", "inject_middleware", "protect"),
     "errors": (
         "EntropyError",

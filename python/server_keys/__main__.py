@@ -1,11 +1,11 @@
-"""`python -m server_keys`: which version is installed, what it found to work with, and where to read on."""
+"""`python -m server_keys`: the version, what computes, what it found to work with, and where to read on."""
 
 import argparse
 import platform
 import signal
 from importlib import metadata
 
-from server_keys import __version__
+from server_keys import __version__, engine
 
 # The distributions that this package works with, and what each is for. vLLM's build for the CPU has another name.
 _PARTNERS = {
@@ -24,17 +24,21 @@ README.md, SECURITY.md and docs/ in the source tree have the rest."""
 
 
 def main() -> None:
-    """Print the version, the packages that were found, and where to read on."""
+    """Print the version, what computes, the packages that were found, and where to read on."""
     parser = argparse.ArgumentParser(
         prog="python -m server_keys",
-        description="Print the version of server-keys, the packages that it found to work with, and where to read on.",
+        description=(
+            "Print the version of server-keys, what computes, the packages that it found to work with, "
+            "and where to read on."
+        ),
     )
     parser.add_argument("--version", action="version", version=f"server-keys {__version__}")
     parser.parse_args()
     if hasattr(signal, "SIGPIPE"):
         # End without a word when nobody reads on, as in `python -m server_keys | head -1`.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    print(f"server-keys {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}\n")
+    print(f"server-keys {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    print(f"{engine()}\n")
     for names, purpose in _PARTNERS.items():
         print(f"  {_found(names):<20} {purpose}")
     print(f"\n{_READ_ON}")

@@ -10,6 +10,7 @@ from typing import NoReturn, Self, final
 from typing_extensions import Buffer
 
 __all__ = [
+    "Engine",
     "EntropyError",
     "FrameTooLargeError",
     "GroupKeys",
@@ -23,6 +24,7 @@ __all__ = [
     "RequestSealer",
     "ResponseOpener",
     "ResponseSealer",
+    "engine",
     "erase_in",
     "generate_key_pairs",
     "open_box",
@@ -49,6 +51,41 @@ class KeyMismatchError(ValueError):
 
 class GroupSecretError(ValueError):
     """A group secret, or the file that holds it, cannot be used. The message says why, without the secret."""
+
+@final
+class Engine:
+    """What computes in this process, from `engine()`. Its text is a sentence."""
+
+    @property
+    def keys(self) -> str:
+        """What computes the public keys of single key pairs: `s2n-bignum` or `dalek`."""
+
+    @property
+    def exchanges(self) -> str:
+        """What computes shared secrets: `s2n-bignum` or `dalek`."""
+
+    @property
+    def batches(self) -> str:
+        """What computes the public keys of pairs that are made together."""
+
+    @property
+    def aes_gcm(self) -> str:
+        """What computes AES-256-GCM: `AWS-LC` or `RustCrypto`."""
+
+    @property
+    def why_not(self) -> str | None:
+        """Why dalek and RustCrypto compute, or None where AWS-LC does."""
+
+def engine() -> Engine:
+    """Return what computes X25519 keys, exchanges, batches of keys, and AES-256-GCM in this process.
+
+    AWS-LC does where the build has it and it passed a comparison with dalek and RustCrypto, which compute elsewhere.
+    `SERVER_KEYS_ENGINE=dalek` in the environment switches it off.
+
+    Warns:
+        RuntimeWarning: it failed that comparison, or the environment variable has another value. It comes once in a
+            process, from here or from what makes the first key.
+    """
 
 @final
 class KeyPair:

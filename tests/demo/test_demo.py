@@ -21,7 +21,7 @@ from fastapi.testclient import TestClient
 
 from examples.demo.app import create_app
 from examples.demo.key_history import KeyEvent, KeyHistory, KeyLife
-from server_keys import KeyRing
+from server_keys import KeyRing, engine
 from tests.helpers.demo_process import COMMAND, Demo, running_demo
 
 PROJECT = Path(__file__).parents[2]
@@ -125,6 +125,7 @@ def test_the_terminal_shows_keys_coming_and_going_and_what_is_left_at_the_end() 
         demo.wait_for_line(r"key +2 [0-9a-f]{8}… came")
         demo.wait_for_line(r"key +1 [0-9a-f]{8}… replaced, accepted for 0.2 s more")
         demo.wait_for_line(r"key +1 [0-9a-f]{8}… erased after 0\.[67]")
+    assert f"{engine()}\n" in demo.lines
     assert demo.process.returncode == 0
     stopped = re.search(r"Stopped: (\d+) of (\d+) key pairs of this run are erased", demo.lines[-1])
     assert stopped, demo.lines

@@ -19,8 +19,10 @@ def radix_16_digits(scalar: bytes) -> list[int]:
 def traces(private_key: bytes) -> set[bytes]:
     """Pieces of the forms that a private key takes, each of 64 bits that do not occur by chance.
 
-    These are the words in which it is loaded into registers, and as many of its digits.
+    These are the words in which it is loaded into registers, for multiples of the base point by s2n-bignum without its
+    two highest bits, and as many of its digits.
     """
     digits = bytes(digit & 0xFF for digit in radix_16_digits(clamped(private_key)))
-    words = {form[start : start + 8] for form in (private_key, clamped(private_key)) for start in range(0, 32, 8)}
+    forms = (private_key, clamped(private_key), private_key[:31] + bytes([private_key[31] & 63]))
+    words = {form[start : start + 8] for form in forms for start in range(0, 32, 8)}
     return words | {digits[start : start + 16] for start in range(0, 64, 16)}

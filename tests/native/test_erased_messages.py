@@ -102,6 +102,7 @@ def test_an_erasure_waits_for_a_thread_that_seals_and_that_thread_seals_no_more(
     assert all(length > len(body) for length in sealed)
 
 
+@pytest.mark.usefixtures("each_engine")
 def test_keys_and_buffers_are_in_memory_until_then_and_nowhere_afterwards() -> None:
     script = """
         import ctypes

@@ -15,14 +15,16 @@ INTERPOSED = r"""
 #include <sys/types.h>
 
 static volatile int failing_with;
+static volatile size_t failing_length;
 static volatile long calls;
 
 void fail_randomness(int error) { failing_with = error; }
+void fail_randomness_of_length(size_t length) { failing_length = length; }
 long randomness_calls(void) { return calls; }
 
 ssize_t getrandom(void *buffer, size_t length, unsigned int flags) {
     calls++;
-    if (failing_with) {
+    if (failing_with && (!failing_length || failing_length == length)) {
         errno = failing_with;
         return -1;
     }
@@ -175,7 +177,32 @@ assert not KeyPair.generate().erased
 def test_where_the_system_lacks_the_call_keys_are_random_all_the_same(interposer: Path, error: str) -> None:
     # An old kernel, or a sandbox that does not know the call: /dev/urandom takes its place.
     script = f"""
-with no_randomness(errno.{error}):
-    assert len({{pair.public_key for pair in generate_key_pairs(1000)}}) == 1000
+import ctypes, errno
+
+ctypes.CDLL(None).fail_randomness(errno.{error})
+from server_keys import generate_key_pairs
+
+assert len({{pair.public_key for pair in generate_key_pairs(1000)}}) == 1000
 """
-    run_with(interposer, script)
+    run_script(script, environment={"LD_PRELOAD": str(interposer)})
+
+
+def test_an_engine_that_cannot_be_checked_with_random_keys_is_not_used(interposer: Path) -> None:
+    script = """
+import ctypes, errno, warnings
+
+library = ctypes.CDLL(None)
+# The import itself needs randomness: only the draw of the check fails.
+library.fail_randomness_of_length(128)
+library.fail_randomness(errno.EIO)
+from server_keys import KeyPair, engine
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    why_not = engine().why_not
+if "this build has no AWS-LC" not in why_not:
+    assert "the system's random source failed, so it could not be checked" in why_not, why_not
+    assert [warning.category for warning in caught] == [RuntimeWarning]
+assert KeyPair.generate().exchange(KeyPair.generate().public_key)
+"""
+    run_script(script, environment={"LD_PRELOAD": str(interposer)})

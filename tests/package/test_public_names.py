@@ -89,7 +89,7 @@ def test_native_names_say_the_same_to_editors_and_to_help() -> None:
                 for member in members
                 if isinstance(member, ast.FunctionDef) and not member.name.startswith("__")
             }
-    assert {"KeyPair", "KeyPair.exchange", "generate_key_pairs", "EntropyError"} <= set(said)
+    assert {"Engine", "KeyPair", "KeyPair.exchange", "generate_key_pairs", "EntropyError"} <= set(said)
     for name, docstring in said.items():
         assert inspect.getdoc(operator.attrgetter(name)(server_keys)) == docstring, name
 
@@ -121,7 +121,7 @@ def test_native_names_are_found_where_they_say() -> None:
     native = [getattr(_native, name) for name in _native.__all__]
     errors = [value for value in native if inspect.isclass(value) and issubclass(value, Exception)]
     assert len(errors) == 7
-    for value in (*errors, _native.KeyPair):
+    for value in (*errors, _native.Engine, _native.KeyPair):
         assert getattr(importlib.import_module(value.__module__), value.__name__) is value
     for error in errors:
         assert type(pickle.loads(pickle.dumps(error("why")))) is error

@@ -16,6 +16,8 @@ from tests.helpers.message_keys import RequestKeys
 from tests.helpers.process_memory import Victim, victim_of
 
 # The process never collects garbage, as an idle server does not. It holds what tracebacks and tasks of an app hold.
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 PREAMBLE = """
 import asyncio, gc, json, sys
 
