@@ -2,6 +2,8 @@
 PYTHON ?= python3
 PORT := 8000
 WORKERS := 1
+# FEATURES=--no-default-features leaves the engine, and with it all C, out of what is built and tested.
+FEATURES :=
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files -co --exclude-standard -- Cargo.toml Cargo.lock pyproject.toml README.md LICENSE rust python 2>/dev/null)
@@ -23,14 +25,16 @@ demo: $(VENV)/.demo ## set everything up and run the demo (PORT=8001 takes anoth
 
 dev: $(VENV)-dev/.test ## build the native module in place: edited Python needs no build after it
 	$(call say,"Building the native module in place: the first time takes about a minute")
-	@VIRTUAL_ENV=$(VENV)-dev $(VENV)-dev/bin/maturin develop --profile dev --locked --extras client
+	@VIRTUAL_ENV=$(VENV)-dev $(VENV)-dev/bin/maturin develop --profile dev --locked $(FEATURES) --extras client
 	$(call say,"Edited Python counts at once: $(VENV)-dev/bin/python -m pytest tests/keys")
 
 test: $(VENV)/.tools test-rust test-python ## set everything up and run the tests
 
 test-rust:
 	$(call say,"Testing the native core: the first time compiles it and takes about a minute")
-	cargo test --locked
+	cargo test --locked $(FEATURES)
+	$(call say,"Testing it again with the engine switched off")
+	SERVER_KEYS_ENGINE=dalek cargo test --locked $(FEATURES)
 
 test-python: $(VENV)/.test tests/interoperability/node/node_modules/.installed
 	$(call say,"Testing the installed wheel")
@@ -71,7 +75,7 @@ lint: $(VENV)/.lint ## check formatting, types, the native stub and the Rust sou
 	@grep 'Type completeness' $(VENV)/types.txt
 	$(call say,"Checking Rust: rustfmt and clippy")
 	cargo fmt --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked $(FEATURES) --workspace --all-targets -- -D warnings
 
 format: $(VENV)/.lint ## format all sources
 	$(BIN)/ruff check --fix-only .
@@ -98,7 +102,7 @@ $(VENV)/.tools $(VENV)-dev/.tools $(VENV)-oldest/.tools: %/.tools:
 dist/.built: $(VENV)/.tools $(SOURCES)
 	$(call say,"Building the wheel: the first time compiles all of Rust and takes about a minute")
 	@rm -rf dist
-	$(BIN)/maturin build --release --locked --out dist --interpreter $(BIN)/python
+	$(BIN)/maturin build --release --locked $(FEATURES) --out dist --interpreter $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed: dist/.built
