@@ -21,7 +21,9 @@ _TEXT: Final = "#727d88"
 _COLUMNS: Final = 2
 _WIDTH_INCHES: Final = 9.2
 _SLOT_INCHES: Final = 0.29
-_LEGEND: Final = "Shorter bars are better.  ×: speed against the first grey bar."
+_LEGEND: Final = (
+    "Shorter bars are better.  2×: twice as fast as the first grey bar, so half its time; below 1× it is slower."
+)
 _LEGEND_INCHES: Final = 0.35
 # Across a panel, whose width is 1: names end where bars begin, and the longest bar leaves room for its figures.
 _BARS_START: Final = 0.4

@@ -9,6 +9,8 @@ import nacl.public
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from benches import rfc7748
+from benches.comparison import Target
+from benches.units import format_ratio
 from server_keys import KeyPair
 
 
@@ -53,6 +55,16 @@ PLAIN_PYTHON: Final = Peer(
     exchange_of=lambda private_key: lambda public_key: rfc7748.x25519(private_key, public_key),
 )
 PEERS: Final = (SERVER_KEYS, CRYPTOGRAPHY, PYNACL, PLAIN_PYTHON)
+
+
+def faster_than(peer: Peer, what: str, at_least: float, contestant: str = SERVER_KEYS.name) -> Target:
+    """The target to be so many times as fast as a peer."""
+    return Target(
+        f"{what}: at least {format_ratio(at_least)} the speed of `{peer}`",
+        lambda measured: measured.speedup(contestant, peer.name),
+        at_least=at_least,
+    )
+
 
 # RFC 7748, section 6.1.
 _ALICE_PRIVATE_KEY: Final = bytes.fromhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")

@@ -17,6 +17,14 @@ def format_ratio(ratio: float) -> str:
     return f"{_three_digits(ratio)}×"
 
 
+def format_bytes(count: int) -> str:
+    """Whole mebibytes or kibibytes where they are whole."""
+    for unit, size in (("MiB", 1024 * 1024), ("KiB", 1024)):
+        if count >= size and count % size == 0:
+            return f"{count // size} {unit}"
+    return f"{count} bytes"
+
+
 def _three_digits(value: float) -> str:
     rounded = float(f"{value:.3g}")
     decimals = 2 - math.floor(math.log10(rounded)) if rounded else 0

@@ -251,6 +251,52 @@ mod tests {
         deepest.unwrap_or(painted.start) * size_of::<u64>()
     }
 
+    /// Counts the words of a private key that `computation` leaves on the stack below this frame.
+    #[inline(never)]
+    fn words_left(private_key: &[u8; 32], computation: impl FnOnce()) -> usize {
+        let here = std::hint::black_box(0_u64);
+        let top = std::ptr::with_exposed_provenance::<u64>(std::hint::black_box((&raw const here).expose_provenance()));
+        in_own_frame(computation);
+        // The first and the last word change with the decoding of the scalar.
+        let words: [u64; 2] = std::array::from_fn(|index| {
+            u64::from_ne_bytes(std::array::from_fn(|byte| private_key[8 + 8 * index + byte]))
+        });
+        (1..MEASURED_BYTES / size_of::<u64>())
+            .filter(|&index| {
+                // SAFETY: this thread's stack is longer than `MEASURED_BYTES`; bytes of it that nobody wrote are zero.
+                words.contains(&unsafe { top.sub(index).read_volatile() })
+            })
+            .count()
+    }
+
+    #[inline(never)]
+    fn copy_to_the_stack(private_key: &[u8; 32]) {
+        std::hint::black_box(&mut std::hint::black_box(*private_key));
+    }
+
+    #[test]
+    fn no_computation_leaves_words_of_a_private_key_on_the_stack() {
+        let measured = std::thread::Builder::new().stack_size(4 * MEASURED_BYTES).spawn(|| {
+            let mut private_key = [0; 32];
+            getrandom::fill(&mut private_key).unwrap();
+            let peer = *KeyPair::generate().unwrap().public_key();
+            let pair = KeyPair::from_private_key(&private_key).unwrap();
+            let mut sealer = RequestSealer::new(pair.public_key()).unwrap();
+            let body = sealer.seal(b"hello").unwrap();
+            assert!(words_left(&private_key, || copy_to_the_stack(&private_key)) > 0, "the search finds nothing");
+            [
+                words_left(&private_key, || without_trace(|| copy_to_the_stack(&private_key))),
+                words_left(&private_key, || drop(KeyPair::from_private_key(&private_key).unwrap())),
+                words_left(&private_key, || pair.exchange(&peer, &mut [0; 32]).unwrap()),
+                words_left(&private_key, || {
+                    let mut opener = RequestOpener::new(sealer.encapsulated_key(), [&pair], 1000).unwrap();
+                    opener.feed(&body).unwrap();
+                }),
+            ]
+        });
+        assert_eq!(measured.unwrap().join().unwrap(), [0; 4]);
+    }
+
     #[test]
     fn no_computation_reaches_below_the_stack_that_is_wiped() {
         let measured = std::thread::Builder::new().stack_size(4 * MEASURED_BYTES).spawn(|| {
