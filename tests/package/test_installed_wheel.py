@@ -54,6 +54,12 @@ def test_nothing_else_of_the_project_is_in_it() -> None:
     assert packages - {".."} == {folder.name for folder in SOURCES.iterdir()}  # `..` holds the console scripts
 
 
+def test_the_licences_of_what_is_linked_in_are_in_it() -> None:
+    texts = {path.name for path in (PROJECT / "rust" / "licenses").iterdir()}
+    assert {"aws-lc-sys.txt", "curve25519-dalek.txt"} <= texts
+    assert {"LICENSE", *texts} <= {file.name for file in installed_files() if "licenses" in file.parts}
+
+
 def test_one_wheel_serves_every_python_from_3_11_on() -> None:
     assert Path(_native.__file__).name == "_native.abi3.so"
     assert importlib.metadata.metadata("server-keys")["Requires-Python"] == ">=3.11"
