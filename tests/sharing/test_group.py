@@ -9,7 +9,7 @@ import pytest
 from server_keys._keys.schedule import Schedule
 from server_keys._native import GroupKeys
 from server_keys._sharing.messages import name_of
-from server_keys._sharing.store import MOST_ASKS
+from server_keys._sharing.store import MOST_ASKS, StoreError
 from tests.sharing.group_in_held_time import GROUP, Group, Process
 
 
@@ -192,6 +192,24 @@ def test_an_outage_that_ends_in_time_loses_no_key() -> None:
         group.pass_s(25)
     assert not group.lacking
     assert all_share(group)
+
+
+def test_a_member_that_was_about_to_serve_looks_no_more_often_while_the_store_is_away() -> None:
+    group = Group()
+    processes = group.join(2)
+    group.pass_s(13)
+    group.join()
+    group.until(lambda: bool(group.shelf().waiting), within_s=1)
+    looks = []
+    for process in processes:
+        process.member.look()
+        set_away(group, True)
+        group.now += 1
+        with pytest.raises(StoreError):
+            process.member.look()
+        looks.append(process.member.next_look_in_s())
+        set_away(group, False)
+    assert min(looks) >= 0.8 * processes[0].pace.poll_s / 4
 
 
 def test_in_a_longer_outage_each_member_has_keys_of_its_own_and_comes_back() -> None:

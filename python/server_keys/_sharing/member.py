@@ -112,6 +112,9 @@ class Member:
                     door.store.forget_asks()
         except StoreError:
             self._reachable_since = None
+            for door in self._doors:
+                # Else the next look would be overdue, and the one after it, for as long as the store is away.
+                door.serve_at = None
             raise
         now = self._clock()
         if self._reachable_since is None:
@@ -178,6 +181,7 @@ class Member:
 
     def _catch_up(self, door: Door, look: Look, theirs: Rank, now: float) -> None:
         """Be served: the group has an epoch that this member lacks."""
+        door.serve_at = None
         if self._took_box(door):
             return
         waited_s = door.waits_for_s(now)
@@ -205,6 +209,7 @@ class Member:
 
     def _begin(self, door: Door, look: Look, theirs: Rank, now: float) -> None:
         """Make the group's first epoch, unless another member does: none is known that lives."""
+        door.serve_at = None
         waited_s = door.waits_for_s(now)
         if not door.has_asked(look):
             door.ask(theirs.number, 0, waits=False)
