@@ -178,9 +178,11 @@ def test_members_of_two_refresh_times_have_one_ring() -> None:
 # What happens to the store.
 
 
-def test_an_outage_that_ends_in_time_loses_no_key() -> None:
-    group = Group()
-    processes = group.join(4)
+@pytest.mark.parametrize("seed", range(5, 9))
+@pytest.mark.parametrize("count", [2, 4])
+def test_an_outage_that_ends_in_time_loses_no_key(count: int, seed: int) -> None:
+    group = Group(seed=seed)
+    processes = group.join(count)
     pace = processes[0].pace
     group.pass_s(20)
     for _ in range(5):
@@ -192,6 +194,51 @@ def test_an_outage_that_ends_in_time_loses_no_key() -> None:
         group.pass_s(25)
     assert not group.lacking
     assert all_share(group)
+
+
+def test_after_an_outage_no_key_is_published_to_its_very_end_where_there_is_another() -> None:
+    # Members know the end of a key only to some extent, and requests are on their way.
+    group = Group()
+    processes = group.join(4)
+    pace = processes[0].pace
+    group.pass_s(20)
+    near_ends = 0
+    for _ in range(5):
+        before = group.shelf().register
+        group.until(lambda before=before: group.shelf().register != before, within_s=12)  # type: ignore[misc]
+        set_away(group, True)
+        group.pass_s(pace.lead_s + group.schedule.overlap_s - 3 * pace.poll_s)
+        set_away(group, False)
+        for _ in range(100):
+            group.pass_s(0.02)
+            for process in processes:
+                published = [epoch for epoch in process.living if epoch.publish_at <= group.now]
+                (current,) = [epoch for epoch in published if epoch.pair.public_key == process.published]
+                assert current.ends_at - group.now >= pace.poll_s or len(published) == 1
+                near_ends += any(epoch.ends_at - group.now < pace.poll_s for epoch in published)
+        group.pass_s(25)
+    assert near_ends > 100
+    assert not group.lacking
+
+
+def test_who_joins_publishes_what_the_others_do_also_when_the_store_fails_right_then() -> None:
+    group = Group()
+    group.join(2)
+    group.pass_s(13)
+    (newcomer,) = group.join()
+    group.until(lambda: newcomer.published is not None, within_s=1)
+    # It makes the next epoch at once, and no other can fetch it.
+    newest = ranks(newcomer)[-1]
+    newcomer.member.bring_forward()
+    group.until(lambda: ranks(newcomer)[-1] > newest, within_s=1)
+    set_away(group, True)
+    assert ranks(group.processes[0])[-1] == newest
+    group.pass_s(3)
+    assert all_share(group)
+    set_away(group, False)
+    group.pass_s(10)
+    assert ranks(group.processes[0])[-1] > newest
+    assert not group.lacking
 
 
 def test_a_member_that_was_about_to_serve_looks_no_more_often_while_the_store_is_away() -> None:

@@ -58,13 +58,14 @@ class Epochs:
         """The numbers of all epochs."""
         return frozenset(epoch.number for epoch in self.held)
 
-    def current(self, now: float) -> Epoch | None:
+    def current(self, now: float, *, spare_s: float = 0.0) -> Epoch | None:
         """Return the newest epoch that is published, also past its period while it has no successor.
 
-        One that others may lack is published only if there is no other.
+        One that others may lack is published only if there is no other, or if the others end within `spare_s`: each
+        member knows such an end only to some extent, and requests are on their way to those where it comes first.
         """
         published = [epoch for epoch in self.held if epoch.publish_at <= now < epoch.ends_at and not epoch.pair.erased]
-        settled = [epoch for epoch in published if epoch.is_settled]
+        settled = [epoch for epoch in published if epoch.is_settled and now < epoch.ends_at - spare_s]
         candidates = settled or published
         return candidates[-1] if candidates else None
 
@@ -73,6 +74,10 @@ class Epochs:
         if all(now < epoch.ends_at for epoch in self.held):
             return self
         return Epochs(tuple(epoch for epoch in self.held if now < epoch.ends_at))
+
+    def published_by_others(self, now: float) -> "Epochs":
+        """Return these epochs, which a member that joins was given. Those that are published all others have."""
+        return Epochs(tuple(replace(epoch, is_settled=epoch.publish_at <= now) for epoch in self.held))
 
     def settled_since(self, at: float) -> "Epochs":
         """Return these epochs, with all settled that arrived until `at`."""

@@ -28,6 +28,8 @@ from server_keys._sharing.store import CrowdedStoreError, Look, StoreError
 _SILENT_S = 1.0
 _UNSERVED_S = 4.0
 _ASKED_PERIOD_COUNTS_S = 5.0
+# From so many members on, their turns are spread over two looks.
+_SPREAD_MEMBERS = 20
 _NEVER = float("-inf")
 
 
@@ -93,7 +95,7 @@ class Member:
         """Seconds until the next look is due: less while something is waited for. Jitter keeps members out of step."""
         now = self._clock()
         serve_in_s = min((door.serve_at - now for door in self._doors if door.serve_at is not None), default=math.inf)
-        is_hurried = self._lost_for_s(now) is not None
+        is_hurried = self._lost_for_s(now) is not None or self._needs_store_soon(now)
         return max(min(self._pace.next_look_s(hurried=is_hurried), serve_in_s), 0.0)
 
     def look(self) -> None:
@@ -139,7 +141,7 @@ class Member:
 
     def current(self, now: float) -> Epoch | None:
         """Return the epoch that is published: the group's, else this member's own."""
-        shared = self.epochs.current(now)
+        shared = self.epochs.current(now, spare_s=self._pace.poll_s)
         if shared is None and self.own and now < self.own[-1].ends_at and not self.own[-1].pair.erased:
             return self.own[-1]
         return shared
@@ -203,7 +205,10 @@ class Member:
         if not delivery.epochs or max(epoch.rank for epoch in delivery.epochs) <= self.epochs.newest:
             erase_those_gone(delivery.epochs, ())
             return False
+        joins = not self.epochs.held
         self._install(delivery.epochs, whole=delivery.whole)
+        if joins:
+            self._hold(self.epochs.published_by_others(self._clock()))
         door.ask(self.epochs.newest.number, self.epochs.newest.number, waits=False)
         return True
 
@@ -262,7 +267,9 @@ class Member:
         # However short this member's turns are, the others look as often as the schedule says.
         enough_s = pace.shortest_lead_s + pace.poll_s + 2 * turn.poll_s
         lead_s = max(turn.lead_s, min(enough_s, pace.lead_s))
-        due_at = newest.publish_at + turn.schedule.period_s - lead_s + 2 * self._jitter * turn.poll_s
+        # Many members would begin at once. Few look at different times anyway, and each wait shortens the lead.
+        spread_s = 2 * turn.poll_s * min((self.members or 1) / _SPREAD_MEMBERS, 1.0)
+        due_at = newest.publish_at + turn.schedule.period_s - lead_s + self._jitter * spread_s
         return max(due_at, newest.publish_at)
 
     @property
@@ -355,6 +362,13 @@ class Member:
         if self.epochs.current(now) is not None:
             return False
         return now - self.contact_at > _SILENT_S or (self._lost_for_s(now) or 0.0) > _UNSERVED_S
+
+    def _needs_store_soon(self, now: float) -> bool:
+        """Return whether the store is away while the published epoch is near its end: others may have a newer one."""
+        current = self.current(now)
+        return (
+            self._reachable_since is None and current is not None and current.ends_at < now + self._pace.shortest_lead_s
+        )
 
     def _lost_for_s(self, now: float) -> float | None:
         """Return for how long the member has waited for what the group holds; None if it lacks nothing."""
