@@ -17,7 +17,8 @@ from benches.machine import describe_machine
 from benches.measure import read_measured
 from benches.other_load import OtherLoad
 from benches.peers import check_peers
-from benches.report import render_comparison, render_report, render_targets
+from benches.report import render_calls, render_comparison, render_report, render_targets
+from benches.sharing import call_workers
 
 _ROOT: Final = Path(__file__).parents[1]
 _CACHE: Final = _ROOT / ".cache" / "benches"
@@ -53,6 +54,8 @@ def main() -> None:
     core = run_criterion(_ROOT, _CACHE / "criterion", quick=arguments.quick)
     _say("Benchmarking what Python sees, side by side")
     measured = read_measured(_run_pytest(effort))
+    _say("Calling servers of several workers")
+    calls = call_workers(quick=arguments.quick)
 
     comparisons = _comparisons()
     draw_chart(comparisons, measured, output / _CHART)
@@ -60,6 +63,7 @@ def main() -> None:
         comparisons,
         measured,
         core,
+        calls,
         machine=f"{describe_machine()}. {other_load.describe()}".rstrip(),
         chart_name=_CHART,
         repetitions=effort.repetitions,
@@ -70,6 +74,8 @@ def main() -> None:
         if comparison.title in measured:
             _say(comparison.title)
             print(render_comparison(comparison, measured[comparison.title]))
+    _say("Calls to several workers")
+    print(render_calls(calls))
     _say("Targets")
     print(render_targets(comparisons, measured))
     _say(f"Written: {output / _REPORT} and {output / _CHART}")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from benches.comparison import Comparison, Target
 from benches.criterion import CoreBenchmark
 from benches.measured import Estimate, Measured, NotMeasuredError
+from benches.sharing import PERIOD_S, CallsToWorkers
 from benches.units import format_ratio, format_seconds
 
 
@@ -12,6 +13,7 @@ def render_report(
     comparisons: Sequence[Comparison],
     measured: Mapping[str, Measured],
     core: Sequence[CoreBenchmark],
+    calls: Sequence[CallsToWorkers],
     *,
     machine: str,
     chart_name: str,
@@ -34,6 +36,15 @@ def render_report(
         sections += [f"## {comparison.title}", comparison.description]
         sections.append(render_comparison(comparison, measured.get(comparison.title, Measured())))
     sections += [
+        "## Calls to several workers",
+        (
+            f"uvicorn runs so many workers, whose keys are replaced every {PERIOD_S:g} s. Clients call for 5 s, each "
+            "time over a new connection. Our client keeps the key for as long as the server says, and tries again after a "
+            "refusal (422). The simplest one fetches the key for each call, and takes a refusal for an answer. The last "
+            "column says how soon after its making a key is at the last worker, which is long before it is published: "
+            "the median, the least and the greatest time."
+        ),
+        render_calls(calls),
         "## The core without Python",
         "Criterion's medians, in parentheses their 95% confidence intervals.",
         _table(["", "time"], [[f"`{benchmark.name}`", _spread(benchmark.time)] for benchmark in core]),
@@ -64,6 +75,23 @@ def render_comparison(comparison: Comparison, measured: Measured) -> str:
                 _speedup_cell(comparison.speedup(measured, contestant)),
             ]
             for contestant in measured.samples
+        ],
+    )
+
+
+def render_calls(calls: Sequence[CallsToWorkers]) -> str:
+    """A table of what became of calls to several workers."""
+    return _table(
+        ["", "our client failed", "422s it got", "the simplest client failed", "a key at the last worker"],
+        [
+            [
+                each.name,
+                f"{len(each.ours.failed)} of {each.ours.calls:,}",
+                str(each.ours.refusals),
+                f"{len(each.others.failed)} of {each.others.calls:,}",
+                _spread(each.arrival) if each.arrival else "",
+            ]
+            for each in calls
         ],
     )
 

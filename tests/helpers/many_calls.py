@@ -1,6 +1,7 @@
 """Sealed calls, one after the other and each over a new connection, and a tally of what became of them."""
 
 import asyncio
+import json
 import threading
 import time
 from collections import Counter
@@ -12,11 +13,15 @@ import ehbp
 import httpx
 import httpx2
 
+from server_keys._native import RequestSealer
 from server_keys.client.httpx2 import AsyncSealedTransport, SealedTransport
 
 _NO_CONNECTION_TWICE = httpx2.Limits(max_keepalive_connections=0)
 _ONE_CONNECTION = httpx2.Limits(max_connections=1)
 _TIMEOUT_S = 30.0
+_KEY_PATH = "/.well-known/hpke-keys"
+_PUBLIC_KEY = slice(3, 35)
+"""Where a key configuration has the public key (RFC 9458)."""
 
 
 @dataclass
@@ -110,7 +115,7 @@ def async_cached_key(url: str, tally: Tally, ended: Ended, pause_s: float) -> No
 
 
 def new_clients(url: str, tally: Tally, ended: Ended, pause_s: float) -> None:
-    """Call through another tinfoil-ehbp client each time, which fetches the key over a connection of its own."""
+    """Call through another tinfoil-ehbp client each time, which fetches the key and calls over one new connection."""
     while not ended():
         text = str(tally.calls)
         try:
@@ -126,6 +131,31 @@ def new_clients(url: str, tally: Tally, ended: Ended, pause_s: float) -> None:
             _count(tally, response, text)
         tally.calls += 1
         time.sleep(pause_s)
+
+
+def without_second_try(url: str, tally: Tally, ended: Ended, pause_s: float) -> None:
+    """Fetch the key over one connection and call over another, and take a refusal for an answer."""
+    with httpx2.Client(limits=_NO_CONNECTION_TWICE, timeout=_TIMEOUT_S) as client:
+        while not ended():
+            text = str(tally.calls)
+            try:
+                sealer = RequestSealer(client.get(f"{url}{_KEY_PATH}").content[_PUBLIC_KEY])
+                headers = {"Ehbp-Encapsulated-Key": sealer.encapsulated_key.hex()}
+                response = client.post(f"{url}/echo", content=sealer.seal(text.encode()), headers=headers)
+            except httpx2.TransportError:
+                tally.cut += 1
+            else:
+                tally.statuses[response.status_code] += 1
+                if response.status_code == 200:
+                    opener = sealer.response_opener(bytes.fromhex(response.headers["Ehbp-Response-Nonce"]))
+                    assert json.loads(opener.feed(response.content)) == text
+                else:
+                    tally.failed.append(f"{response.status_code}: {response.content[:200]!r}")
+            tally.calls += 1
+            time.sleep(pause_s)
+
+
+ALL_CLIENTS: tuple[Client, ...] = (cached_key, async_cached_key, new_clients, without_second_try)
 
 
 class Calls:
@@ -168,9 +198,7 @@ class Calls:
 
 
 @contextmanager
-def calls_meanwhile(
-    url: str, clients: Sequence[Client] = (cached_key, async_cached_key, new_clients), *, pause_s: float = 0.01
-) -> Iterator[Calls]:
+def calls_meanwhile(url: str, clients: Sequence[Client] = ALL_CLIENTS, *, pause_s: float = 0.01) -> Iterator[Calls]:
     """Let clients call until the block ends, with a pause between calls."""
     calls = Calls(url, clients, pause_s)
     try:

@@ -64,6 +64,7 @@ def test_without_sharing_the_same_calls_are_refused(tmp_path: Path) -> None:
     with trial(tmp_path, Keys(share=None)) as server:
         calls = call_through_rotations(server, server.workers(2), 3, 60)
         assert calls.tally.refusals > 10
+        assert calls.tally.failed, "clients without a second try lose calls"
         assert len(server.published()) >= 2
 
 
