@@ -39,10 +39,10 @@ def render_report(
         "## Calls to several workers",
         (
             f"uvicorn runs so many workers, whose keys are replaced every {PERIOD_S:g} s. Clients call for 5 s, each "
-            "time over a new connection. Our client keeps the key for as long as the server says, and tries again after a "
-            "refusal (422). The simplest one fetches the key for each call, and takes a refusal for an answer. The last "
-            "column says how soon after its making a key is at the last worker, which is long before it is published: "
-            "the median, the least and the greatest time."
+            "time over a new connection. Our client keeps the key for as long as the server says, and tries again "
+            "after a refusal (422). The simplest one fetches the key for each call, and takes a refusal for an answer. "
+            "The last column says how soon after its making a key is at the last worker, which is long before it is "
+            "published: the median, the least and the greatest time."
         ),
         render_calls(calls),
         "## The core without Python",
