@@ -67,6 +67,7 @@ class Watch:
 
     def _run(self) -> None:
         before: object = None
+        before_at = boot_time()
         is_refreshed = False
         while not self._ended.wait(LOOKS_EVERY_S):
             ring = getattr(self._app.state, "ephemeral_keys", None)
@@ -75,13 +76,16 @@ class Watch:
             if not is_refreshed and (FOLDER / "refresh").exists():
                 ring.refresh()
                 is_refreshed = True
+            looks_at = boot_time()
             try:
                 found = self._found(ring)
             except KeysUnavailableError:
                 continue  # it is not ready yet, or over
             if found != before:
-                tell("keys", **found)
+                # A key that is gone was seen at that time last, which is before the look began.
+                tell("keys", **found, same_until=before_at)
                 before = found
+            before_at = looks_at
 
     def _found(self, ring: KeyRing) -> dict[str, object]:
         accepted, current, sharing = ring.accepted, ring.current, ring.status.sharing

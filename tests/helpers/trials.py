@@ -155,12 +155,10 @@ class Trial:
         longest = 0.0
         states: dict[int, Event] = {}
         for event in self.of("keys"):
-            before = states.get(event.pid)
-            # What a process accepted it accepted until shortly before it told of something else.
-            for key in before.more["accepted"] if before else ():
-                longest = max(longest, before.at - first[key] if before else 0.0)
+            if (before := states.get(event.pid)) is not None:
+                longest = max(longest, *(event.more["same_until"] - first[key] for key in before.more["accepted"]))
             for key in event.more["accepted"]:
-                longest = max(longest, event.at - first.setdefault(key, event.at))
+                first.setdefault(key, event.at)
             states[event.pid] = event
         return longest
 
@@ -211,8 +209,10 @@ def started(
     """Run a server of so many workers."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    words = [word.format(port=port, folder=folder) for word in server]
-    command = [sys.executable, "-m", *words, *(["--workers", str(workers)] if workers > 1 else []), app]
+    words = [word.format(port=port, folder=folder, app=app) for word in server]
+    command = [sys.executable, "-m", *words, *(["--workers", str(workers)] if workers > 1 else [])]
+    if app not in command:
+        command.append(app)
     variables = {"TRIAL": json.dumps(asdict(keys)), "TRIAL_FOLDER": str(folder), **(environment or {})}
     with (folder / "log").open("wb") as output:
         process = subprocess.Popen(

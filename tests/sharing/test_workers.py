@@ -55,8 +55,9 @@ def test_no_call_is_lost_while_keys_rotate(workers: int, tmp_path: Path) -> None
         assert {server.state(pid).more["members"] for pid in pids} == {workers}
         (folder,) = {Path(server.state(pid).more["store"]) for pid in pids}
         assert folder.stat().st_mode & 0o777 == 0o700
-        # Lead, period and overlap; and what the watch adds.
-        assert 1.0 < server.longest_acceptance_s() <= 0.5 + 1.0 + 1.0 + 0.1
+        print(f"the longest acceptance: {server.longest_acceptance_s():.2f} s")
+        # Lead, period and overlap.
+        assert 1.0 + 1.0 <= server.longest_acceptance_s() <= 0.5 + 1.0 + 1.0
     assert not folder.exists(), "the last one who leaves removes it"
 
 
@@ -91,7 +92,7 @@ def test_no_call_is_lost_under_other_servers(command: Sequence[str], tmp_path: P
 def test_no_call_is_lost_under_fastapi_run(tmp_path: Path) -> None:
     if importlib.util.find_spec("fastapi_cli") is None:
         pytest.skip("fastapi-cli is missing: `pip install fastapi-cli` brings it")
-    command = ("fastapi", "run", "--host", "127.0.0.1", "--port", "{port}", "--entrypoint")
+    command = ("fastapi", "run", "--host", "127.0.0.1", "--port", "{port}", "--entrypoint", "{app}")
     with trial(tmp_path, Keys(), workers=2, server=command) as server:
         assert_nothing_lost(call_through_rotations(server, server.workers(2), 2, 60))
 
