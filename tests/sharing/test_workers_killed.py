@@ -12,7 +12,7 @@ from tests.helpers.trials import Event, Keys, Trial, is_soon, trial
 from tests.sharing.test_workers import IS_LONG
 
 WORKERS = 3
-KILLS = 20 if IS_LONG else 2
+KILLS = 20 if IS_LONG else 1
 CLIENTS = (cached_key, async_cached_key)
 KEYS = Keys()
 
