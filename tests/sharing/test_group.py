@@ -11,6 +11,7 @@ from server_keys._native import GroupKeys
 from server_keys._sharing.messages import name_of
 from server_keys._sharing.store import MOST_ASKS, StoreError
 from tests.sharing.group_in_held_time import GROUP, Group, Process
+from tests.sharing.memory_store import Shelf
 
 
 def ranks(process: Process) -> list[int]:
@@ -20,6 +21,11 @@ def ranks(process: Process) -> list[int]:
 def set_away(group: Group, is_away: bool) -> None:
     for process in group.processes:
         process.stores[0].is_away = is_away
+
+
+def empty(group: Group) -> None:
+    shelf = group.shelf()
+    shelf.register, shelf.asks, shelf.boxes, shelf.waiting = b"", {}, {}, set()
 
 
 def all_share(group: Group) -> bool:
@@ -196,6 +202,73 @@ def test_an_outage_that_ends_in_time_loses_no_key(count: int, seed: int) -> None
     assert all_share(group)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_nobody_is_without_a_key_when_the_store_loses_the_newest_epoch(seed: int) -> None:
+    group = Group(seed=seed)
+    processes = group.join(3)
+    pace = processes[0].pace
+    group.pass_s(20)
+    for _ in range(5):
+        before = group.shelf().register
+        group.until(lambda before=before: group.shelf().register != before, within_s=12)  # type: ignore[misc]
+        # Only its maker has it.
+        set_away(group, True)
+        group.pass_s(pace.lead_s + group.schedule.overlap_s - 3 * pace.poll_s)
+        empty(group)
+        set_away(group, False)
+        newest = max(max(ranks(process)) for process in processes)
+        made = len(group.born)
+        for _ in range(100):
+            group.pass_s(0.02)
+            assert all(process.is_shared for process in processes)
+        assert len(group.born) <= made + 1, "nobody makes an epoch of the number that there is already"
+        assert {max(ranks(process)) for process in processes} == {newest + 1}
+        group.pass_s(25)
+    assert not group.lacking
+
+
+def test_an_epoch_that_nobody_had_in_time_is_published_early_and_not_followed_by_none() -> None:
+    group = Group()
+    processes = group.join(3)
+    group.pass_s(20)
+    for _ in range(5):
+        before = group.shelf().register
+        group.until(lambda before=before: group.shelf().register != before, within_s=12)  # type: ignore[misc]
+        set_away(group, True)
+        newest = max(processes, key=lambda process: max(ranks(process)))
+        group.pass_s(14)
+        # Its maker is gone, and the store forgot it: the next one is late.
+        group.kill(newest)
+        empty(group)
+        set_away(group, False)
+        processes = group.processes
+        for _ in range(100):
+            group.pass_s(0.02)
+            assert all(process.is_shared for process in processes)
+        group.join()
+        group.pass_s(25)
+    assert not group.lacking
+
+
+def test_of_two_epochs_of_one_number_all_get_the_higher_one_at_once() -> None:
+    group = Group()
+    processes = group.join(4)
+    group.pass_s(13)
+    another = Shelf(lambda: group.now)
+    for process in processes[:2]:
+        process.stores[0].shelf = another
+    group.watch = list
+    group.until(lambda: len({p.member.epochs.newest for p in processes}) == 2, within_s=12)
+    group.pass_s(1)
+    assert len({max(ranks(p)) for p in processes}) == 1
+    made = len(group.born)
+    for process in processes[:2]:
+        process.stores[0].shelf = group.shelf()
+    took_s = group.until(lambda: len({p.member.epochs.newest for p in processes}) == 1, within_s=5)
+    assert took_s <= 4 * processes[0].pace.poll_s
+    assert len(group.born) == made
+
+
 def test_after_an_outage_no_key_is_published_to_its_very_end_where_there_is_another() -> None:
     # Members know the end of a key only to some extent, and requests are on their way.
     group = Group()
@@ -294,8 +367,7 @@ def test_an_empty_store_gets_its_register_back() -> None:
     group.join(3)
     for _ in range(20):
         group.pass_s(group.random.random() * 9)
-        group.shelf().register, group.shelf().asks, group.shelf().boxes = b"", {}, {}
-        group.shelf().waiting = set()
+        empty(group)
     assert not group.lacking
     assert all_share(group)
 

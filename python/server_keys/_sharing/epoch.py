@@ -61,13 +61,21 @@ class Epochs:
     def current(self, now: float, *, spare_s: float = 0.0) -> Epoch | None:
         """Return the newest epoch that is published, also past its period while it has no successor.
 
-        One that others may lack is published only if there is no other, or if the others end within `spare_s`: each
-        member knows such an end only to some extent, and requests are on their way to those where it comes first.
+        One that others may lack is published only if there is no other, and one whose time to be published has not come
+        only if there is none at all. Nor does one count that ends within `spare_s`, if there is another: each member
+        knows such an end only to some extent, and requests are on their way to those where it comes first.
         """
-        published = [epoch for epoch in self.held if epoch.publish_at <= now < epoch.ends_at and not epoch.pair.erased]
-        settled = [epoch for epoch in published if epoch.is_settled and now < epoch.ends_at - spare_s]
-        candidates = settled or published
-        return candidates[-1] if candidates else None
+        living = [epoch for epoch in self.held if now < epoch.ends_at and not epoch.pair.erased]
+        lasting = [epoch for epoch in living if now < epoch.ends_at - spare_s]
+        published = [epoch for epoch in lasting if epoch.publish_at <= now]
+        settled = [epoch for epoch in published if epoch.is_settled]
+        candidates = settled[-1:] or published[-1:] or lasting[:1] or living[-1:]
+        return candidates[0] if candidates else None
+
+    @property
+    def settled_until(self) -> float | None:
+        """When the last epoch ends that all members have; None if there is none."""
+        return max((epoch.ends_at for epoch in self.held if epoch.is_settled), default=None)
 
     def without_ended(self, now: float) -> "Epochs":
         """Return those that live."""

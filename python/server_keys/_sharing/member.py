@@ -76,6 +76,7 @@ class Member:
         renew_lock_after_fork(self)
         self._whole_at = _NEVER
         self._reachable_since: float | None = None
+        self._make_from = _NEVER
         self._jitter = random.random()  # noqa: S311 - no secret
         self._asked_period_s = math.inf
         self._asked_period_until = _NEVER
@@ -95,8 +96,7 @@ class Member:
         """Seconds until the next look is due: less while something is waited for. Jitter keeps members out of step."""
         now = self._clock()
         serve_in_s = min((door.serve_at - now for door in self._doors if door.serve_at is not None), default=math.inf)
-        is_hurried = self._lost_for_s(now) is not None or self._needs_store_soon(now)
-        return max(min(self._pace.next_look_s(hurried=is_hurried), serve_in_s), 0.0)
+        return max(min(self._pace.next_look_s(hurried=self._is_hurried(now)), serve_in_s), 0.0)
 
     def look(self) -> None:
         """Look into the store and do what is to be done there. To be called by one thread only.
@@ -164,6 +164,8 @@ class Member:
     def _look_through(self, door: Door) -> None:
         look = door.look()
         self.contact_at = now = self._clock()
+        if self._reachable_since is None:
+            self._let_others_put_back(now)
         self.members = max(look.asks, 0 if door is self._doors[0] else self.members or 0)
         self._hold(self.epochs.without_ended(now))
         theirs = door.found
@@ -188,7 +190,8 @@ class Member:
             return
         waited_s = door.waits_for_s(now)
         if not door.has_asked(look, seen=theirs.number):
-            door.ask(theirs.number, self.epochs.newest.number, waits=True)
+            # Two members may have made epochs of one number. Who holds the lower one lacks the other.
+            door.ask(theirs.number, min(self.epochs.newest.number, theirs.number - 1), waits=True)
         elif waited_s > self._pace.patience_s + 2 * self._jitter * self._pace.poll_s:
             # Whoever held it is gone.
             door.waiting_since = now
@@ -225,14 +228,19 @@ class Member:
         """Do a member's duties: keep the register, serve those who wait, make the next epoch in time."""
         newest = self.epochs.newest
         if theirs < newest:
+            self._let_others_put_back(now)
             if not self._put_back(door, newest):
                 return
             theirs = newest
         if not door.has_asked(look):
             door.ask(theirs.number, newest.number, waits=False)
         self._serve(door, look, theirs, now)
-        if door is self._doors[0] and now >= self._turn_at(now):
+        if door is self._doors[0] and now >= max(self._turn_at(now), self._make_from):
             self._make_epoch(door, "its time has come")
+
+    def _let_others_put_back(self, now: float) -> None:
+        """Make no epoch for now. The store may have lost the newest one, and whoever holds it puts it back."""
+        self._make_from = now + 1.5 * self._pace.poll_s
 
     def _put_back(self, door: Door, newest: Rank) -> bool:
         """Put the register back that somebody removed, or put it there for the first time at a second door."""
@@ -247,7 +255,8 @@ class Member:
             door.serve_at = None
             return
         if door.serve_at is None:
-            door.serve_at = now + random.uniform(0, self._pace.poll_s)  # noqa: S311 - no secret
+            most_s = self._pace.poll_s / (4 if self._is_hurried(now) else 1)
+            door.serve_at = now + random.uniform(0, most_s)  # noqa: S311 - no secret
         if now < door.serve_at:
             return
         door.serve_at = None
@@ -363,12 +372,11 @@ class Member:
             return False
         return now - self.contact_at > _SILENT_S or (self._lost_for_s(now) or 0.0) > _UNSERVED_S
 
-    def _needs_store_soon(self, now: float) -> bool:
-        """Return whether the store is away while the published epoch is near its end: others may have a newer one."""
-        current = self.current(now)
-        return (
-            self._reachable_since is None and current is not None and current.ends_at < now + self._pace.shortest_lead_s
-        )
+    def _is_hurried(self, now: float) -> bool:
+        """Return whether the member waits for an epoch, or an epoch has to get to all members soon."""
+        settled_until = self.epochs.settled_until
+        is_late = settled_until is not None and settled_until < now + self._pace.shortest_lead_s
+        return is_late or self._lost_for_s(now) is not None
 
     def _lost_for_s(self, now: float) -> float | None:
         """Return for how long the member has waited for what the group holds; None if it lacks nothing."""

@@ -145,7 +145,7 @@ class SharedPairs:
         is_shared = current is not None and current.number > 0
         return SourceStatus(
             current=current.pair if current else None,
-            age_s=now - current.publish_at if current else None,
+            age_s=max(now - current.publish_at, 0.0) if current else None,
             next_refresh_in_s=max(next_at - now, 0.0) if next_at is not None and not self._closed else None,
             previous=previous[-1].pair if previous else None,
             refreshes=self._refreshes,
