@@ -267,6 +267,38 @@ def test_of_two_epochs_of_one_number_all_get_the_higher_one_at_once() -> None:
     took_s = group.until(lambda: len({p.member.epochs.newest for p in processes}) == 1, within_s=5)
     assert took_s <= 4 * processes[0].pace.poll_s
     assert len(group.born) == made
+    # The lower one is published by nobody from then on: only some have it.
+    group.watch = lambda: processes
+    group.pass_s(30)
+    assert not group.lacking
+
+
+def test_who_lost_a_race_that_the_store_forgot_is_served_at_once() -> None:
+    group = Group()
+    processes = group.join(3)
+    shelf = group.shelf()
+    group.pass_s(13)
+    races = 0
+    for _ in range(20):
+        before = shelf.register
+        group.until(lambda before=before: shelf.register != before, within_s=12)  # type: ignore[misc]
+        newest_number = max(max(ranks(process)) for process in processes)
+        maker, *others = [process for process in processes if max(ranks(process)) == newest_number]
+        if others:
+            continue  # they have it already
+        races += 1
+        # The store is set back by one commit, and another member makes an epoch of the same number.
+        shelf.register, shelf.boxes = before, {}
+        maker.is_stopped = True
+        group.until(lambda before=before: shelf.register != before, within_s=3)  # type: ignore[misc]
+        group.pass_s(1)
+        maker.is_stopped = False
+        made = len(group.born)
+        newest = max(process.member.epochs.newest for process in processes)
+        group.until(lambda newest=newest: {p.member.epochs.newest for p in processes} == {newest}, within_s=1.5)  # type: ignore[misc]
+        assert len(group.born) == made
+        group.pass_s(10)
+    assert races > 5
 
 
 def test_after_an_outage_no_key_is_published_to_its_very_end_where_there_is_another() -> None:

@@ -61,6 +61,7 @@ class Door:
         self._clock = clock
         self._life_s = life_s
         self._asked: _StoreTime | None = None
+        self._seen: Rank | None = None
         self._renew_one_time_key()
 
     def look(self) -> Look:
@@ -82,13 +83,13 @@ class Door:
             self.waiting_since = now
         return now - self.waiting_since
 
-    def has_asked(self, look: Look, *, seen: int | None = None) -> bool:
-        """Return whether this member's ask is in the store; with `seen`, whether it was made since that number."""
+    def has_asked(self, look: Look, *, seen: Rank | None = None) -> bool:
+        """Return whether this member's ask is in the store; with `seen`, whether it was made for that epoch."""
         return self._asked is not None and look.has_mine and (seen is None or self._seen == seen)
 
-    def ask(self, seen: int, has: int, *, waits: bool) -> None:
+    def ask(self, seen: Rank, has: int, *, waits: bool) -> None:
         """Ask for a box with what is newer than `has`; with `waits`, let another member serve it at once."""
-        ask = Ask(self._one_time_key.public_key, seen, has, self._who)
+        ask = Ask(self._one_time_key.public_key, seen.number, has, self._who)
         # From the time that the look was sent: it bounds from below when a box can have been sealed.
         self._asked = self._asked or self._time
         self._seen = seen
@@ -176,4 +177,4 @@ class Door:
         self._one_time_key = KeyPair.generate()
         self.name = name_of(self._one_time_key.public_key)
         self._asked = None
-        self._seen = -1
+        self._seen = None

@@ -66,7 +66,9 @@ class Epochs:
         knows such an end only to some extent, and requests are on their way to those where it comes first.
         """
         living = [epoch for epoch in self.held if now < epoch.ends_at and not epoch.pair.erased]
-        lasting = [epoch for epoch in living if now < epoch.ends_at - spare_s]
+        # Where two members made epochs of one number, all get the higher one, and only some have the lower one.
+        last_of_number = {epoch.number: epoch for epoch in living}
+        lasting = [epoch for epoch in last_of_number.values() if now < epoch.ends_at - spare_s]
         published = [epoch for epoch in lasting if epoch.publish_at <= now]
         settled = [epoch for epoch in published if epoch.is_settled]
         candidates = settled[-1:] or published[-1:] or lasting[:1] or living[-1:]
@@ -86,6 +88,12 @@ class Epochs:
     def published_by_others(self, now: float) -> "Epochs":
         """Return these epochs, which a member that joins was given. Those that are published all others have."""
         return Epochs(tuple(replace(epoch, is_settled=epoch.publish_at <= now) for epoch in self.held))
+
+    def lost_at(self, now: float) -> "Epochs":
+        """Return these epochs after the store lost the newest one. If its time has not come, others may lack it."""
+        if not self.held or self.held[-1].publish_at <= now:
+            return self
+        return Epochs((*self.held[:-1], replace(self.held[-1], arrived_at=now, is_settled=False)))
 
     def settled_since(self, at: float) -> "Epochs":
         """Return these epochs, with all settled that arrived until `at`."""

@@ -189,9 +189,9 @@ class Member:
         if self._took_box(door):
             return
         waited_s = door.waits_for_s(now)
-        if not door.has_asked(look, seen=theirs.number):
+        if not door.has_asked(look, seen=theirs):
             # Two members may have made epochs of one number. Who holds the lower one lacks the other.
-            door.ask(theirs.number, min(self.epochs.newest.number, theirs.number - 1), waits=True)
+            door.ask(theirs, min(self.epochs.newest.number, theirs.number - 1), waits=True)
         elif waited_s > self._pace.patience_s + 2 * self._jitter * self._pace.poll_s:
             # Whoever held it is gone.
             door.waiting_since = now
@@ -212,7 +212,7 @@ class Member:
         self._install(delivery.epochs, whole=delivery.whole)
         if joins:
             self._hold(self.epochs.published_by_others(self._clock()))
-        door.ask(self.epochs.newest.number, self.epochs.newest.number, waits=False)
+        door.ask(self.epochs.newest, self.epochs.newest.number, waits=False)
         return True
 
     def _begin(self, door: Door, look: Look, theirs: Rank, now: float) -> None:
@@ -220,7 +220,7 @@ class Member:
         door.serve_at = None
         waited_s = door.waits_for_s(now)
         if not door.has_asked(look):
-            door.ask(theirs.number, 0, waits=False)
+            door.ask(theirs, 0, waits=False)
         elif waited_s > (0.5 + self._jitter) * self._pace.poll_s and door is self._doors[0]:
             self._make_epoch(door, "there is none", others_may_hold_more=True)
 
@@ -228,12 +228,13 @@ class Member:
         """Do a member's duties: keep the register, serve those who wait, make the next epoch in time."""
         newest = self.epochs.newest
         if theirs < newest:
+            self._hold(self.epochs.lost_at(now))
             self._let_others_put_back(now)
             if not self._put_back(door, newest):
                 return
             theirs = newest
         if not door.has_asked(look):
-            door.ask(theirs.number, newest.number, waits=False)
+            door.ask(theirs, newest.number, waits=False)
         self._serve(door, look, theirs, now)
         if door is self._doors[0] and now >= max(self._turn_at(now), self._make_from):
             self._make_epoch(door, "its time has come")
@@ -324,7 +325,7 @@ class Member:
         self._notices.made(epoch, len(boxes), why)
         for name in boxes:
             self._tell_of_joining(asks[name])
-        door.ask(epoch.number, epoch.number, waits=False)
+        door.ask(epoch.rank, epoch.number, waits=False)
 
     def _publication(self, newest: Epoch | None, now: float) -> float:
         """Return when an epoch that is made now is to be published."""
