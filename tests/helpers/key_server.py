@@ -26,6 +26,7 @@ from server_keys import (
 )
 
 PERIOD_S = float(os.environ.get("KEY_SERVER_PERIOD_S", "300"))
+SHARE = os.environ.get("KEY_SERVER_SHARE")  # None by default: the test process holds the server's socket, too
 FOLDER = Path(os.environ.get("KEY_SERVER_FOLDER", "."))
 NO_KEYS = "no-keys"
 PEER = KeyPair.generate()
@@ -94,7 +95,7 @@ async def lifespan_with_failures(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-_app = FastAPI(lifespan=ephemeral_key_lifespan_factory(PERIOD_S)(None))
+_app = FastAPI(lifespan=ephemeral_key_lifespan_factory(PERIOD_S, share=SHARE)(None))
 _failing_app = FastAPI(lifespan=lifespan_with_failures)
 add_routes(_app)
 add_routes(_failing_app)

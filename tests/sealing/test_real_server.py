@@ -64,7 +64,9 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, period_s: float, *, app: str = "app", workers: int = 1) -> Iterator[Server]:
+def serving(
+    folder: Path, period_s: float, *, app: str = "app", workers: int = 1, share: str | None = None
+) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener, (folder / "stderr").open("wb") as stderr:
         port = listener.getsockname()[1]
         options = ["--fd", str(listener.fileno()), "--log-level", "warning", "--workers", str(workers)]
@@ -75,7 +77,9 @@ def serving(folder: Path, period_s: float, *, app: str = "app", workers: int = 1
         process = subprocess.Popen(
             [sys.executable, *warnings, "-m", "uvicorn", f"tests.helpers.key_server:{app}", *options],
             cwd=ROOT,
-            env=os.environ | {"KEY_SERVER_PERIOD_S": str(period_s), "KEY_SERVER_FOLDER": str(folder)},
+            env=os.environ
+            | {"KEY_SERVER_PERIOD_S": str(period_s), "KEY_SERVER_FOLDER": str(folder)}
+            | ({"KEY_SERVER_SHARE": share} if share else {}),
             pass_fds=[listener.fileno()],
             stdout=subprocess.DEVNULL,
             stderr=stderr,
@@ -135,17 +139,18 @@ def test_the_first_request_after_a_stop_longer_than_the_period_sees_a_fresh_pair
     assert reports[0]["erased"] == reports[0]["seen"]
 
 
-def test_two_workers_have_keys_of_their_own_and_stop_cleanly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [None, "auto"])
+def test_two_workers_have_keys_of_their_own_or_share_them_and_stop_cleanly(tmp_path: Path, share: str | None) -> None:
     key_of: dict[int, str] = {}
 
     def note(_status: int, answer: dict[str, Any]) -> bool:
         assert key_of.setdefault(answer["pid"], answer["accepted"][0]) == answer["accepted"][0]
         return len(key_of) == 2
 
-    with serving(tmp_path, 300, workers=2) as server:
+    with serving(tmp_path, 300, workers=2, share=share) as server:
         server.wait_until(note)
         reports, stderr = server.stop()
-    assert len(set(key_of.values())) == 2
+    assert len(set(key_of.values())) == (1 if share else 2)
     assert server.process.pid not in key_of
     assert stderr == ""
     assert [(report["seen"], report["erased"], report["refreshing"]) for report in reports] == [(1, 1, [])] * 2
