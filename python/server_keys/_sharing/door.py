@@ -109,6 +109,7 @@ class Door:
             whole, as_of_ms, contents = open_box(self._keys, self._one_time_key, taken.box)
         finally:
             # A box is opened once. Whoever gets hold of it later finds no key that opens it.
+            self._one_time_key.erase()
             self._renew_one_time_key()
         # Two ways to tell when the box was sealed, and both are right unless the store's clock was set. It cannot have
         # been sealed before it was asked for.

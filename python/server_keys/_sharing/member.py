@@ -72,6 +72,7 @@ class Member:
         self._erase_on_time = erase_on_time
         self._top = NONE
         self._maybe: Epoch | None = None
+        self._maybe_boxes = 0
         self._lock = threading.RLock()
         renew_lock_after_fork(self)
         self._whole_at = _NEVER
@@ -174,6 +175,7 @@ class Member:
             theirs = NONE
         if self._maybe and theirs == self._maybe.rank:
             self._install([self._maybe], whole=False)
+            self._notices.made(self._maybe, self._maybe_boxes, "the store did not say whether it took it")
             self._maybe = None
         elif theirs > self.epochs.newest and theirs >= self._top:
             self._catch_up(door, look, theirs, now)
@@ -314,7 +316,7 @@ class Member:
         offered = self.epochs.joined_by([epoch], whole=False)
         boxes = self._boxes(door, asks, offered)
         # If the store's answer gets lost, the commit may have happened.
-        self._maybe = epoch
+        self._maybe, self._maybe_boxes = epoch, len(boxes)
         if not door.commit(epoch.rank, boxes):
             self._maybe = None
             pair.erase()
