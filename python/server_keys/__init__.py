@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from server_keys import build_app as build_app
     from server_keys import errors as errors
+    from server_keys import metrics as metrics
     from server_keys import middleware as middleware
+    from server_keys import readiness as readiness
     from server_keys._keys.app_ring import EphemeralKeys, get_ephemeral_keys
     from server_keys._keys.lifespan import Lifespan, ephemeral_key_lifespan_factory, periodic_refresh
     from server_keys._keys.pair_source import SharingStatus
@@ -79,7 +81,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:
-        if name in ("build_app", "errors", "middleware"):
+        if name in ("build_app", "errors", "metrics", "middleware", "readiness"):
             return importlib.import_module(f"{__name__}.{name}")
         if name == "__version__":
             return importlib.import_module("importlib.metadata").version("server-keys")

@@ -17,6 +17,8 @@ KEYS = BASE | {"_keys"}
 # What a ring is made of, without what an app adds.
 RING = {f"_keys.{name}" for name in ("fork", "own_pairs", "pair_source", "retries", "ring", "schedule")}
 SERVER = KEYS | {"_sharing.key_plan", "_sealing", "_outermost", "middleware", "build_app"}
+# What an operator measures.
+OPERATIONS = {"metrics", "readiness"}
 # The parts of the package (modules and folders), and for each the others that it may import.
 MAY_IMPORT = {
     "_native": set[str](),
@@ -30,14 +32,20 @@ MAY_IMPORT = {
     "_sealing": KEYS,
     "middleware": {"_sealing"},
     "build_app": SERVER - {"build_app"},
+    "_ring_gauges": KEYS,
+    "metrics": KEYS | {"_ring_gauges", "_sealing.recorder", "_sealing.refusals"},
+    "readiness": KEYS,
     "client": BASE | {"_sealing.protocol"},
-    "vllm": SERVER | {"server_keys", "_sharing", "_sharing.share"},
+    "vllm": SERVER | OPERATIONS | {"server_keys", "_sharing", "_sharing.share"},
     "__main__": {"server_keys"},
 }
 # The packages of others, and for each the parts that may import it.
 MAY_BE_IMPORTED_BY = {
-    "fastapi": {"_keys.app_ring", "_keys.lifespan", "_keys.startup", "_outermost", "middleware", "build_app", "vllm"},
-    "starlette": {"_keys.app_ring", "_keys.startup", "_outermost", "_sealing", "build_app"},
+    "fastapi": {"_keys.app_ring", "_keys.lifespan", "_keys.startup", "_outermost", "middleware", "build_app", "vllm"}
+    | OPERATIONS,
+    "starlette": {"_keys.app_ring", "_keys.startup", "_outermost", "_sealing", "build_app", "readiness"},
+    "opentelemetry": {"_sealing.spans"},
+    "prometheus_client": {"metrics"},
     "httpx": {"client"},
     "httpx2": {"client"},
     "valkey": {"_sharing.valkey"},

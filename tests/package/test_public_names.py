@@ -18,7 +18,20 @@ from server_keys import _native, errors, middleware
 from tests.helpers.scripts import run_script
 
 # These must not come along: vLLM, and packages that send or serve HTTP.
-HEAVY = ("vllm", "torch", "httpx", "httpx2", "httpcore", "requests", "aiohttp", "openai", "uvicorn", "cryptography")
+HEAVY = (
+    "vllm",
+    "torch",
+    "prometheus_client",
+    "opentelemetry",
+    "httpx",
+    "httpx2",
+    "httpcore",
+    "requests",
+    "aiohttp",
+    "openai",
+    "uvicorn",
+    "cryptography",
+)
 
 
 def test_all_is_the_truth() -> None:
@@ -46,7 +59,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert "__version__" in dir(server_keys)
 
 
-@pytest.mark.parametrize("module", ["build_app", "errors", "middleware"])
+@pytest.mark.parametrize("module", ["build_app", "errors", "metrics", "middleware", "readiness"])
 def test_public_modules_are_there_without_an_import_of_their_own(module: str) -> None:
     run_script(f"""
         import server_keys

@@ -13,6 +13,7 @@ import pytest
 from openai import BadRequestError, OpenAI
 
 from server_keys.client import SealedTransport
+from tests.helpers.scrape import samples
 from tests.helpers.wire_tap import WireTap, tapped
 from tests.vllm_on_cpu.vllm_server import (
     API_SERVER_MODULE,
@@ -86,6 +87,24 @@ def assert_talks(server: VllmServer) -> None:
     said, _ = chat(server, "Who are you?", 24)
     assert len(said) == 24
     assert chat(server, "Who are you?", 24)[0] == said
+
+
+def assert_tells_of_its_keys(server: VllmServer, processes: int) -> None:
+    """Assert that vLLM's own `/metrics` tells of the keys of all processes, and that the readiness check says yes."""
+    assert json.loads(server.get("/health/keys")) == {"ready": True}
+    before = samples(server.get("/metrics").decode())
+    assert before["server_keys_available_rings"] == processes
+    assert abs(time.time() - before["server_keys_key_created_timestamp_seconds"]) < 30
+    with tapped(server.port) as tap:
+        for _ in range(6):
+            complete(server, "Who are you?", tap)
+    after = samples(server.get("/metrics").decode())
+    for name, more in (
+        ('server_keys_requests_total{outcome="sealed"}', 6),
+        ("server_keys_opening_seconds_count", 6),
+        ('server_keys_frames_total{direction="received"}', 6),
+    ):
+        assert after[name] - before[name] == more, name
 
 
 def assert_ended_cleanly(server: VllmServer, status: int) -> None:
@@ -174,6 +193,11 @@ class TestEntrypointWithTwoApiServers:
         assert heard.count(b"GET /.well-known/hpke-keys") == 4
         assert heard.count(b"POST /v1/completions") == 4
 
+    def test_its_metrics_tell_of_both_processes(self, entrypoint_server: VllmServer) -> None:
+        assert_tells_of_its_keys(entrypoint_server, 2)
+        found = samples(entrypoint_server.get("/metrics").decode())
+        assert (found["server_keys_shared_rings"], found["server_keys_group_members"]) == (2, 2)
+
     def test_sigterm_ends_it_cleanly_and_erases_every_key(self, entrypoint_server: VllmServer) -> None:
         status, reports = entrypoint_server.end(signal.SIGTERM)
         assert_ended_cleanly(entrypoint_server, status)
@@ -222,6 +246,9 @@ class TestPluginWithOneProcess:
         for length, text in ((12, prompt), (12, in_the_clear)):
             for start in range(len(text) - length):
                 assert text[start : start + length].encode() not in heard
+
+    def test_its_metrics_tell_of_its_keys(self, plugin_server: VllmServer) -> None:
+        assert_tells_of_its_keys(plugin_server, 1)
 
     def test_sigint_ends_it_cleanly_and_erases_every_key(self, plugin_server: VllmServer) -> None:
         status, reports = plugin_server.end(signal.SIGINT)

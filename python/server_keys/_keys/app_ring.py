@@ -1,7 +1,7 @@
 """How an app holds its key ring: `app.state.ephemeral_keys`, one ring for all lifespans of the app."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 from weakref import WeakKeyDictionary
@@ -15,6 +15,8 @@ from server_keys._sharing.key_plan import KeyPlan
 from server_keys.errors import KeysUnavailableError
 
 _NAME = "ephemeral_keys"
+# An attribute of the app: what watches its rings. The app's state would not do, because that may be deleted.
+_WATCHER = "_server_keys_ring_watcher"
 
 STATE_CHANGED = (
     "something replaced app.state, or removed app.state.ephemeral_keys, which held them. Set attributes of app.state, "
@@ -34,6 +36,8 @@ _lock = threading.Lock()
 # For each ring that a lifespan made: its app, once for every lifespan that uses the ring now.
 _users: WeakKeyDictionary[KeyRing, list[FastAPI]] = WeakKeyDictionary()
 _plans: WeakKeyDictionary[KeyRing, KeyPlan] = WeakKeyDictionary()
+# For each of them, how many of its lifespans are between the end of their start-up and the beginning of their shutdown.
+_serving: WeakKeyDictionary[KeyRing, int] = WeakKeyDictionary()
 # For each app whose last start-up could not share its keys as it was asked to: why.
 _refused: WeakKeyDictionary[FastAPI, str] = WeakKeyDictionary()
 
@@ -83,6 +87,7 @@ def app_ring(app: FastAPI, plan: KeyPlan) -> Iterator[KeyRing]:
             _plans[ring].require_same(plan)
             _users[ring].append(app)
     try:
+        watch_ring(app, ring)
         yield ring
     finally:
         if is_ours:
@@ -93,6 +98,42 @@ def app_ring(app: FastAPI, plan: KeyPlan) -> Iterator[KeyRing]:
                     delattr(state, _NAME)
             if is_over:
                 ring.close()
+
+
+@contextmanager
+def serving(ring: KeyRing) -> Iterator[None]:
+    """Say that a lifespan which uses `ring` has started, until it begins to shut down."""
+    with _lock:
+        _serving[ring] = _serving.get(ring, 0) + 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _serving[ring] -= 1
+
+
+def is_serving(ring: KeyRing) -> bool:
+    """Return whether any lifespan that uses `ring` has started and does not shut down yet.
+
+    A ring that is somebody else's counts as serving, because nobody tells.
+    """
+    with _lock:
+        return ring not in _users or _serving.get(ring, 0) > 0
+
+
+def watch_rings_of(app: Any, watcher: Callable[[KeyRing], None]) -> None:
+    """Let `watcher` watch the ring of `app`, and each one that it gets later."""
+    vars(app)[_WATCHER] = watcher
+    ring = held_ring(app)
+    if ring is not None:
+        watch_ring(app, ring)
+
+
+def watch_ring(app: Any, ring: KeyRing) -> None:
+    """Let the watcher of `app`, if it has one, watch `ring`."""
+    watcher = getattr(app, _WATCHER, None)
+    if watcher is not None:
+        ring.watch(watcher)
 
 
 def held_ring(app: Any) -> KeyRing | None:

@@ -15,7 +15,7 @@ from fastapi import APIRouter
 from fastapi.applications import FastAPI
 
 from server_keys._checks import overlap_seconds, period_seconds
-from server_keys._keys.app_ring import app_ring, held_ring
+from server_keys._keys.app_ring import app_ring, held_ring, serving, watch_ring
 from server_keys._keys.ring import KeyRing
 from server_keys._keys.schedule import Schedule
 from server_keys._sharing.key_plan import KeyPlan
@@ -93,7 +93,8 @@ def ephemeral_key_lifespan_factory(
             with app_ring(app, plan) as ring:
                 await ring.ready()
                 async with _refreshed(ring), _context_of(inner, app) as state:
-                    yield state
+                    with serving(ring):
+                        yield state
 
         # The function itself tells it from wrappers: functools.wraps copies the attribute to them, and they may never
         # call it.
@@ -131,11 +132,13 @@ async def periodic_refresh(app: FastAPI, period: float, *, share: str | None = "
     period = period_seconds("period", period)
     ring = held_ring(app)
     if ring is not None:
+        watch_ring(app, ring)
         await _keep_fresh(ring, period)
     else:
         with app_ring(app, KeyPlan.checked(Schedule(period, period), share)) as ring:
             await ring.ready()
-            await _keep_fresh(ring, period)
+            with serving(ring):
+                await _keep_fresh(ring, period)
 
 
 async def _keep_fresh(ring: KeyRing, period_s: float) -> None:

@@ -91,6 +91,7 @@ class KeyRing:
         self._source = source
         self._schedule = schedule
         self._refusals: Counter[str] = Counter()
+        self._watchers: list[Callable[[KeyRing], None]] = []
         self._lock = threading.RLock()
         renew_lock_after_fork(self)
 
@@ -146,6 +147,7 @@ class KeyRing:
             Exception: whatever stopped the generation (`EntropyError`, `MemoryError`); the ring is as it was.
         """
         self._source.refresh()
+        self._tell_watchers()
 
     def refresh_if_due(self, period_s: float | None = None) -> None:
         """Replace the current pair if it is due, and erase every pair whose time is over. Never raises.
@@ -154,6 +156,7 @@ class KeyRing:
             period_s: replace a pair of this age already, if that is sooner than the ring's own period.
         """
         self._source.refresh_if_due(period_s)
+        self._tell_watchers()
 
     def next_event_in_s(self, period_s: float | None = None) -> float | None:
         """Seconds until `refresh_if_due(period_s)` has something to do; None once closed."""
@@ -203,9 +206,28 @@ class KeyRing:
         with self._lock:
             self._refusals[reason] += 1
 
+    def watch(self, watcher: Callable[["KeyRing"], None]) -> None:
+        """Call `watcher` with this ring now, after each refresh or look whether one is due, and when the ring closes.
+
+        While a key lifespan runs, that is once a second at least. A watcher that was given before is not added again.
+
+        Args:
+            watcher: must be quick and must not raise: the task that refreshes the ring calls it.
+        """
+        with self._lock:
+            if watcher in self._watchers:
+                return
+            self._watchers.append(watcher)
+        watcher(self)
+
+    def _tell_watchers(self) -> None:
+        for watcher in tuple(self._watchers):
+            watcher(self)
+
     def close(self) -> None:
         """Erase every pair. The ring hands out nothing afterwards. Closing twice is fine."""
         self._source.close()
+        self._tell_watchers()
 
     def __enter__(self) -> Self:
         return self

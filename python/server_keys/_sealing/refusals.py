@@ -52,6 +52,9 @@ KEY_PATH_METHOD = Refusal(
     f"{KEY_CONFIG_PATH} was asked for with another method than GET. Look for a client with a wrong URL",
 )
 
+REASONS = ("key_mismatch", "malformed", "frame_too_large", "plaintext", "keys_unavailable", "key_path_method")
+"""All names that refusals are counted by."""
+
 
 def refusal_of(error: Exception) -> Refusal:
     """Return the refusal of a request that failed with `error`."""

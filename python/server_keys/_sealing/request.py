@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -9,7 +10,9 @@ from server_keys._native import FrameTooLargeError, KeyErasedError, MalformedMes
 from server_keys._sealing import answers
 from server_keys._sealing.off_loop import run_off_loop
 from server_keys._sealing.protocol import NOT_OF_A_SEALED_REQUEST
+from server_keys._sealing.recorder import Measured
 from server_keys._sealing.response import SealedResponse
+from server_keys._sealing.spans import record_opening
 
 OPENED = "server_keys.opened"
 """True in the scope of a request whose body arrived sealed."""
@@ -18,6 +21,9 @@ OPENED = "server_keys.opened"
 # hands the server a file to send.
 _HARMLESS_EXTENSIONS = frozenset({"http.response.trailers", "http.response.early_hint", "tls"})
 _HEADERS_OF_THE_SEALED = frozenset(name.encode() for name in NOT_OF_A_SEALED_REQUEST)
+
+# By how much a frame is longer than its plaintext: its length and its tag.
+_FRAME_OVERHEAD_BYTES = 20
 
 # Opening as much as this on the event loop would hold it up for longer than a thread costs. This package's client seals
 # 64 KiB at a time; other clients seal a whole body as one frame.
@@ -34,12 +40,15 @@ class SealedRequest:
         opener: opens the request.
         receive: the server's, for the sealed request.
         send: the server's, for the sealed response.
+        measured: counts what is received and sent.
     """
 
-    def __init__(self, opener: RequestOpener, receive: Receive, send: Send) -> None:
+    def __init__(self, opener: RequestOpener, receive: Receive, send: Send, measured: Measured) -> None:
         self._opener = opener
         self._receive = receive
         self._send = send
+        self._measured = measured
+        self._opened_bytes = 0
         self._opened = b""
         self._body_ended = False
         self._body_delivered = False
@@ -72,6 +81,7 @@ class SealedRequest:
                     self._opener.finish_without_body()
                     return False
             is_opened = True
+            self._measured.opened_at_ns = time.time_ns()
             return True
         finally:
             if not is_opened:
@@ -84,7 +94,7 @@ class SealedRequest:
             The error that broke the request before a response began, for the caller to refuse it; else None.
         """
         try:
-            self._response = SealedResponse(self._opener.response_sealer(), self._send)
+            self._response = SealedResponse(self._opener.response_sealer(), self._send, self._measured)
             return await self._answer(app, scope, self._response)
         finally:
             self._end()
@@ -109,6 +119,7 @@ class SealedRequest:
         return None if response.started else self._broken
 
     async def _receive_opened(self) -> Message:
+        record_opening(self._measured)
         while not self._body_delivered:
             if self._broken is not None or self._over:
                 return {"type": "http.disconnect"}
@@ -141,8 +152,12 @@ class SealedRequest:
         """Open the frames that a message completes, after those of the messages before it."""
         await self._opened_off_loop()
         body, is_last = message.get("body", b""), not message.get("more_body", False)
+        self._measured.received_bytes += len(body)
         if self._opener.bytes_to_open(len(body)) < _OFF_LOOP_BYTES:
-            self._keep(self._opener.feed(body), is_last)
+            began_at = time.perf_counter()
+            opened = self._opener.feed(body)
+            self._measured.opening_s += time.perf_counter() - began_at
+            self._keep(opened, is_last)
         else:
             opening = self._opening_off_loop = asyncio.create_task(self._open_off_loop(body, is_last))
             # If nothing asks for the body any more, nothing asks for this error either.
@@ -150,7 +165,9 @@ class SealedRequest:
             await self._opened_off_loop()
 
     async def _open_off_loop(self, body: bytes, is_last: bool) -> None:
+        began_at = time.perf_counter()
         opened = await run_off_loop(self._opener.feed, body)
+        self._measured.opening_s += time.perf_counter() - began_at
         if not self._over:
             self._keep(opened, is_last)
 
@@ -167,9 +184,12 @@ class SealedRequest:
 
     def _keep(self, opened: bytes, is_last: bool) -> None:
         self._opened += opened
+        self._opened_bytes += len(opened)
         if is_last:
             self._opener.finish()
             self._body_ended = True
+            sealing_bytes = self._measured.received_bytes - self._opened_bytes
+            self._measured.received_frames = sealing_bytes // _FRAME_OVERHEAD_BYTES
 
     def _end(self) -> None:
         """Wipe the keys of the request and its response, and give nothing more to tasks that the app left behind."""

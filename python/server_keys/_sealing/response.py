@@ -1,6 +1,7 @@
 """The response to a sealed request: what the app sends, sealed in the order in which the server takes it."""
 
 import contextlib
+from collections.abc import Callable
 
 from starlette.types import Message, Send
 
@@ -8,11 +9,15 @@ from server_keys._native import ResponseSealer
 from server_keys._sealing.content_coding import ContentDecoder
 from server_keys._sealing.declared_length import DeclaredLength
 from server_keys._sealing.protocol import NOT_OF_A_SEALED_RESPONSE, RESPONSE_NONCE_HEADER
+from server_keys._sealing.recorder import Measured
+from server_keys._sealing.spans import record_opening
 from server_keys._sealing.turns import Turns
 
 _NONCE = RESPONSE_NONCE_HEADER.encode()
 # Headers that describe the plaintext, and the nonce of another sealed response that the app relays as a gateway.
 _HEADERS_NOT_SENT = frozenset({name.encode() for name in NOT_OF_A_SEALED_RESPONSE} | {_NONCE.lower()})
+# How long a sealed frame can be, its length included. A message that seals to more becomes several frames.
+_LONGEST_FRAME_BYTES = 16 * 1024 * 1024 + 4
 _WITHOUT_BODY = frozenset({"http.response.trailers", "http.response.early_hint"})
 # Ends a body that is broken off: the header of a 16-byte frame that never follows. Clients see an incomplete frame even
 # where an HTTP/1.0 proxy turns the broken connection into a clean end.
@@ -25,13 +30,16 @@ class SealedResponse:
     Args:
         sealer: seals the body.
         send: the server's.
+        measured: counts what is sent.
     """
 
-    def __init__(self, sealer: ResponseSealer, send: Send) -> None:
+    def __init__(self, sealer: ResponseSealer, send: Send, measured: Measured) -> None:
         self._sealer = sealer
         self._send = send
+        self._measured = measured
         self._declared: DeclaredLength | None = None
         self._decoder: ContentDecoder | None = None
+        self._tell_what_was_sent: Callable[[], None] = lambda: None
         self._dropped = False
         self._over = False
         self._started = False
@@ -49,9 +57,11 @@ class SealedResponse:
         seal, so a message is sealed only when the server has taken all messages before it.
         """
         # Every token passes here. This is a closure, because a method would look up its object's attributes each time.
-        send, seal, turns = self._send, self._sealer.seal, Turns()
+        send, seal, turns, measured = self._send, self._sealer.seal, Turns(), self._measured
+        sent_bytes = sent_frames = 0
 
         async def send_sealed(message: Message) -> None:
+            nonlocal sent_bytes, sent_frames
             if turns.taken:
                 await turns.wait()
             turns.taken = True
@@ -63,8 +73,10 @@ class SealedResponse:
                 body = message.get("body", b"") if self._decoder is None else self._decoder.decoded(message)
                 # Copy the message (ASGI says that it is a dict), because it belongs to the app.
                 message = message.copy()  # type: ignore[attr-defined]
-                message["body"] = seal(body)
+                message["body"] = sealed = seal(body)
                 await send(message)
+                sent_bytes += len(sealed)
+                sent_frames += 1 if 0 < len(sealed) <= _LONGEST_FRAME_BYTES else -(-len(sealed) // _LONGEST_FRAME_BYTES)
                 # Note it only now: a message that the server has not taken has not ended the response.
                 if not message.get("more_body", False):
                     self._ended = True
@@ -74,6 +86,10 @@ class SealedResponse:
                 else:
                     turns.taken = False
 
+        def tell() -> None:
+            measured.sent_bytes, measured.sent_frames = sent_bytes, sent_frames
+
+        self._tell_what_was_sent = tell
         return send_sealed
 
     def drop_the_rest(self) -> None:
@@ -97,6 +113,7 @@ class SealedResponse:
         """Wipe the keys, and take nothing more from tasks that the app left behind."""
         self._dropped = self._over = True
         self._sealer.erase()
+        self._tell_what_was_sent()
 
     async def _send_other(self, message: Message) -> None:
         kind = message["type"]
@@ -105,6 +122,7 @@ class SealedResponse:
         if self._dropped:
             return
         if kind == "http.response.start":
+            record_opening(self._measured)
             self._declared = DeclaredLength.of(message)
             self._decoder = ContentDecoder.of(message)
             await self._send(_with_nonce(message, self._sealer.response_nonce))

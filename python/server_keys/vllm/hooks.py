@@ -18,10 +18,12 @@ from fastapi import FastAPI
 
 from server_keys import KeyPair, inject_key_lifespan, inject_middleware
 from server_keys._keys.schedule import Schedule
+from server_keys._log import warn_at_start
 from server_keys._sharing.join import check
 from server_keys._sharing.key_plan import KeyPlan
 from server_keys.errors import UnsupportedVllmError
 from server_keys.middleware import BuildAppFunc
+from server_keys.readiness import ready
 from server_keys.vllm.settings import Settings
 from server_keys.vllm.start_checks import refusal
 
@@ -38,6 +40,9 @@ _SERVE_COMMAND = "vllm.entrypoints.cli.serve"
 # vLLM's own server: `vllm serve` and `python -m vllm.entrypoints.openai.api_server` call the first one, `vllm launch
 # render` the second. Each takes the parsed arguments, and builds the app that it serves.
 _SERVERS = ("run_server", "run_launch_fastapi")
+
+READINESS_PATH = "/health/keys"
+"""Where vLLM's app answers whether its keys are ready. vLLM's own `/health` tells of its engine."""
 
 # Attributes of functions: one that replaced `build_app`, and one that calls an action first.
 _WRAPPED = "_server_keys_wrapped"
@@ -76,9 +81,27 @@ def with_keys(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
             check(plan)
         except Exception as error:
             raise refusal(f"keys cannot be shared: {error}") from error
-        return build_app_with_keys(*args, **kwargs)
+        app = build_app_with_keys(*args, **kwargs)
+        _add_readiness(app)
+        _add_metrics(app)
+        return app
 
     return build_app_or_exit
+
+
+def _add_readiness(app: FastAPI) -> None:
+    if not any(getattr(route, "path", None) == READINESS_PATH for route in app.routes):
+        app.add_api_route(READINESS_PATH, ready, include_in_schema=False)
+
+
+def _add_metrics(app: FastAPI) -> None:
+    """Put the metrics of the app's keys beside vLLM's own, which its `/metrics` serves."""
+    try:
+        from server_keys import metrics
+
+        metrics.instrument(app)
+    except (ImportError, ValueError) as error:
+        warn_at_start("/metrics tells nothing of keys: %s", error)
 
 
 def wrap_build_app(settings: Settings) -> None:
