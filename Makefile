@@ -83,7 +83,7 @@ format: $(VENV)/.lint ## format all sources
 	cargo fmt
 
 bench: $(VENV)/.bench ## run the benchmarks and write benches/RESULTS.md and its chart
-	$(call say,"Benchmarking: about eight minutes")
+	$(call say,"Benchmarking: about eleven minutes")
 	$(BIN)/python -m benches
 
 clean: ## remove all that these targets made
