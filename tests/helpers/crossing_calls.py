@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from server_keys._clock import boot_time
 from server_keys._native import RequestSealer
 from server_keys._sealing.protocol import public_key_of
 from server_keys.client.httpx2 import SealedTransport
@@ -46,7 +47,7 @@ def _call(key_url: str, url: str, tally: Tally) -> None:
     status, body, answered = _ask(url, "POST", "/echo", sealer.seal(b"hello"), headers)
     tally.statuses[status] += 1
     if status != 200:
-        tally.failed.append(f"{status}: {body[:200]!r}")
+        tally.failed.append(f"{status} at {boot_time():.3f} from {url}: {body[:200]!r}")
         return
     opener = sealer.response_opener(bytes.fromhex(answered["Ehbp-Response-Nonce"]))
     opened = opener.feed(body)

@@ -39,6 +39,8 @@ class MemoryStore:
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self.is_away = False
+        self.is_slow: Callable[[], None] = lambda: None
+        """Lets time pass until the store answers."""
         self.commits_late: list[Callable[[], bool]] | None = None
         """If this is a list, commits go there and raise, as if the store had stopped with them in its socket."""
 
@@ -123,4 +125,5 @@ class MemoryStore:
     def _reached(self) -> Shelf:
         if self.is_away:
             raise StoreError("it is away")
+        self.is_slow()
         return self.shelf

@@ -481,6 +481,26 @@ def test_each_new_member_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
 # Clocks.
 
 
+def test_a_store_that_answers_late_does_not_set_the_ends_of_keys_apart() -> None:
+    group = Group()
+    processes = group.join(3)
+    group.pass_s(13)
+
+    def pass_a_moment() -> None:
+        group.now += 0.2
+
+    for _ in range(20):
+        ends = {epoch.rank: epoch.ends_at for epoch in processes[0].member.epochs.held}
+        processes[0].stores[0].is_slow = pass_a_moment
+        group.pass_s(10)
+        processes[0].stores[0].is_slow = lambda: None
+        for epoch in processes[0].member.epochs.held:
+            # Never later, and not earlier for that.
+            assert epoch.ends_at == ends.get(epoch.rank, epoch.ends_at)
+        group.pass_s(group.random.random() * 10)
+    assert not group.lacking
+
+
 @pytest.mark.parametrize("jump_s", [3600.0, -3600.0, 30.0, -30.0])
 def test_a_jump_of_the_stores_clock_neither_extends_a_lifetime_nor_stops_the_rotation(jump_s: float) -> None:
     group = Group()

@@ -93,8 +93,9 @@ def test_an_outage_that_ends_in_time_loses_no_call(store: StoreServer, group: Ho
             if took_s > longest_s:
                 continue  # a busy machine started it too late
             done += 1
-            assert_nothing_lost(calls)
             states = group.all_states(since=since)
+            assert not calls.tally.failed, "\n".join([*calls.tally.failed, *map(str, states)])
+            assert_nothing_lost(calls)
             assert all(state.is_shared for state in states), [s for s in states if not s.is_shared]
     assert group.longest_acceptance_s() <= LIFE_S + WATCH_S
 

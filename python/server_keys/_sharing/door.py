@@ -13,6 +13,10 @@ from server_keys._sharing.messages import Ask, Who, name_of, rank_in, register_o
 from server_keys._sharing.store import Look, Store, StoreError
 
 
+# Times in boxes are rounded down to milliseconds, some of them twice.
+_ROUNDED_BY_S = 0.005
+
+
 @dataclass(frozen=True, slots=True)
 class _StoreTime:
     """One reading of the store's clock, and when it was asked for and known here."""
@@ -103,6 +107,7 @@ class Door:
         """
         asked, sent_at = self._asked, self._clock()
         taken = self.store.take(self.name) if asked else None
+        known_at = self._clock()
         if asked is None or taken is None:
             return None
         try:
@@ -116,6 +121,7 @@ class Door:
         by_ask = asked.asked_at + (as_of_ms - asked.time_ms) / 1000
         by_taking = sent_at - (taken.time_ms - as_of_ms) / 1000
         sealed_at = max(min(by_ask, by_taking, sent_at), asked.asked_at)
+        late_by_s = max(asked.known_at - asked.asked_at, known_at - sent_at) + _ROUNDED_BY_S
         return Delivery(
             tuple(
                 Epoch(
@@ -124,6 +130,7 @@ class Door:
                     sealed_at + publish_in_ms / 1000,
                     sealed_at + min(ends_in_ms / 1000, self._life_s),
                     sent_at,
+                    late_by_s=late_by_s,
                 )
                 for number, pair, publish_in_ms, ends_in_ms in contents
             ),

@@ -35,6 +35,8 @@ class Epoch:
     arrived_at: float
     is_settled: bool = False
     """Whether the store could be reached for so long since it arrived that all other members have it, too."""
+    late_by_s: float = 0.0
+    """By how much the times may really be later: the store took so long to answer."""
 
     @property
     def rank(self) -> Rank:
@@ -104,7 +106,7 @@ class Epochs:
         )
 
     def joined_by(self, delivered: Sequence[Epoch], *, whole: bool) -> "Epochs":
-        """Return these epochs and the delivered ones. Of two times of one epoch the earlier counts.
+        """Return these epochs and the delivered ones. Of two times of one epoch the earlier counts, if it surely is.
 
         Args:
             delivered: epochs from another member.
@@ -116,12 +118,17 @@ class Epochs:
             held = by_rank.get(epoch.rank, epoch)
             by_rank[epoch.rank] = replace(
                 held,
-                publish_at=min(held.publish_at, epoch.publish_at),
-                ends_at=min(held.ends_at, epoch.ends_at),
+                publish_at=_earlier(held.publish_at, epoch.publish_at, epoch.late_by_s),
+                ends_at=_earlier(held.ends_at, epoch.ends_at, epoch.late_by_s),
             )
         oldest = min((epoch.number for epoch in delivered), default=0) if whole else 0
         living = (epoch for epoch in by_rank.values() if epoch.number >= oldest)
         return Epochs(tuple(sorted(living, key=lambda epoch: epoch.rank)[-_MOST_EPOCHS:]))
+
+
+def _earlier(held: float, delivered: float, late_by_s: float) -> float:
+    """Return the time that counts. To shorten a time because the store was slow would set members apart."""
+    return delivered if delivered + late_by_s < held else held
 
 
 def erase_those_gone(before: Iterable[Epoch], after: Iterable[Epoch]) -> None:
