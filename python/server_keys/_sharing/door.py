@@ -12,7 +12,6 @@ from server_keys._sharing.epoch import Epoch, Epochs, Rank
 from server_keys._sharing.messages import Ask, Who, name_of, rank_in, register_of
 from server_keys._sharing.store import Look, Store, StoreError
 
-
 # Times in boxes are rounded down to milliseconds, some of them twice.
 _ROUNDED_BY_S = 0.005
 
