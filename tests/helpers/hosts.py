@@ -168,7 +168,8 @@ class Hosts:
     def wait_for_epochs(self, count: int, *, since: float | None = None) -> Event:
         """Wait until so many epochs were made from now on, and return the line of the last one."""
         began = boot_time() if since is None else since
-        self.wait_for(lambda: len(self.made(since=began)) >= count, f"{count} epochs")
+        within_s = PATIENCE_S + 2 * count * self.keys.period_s
+        self.wait_for(lambda: len(self.made(since=began)) >= count, f"{count} epochs", within_s)
         return self.made(since=began)[count - 1]
 
     def longest_acceptance_s(self) -> float:

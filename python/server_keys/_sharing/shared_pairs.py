@@ -180,25 +180,31 @@ class SharedPairs:
         while not self._closed:
             looked = self._take_looked()
             try:
-                self._member.drop_ended()
-                self._member.look()
-                self._why_not = "the group has not served this process yet"
-            except StoreError as error:
-                self._why_not = str(error)
-            except KeyErasedError:
-                pass
-            except Exception as error:  # noqa: BLE001 - logged
-                # A mistake of ours must not end the sharing.
+                self._look()
+                self._member.cover_silence()
+                shared = self._tell_of_change(shared)
+                pause_s = self._member.next_look_in_s()
+            except Exception as error:  # noqa: BLE001 - logged; a mistake of ours must not end the sharing
                 logger().exception("a look into %s failed", self._store.shown)
                 self._why_not = f"{type(error).__name__}: {error}"
-            self._member.cover_silence()
-            shared = self._tell_of_change(shared)
+                pause_s = self._poll_s
             if looked is not None:
                 looked.set_result(None)
-            self._sleep()
+            self._sleep(pause_s)
         self._member.close()
         if looked := self._take_looked():
             looked.set_result(None)
+
+    def _look(self) -> None:
+        """Look into the store, and note why this process cannot share if it cannot."""
+        try:
+            self._member.drop_ended()
+            self._member.look()
+            self._why_not = "the group has not served this process yet"
+        except StoreError as error:
+            self._why_not = str(error)
+        except KeyErasedError:
+            pass  # an epoch ended meanwhile
 
     def _take_looked(self) -> concurrent.futures.Future[None] | None:
         """Return what the callers wait for that asked for a look until now."""
@@ -206,9 +212,9 @@ class SharedPairs:
             looked, self._looked = self._looked, None
         return looked
 
-    def _sleep(self) -> None:
+    def _sleep(self, pause_s: float) -> None:
         """Sleep until the next look is due, or asked for."""
-        if self._wake.wait(self._member.next_look_in_s()):
+        if self._wake.wait(pause_s):
             # Requests that open under no key must not make the store work harder than the group itself does.
             wait_s = self._looked_early_at + self._poll_s - self._clock()
             if wait_s > 0 and not self._closed:
