@@ -17,12 +17,12 @@ from fastapi.applications import FastAPI
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
     from prometheus_client.metrics import MetricWrapperBase
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         "server_keys.metrics needs prometheus_client, which is not installed: pip install prometheus_client, or "
         "install server-keys with its extra `metrics`",
-        name=error.name,
-    ) from error
+        name=_error.name,
+    ) from _error
 
 from server_keys._keys.app_ring import watch_rings_of
 from server_keys._keys.fork import renew_lock_after_fork
