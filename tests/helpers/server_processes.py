@@ -74,6 +74,28 @@ def nginx(folder: Path, http: str, port: int) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def haproxy(folder: Path, configuration: str, port: int) -> Iterator[None]:
+    """Run HAProxy with the sections of `configuration`, which must make it listen on `port`."""
+    program = _haproxy_program()
+    assert program is not None
+    path = folder / "haproxy.cfg"
+    path.write_text(
+        f"defaults\n  mode http\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n{configuration}\n"
+    )
+    with _process([program, "-db", "-f", str(path)], folder / "haproxy.log", port):
+        yield
+
+
+def has_haproxy() -> bool:
+    """Return whether there is a HAProxy."""
+    return _haproxy_program() is not None
+
+
+def _haproxy_program() -> str | None:
+    return shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
 def has_nginx() -> bool:
     """Return whether there is an nginx."""
     return _nginx_program() is not None

@@ -1,5 +1,6 @@
 """Headers that describe a body: what an app says of its plaintext, and what is true of the sealed body."""
 
+import asyncio
 import gzip
 import time
 import zlib
@@ -8,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from server_keys import KeyRing
+from server_keys import EncryptedBodyMiddleware, KeyRing
 from tests.helpers import asgi
 from tests.helpers.client_flavours import FLAVOURS, Flavour
 from tests.helpers.sealed_requests import Client, assert_never_whole, sealed_call
@@ -153,7 +154,7 @@ def test_a_sealed_response_says_nothing_of_the_bytes_of_its_plaintext(ring: KeyR
     headers = {**OF_THE_BODY, "Accept-Ranges": "bytes", **OF_THE_MEANING}
     response = answer(ring, client, [TEXT[:34]], headers)
     assert client.open(response) == [TEXT[:34]]
-    expected = {name.lower(): value for name, value in OF_THE_MEANING.items()}
+    expected = {name.lower(): value for name, value in OF_THE_MEANING.items()} | {"cache-control": "no-transform"}
     assert {name: value for name, value in response.headers.items() if not name.startswith(("ehbp-", "access-"))} == (
         expected
     )
@@ -185,3 +186,56 @@ def test_our_client_reads_what_an_app_compressed(flavour: Flavour, url: str) -> 
     with flavour.client() as client:
         response = client.post(f"{url}/compressed", "hello")
     assert response.content == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("of_the_app", "sent"),
+    [
+        ([], "no-transform"),
+        (["max-age=60"], "max-age=60, no-transform"),
+        (["private", 'no-cache="set-cookie, x"'], 'private, no-cache="set-cookie, x", no-transform'),
+        (["no-store, No-Transform"], "no-store, No-Transform"),
+        (["no-transform"], "no-transform"),
+        ([""], "no-transform"),
+    ],
+)
+def test_nobody_may_transform_a_sealed_body_and_what_the_app_says_stays(
+    ring: KeyRing, of_the_app: list[str], sent: str
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"Cache-Control", value.encode()) for value in of_the_app]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": TEXT})
+
+    client = Client(ring.current)
+    response = sealed_call(app, ring, client, "/", client.seal(b"x"))
+    (start, *_) = response.messages
+    assert [value.decode() for name, value in start["headers"] if name.lower() == b"cache-control"] == [sent]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "sent"),
+    [
+        ({"Content-Type": "text/event-stream"}, 200, "no"),
+        ({}, 500, "no"),
+        ({"Content-Length": str(len(TEXT))}, 200, None),  # a whole answer may be buffered
+        ({"X-Accel-Buffering": "yes"}, 200, "yes"),  # the app knows better
+        ({}, 204, None),
+        ({}, 304, None),
+    ],
+)
+def test_streams_ask_proxies_to_pass_them_on_at_once(
+    ring: KeyRing, headers: dict[str, str], status: int, sent: str | None
+) -> None:
+    body = [TEXT] if status not in (204, 304) else [b""]
+    assert answer(ring, Client(ring.current), body, headers, status=status).headers.get("x-accel-buffering") == sent
+
+
+def test_answers_of_an_app_to_plaintext_have_the_headers_that_it_gave_them() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": TEXT})
+
+    with KeyRing(300) as ring:
+        response = asyncio.run(asgi.call(EncryptedBodyMiddleware(app, key_ring=ring), "POST", "/", pieces=[b"x"]))
+    assert response.headers == {}

@@ -8,16 +8,14 @@ from starlette.types import Message, Send
 from server_keys._native import ResponseSealer
 from server_keys._sealing.content_coding import ContentDecoder
 from server_keys._sealing.declared_length import DeclaredLength
-from server_keys._sealing.protocol import NOT_OF_A_SEALED_RESPONSE, RESPONSE_NONCE_HEADER
 from server_keys._sealing.recorder import Measured
+from server_keys._sealing.response_headers import sealed_start
 from server_keys._sealing.spans import record_opening
 from server_keys._sealing.turns import Turns
 
-_NONCE = RESPONSE_NONCE_HEADER.encode()
-# Headers that describe the plaintext, and the nonce of another sealed response that the app relays as a gateway.
-_HEADERS_NOT_SENT = frozenset({name.encode() for name in NOT_OF_A_SEALED_RESPONSE} | {_NONCE.lower()})
 # How long a sealed frame can be, its length included. A message that seals to more becomes several frames.
 _LONGEST_FRAME_BYTES = 16 * 1024 * 1024 + 4
+_STATUSES_WITHOUT_BODY = frozenset({204, 304})
 _WITHOUT_BODY = frozenset({"http.response.trailers", "http.response.early_hint"})
 # Ends a body that is broken off: the header of a 16-byte frame that never follows. Clients see an incomplete frame even
 # where an HTTP/1.0 proxy turns the broken connection into a clean end.
@@ -125,18 +123,10 @@ class SealedResponse:
             record_opening(self._measured)
             self._declared = DeclaredLength.of(message)
             self._decoder = ContentDecoder.of(message)
-            await self._send(_with_nonce(message, self._sealer.response_nonce))
+            streams = self._declared is None and message["status"] not in _STATUSES_WITHOUT_BODY
+            await self._send(sealed_start(message, self._sealer.response_nonce, streams=streams))
             self._started = True
         elif kind in _WITHOUT_BODY:
             await self._send(message)
         else:
             raise RuntimeError(f"an app behind EncryptedBodyMiddleware sent {kind!r}, which cannot be sealed")
-
-
-def _with_nonce(start: Message, response_nonce: bytes) -> Message:
-    headers = [(name, value) for name, value in start.get("headers", ()) if name.lower() not in _HEADERS_NOT_SENT]
-    headers += [
-        (_NONCE.lower(), response_nonce.hex().encode()),
-        (b"access-control-expose-headers", _NONCE),
-    ]
-    return {**start, "headers": headers}
