@@ -83,7 +83,7 @@ class Watch:
                 continue  # it is not ready yet, or over
             if found != before:
                 # A key that is gone was seen at that time last, which is before the look began.
-                tell("keys", **found, same_until=before_at)
+                tell("keys", **found, same_until=before_at, looked_at=looks_at)
                 before = found
             before_at = looks_at
 
