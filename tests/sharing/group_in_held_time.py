@@ -116,6 +116,11 @@ class Group:
             self.pass_s(self.schedule.period_s / 200)
         return self.now - began
 
+    def until_next_commit(self) -> None:
+        """Let time pass until somebody has committed an epoch."""
+        before = self.shelf().register
+        self.until(lambda: self.shelf().register != before, within_s=1.2 * self.schedule.period_s)
+
     def _look(self, process: Process) -> None:
         process.member.drop_ended()
         with contextlib.suppress(StoreError):

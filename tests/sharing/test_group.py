@@ -73,8 +73,7 @@ def test_the_maker_of_the_newest_epoch_may_die_before_it_is_published() -> None:
     group.join(3)
     group.pass_s(5)
     for _ in range(20):
-        before = group.shelf().register
-        group.until(lambda before=before: group.shelf().register != before, within_s=12)  # type: ignore[misc]
+        group.until_next_commit()
         makers = [p for p in group.processes if len(ranks(p)) == max(len(ranks(q)) for q in group.processes)]
         group.kill(makers[0])
         group.join()
@@ -116,6 +115,18 @@ def test_pairs_whose_time_is_over_are_erased() -> None:
     living = process.accepted
     assert len(seen) > 4
     assert all(epoch.pair.erased == (key not in living) for key, epoch in seen.items())
+
+
+def test_a_pair_that_somebody_erased_is_delivered_anew() -> None:
+    group = Group(60.0)
+    processes = group.join(3)
+    group.pass_s(5)
+    published = processes[0].published
+    processes[0].member.epochs.held[0].pair.erase()
+    assert processes[0].published is None
+    assert group.until(lambda: processes[0].published is not None, within_s=3) <= 1.2
+    assert processes[0].published == published
+    assert all_share(group)
 
 
 def test_a_refresh_brings_the_next_epoch_of_all_forward() -> None:
@@ -192,8 +203,7 @@ def test_an_outage_that_ends_in_time_loses_no_key(count: int, seed: int) -> None
     pace = processes[0].pace
     group.pass_s(20)
     for _ in range(5):
-        before = group.shelf().register
-        group.until(lambda before=before: group.shelf().register != before, within_s=12)  # type: ignore[misc]
+        group.until_next_commit()
         set_away(group, True)
         group.pass_s(pace.lead_s + group.schedule.overlap_s - 3 * pace.poll_s)
         set_away(group, False)
@@ -209,8 +219,7 @@ def test_nobody_is_without_a_key_when_the_store_loses_the_newest_epoch(seed: int
     pace = processes[0].pace
     group.pass_s(20)
     for _ in range(5):
-        before = group.shelf().register
-        group.until(lambda before=before: group.shelf().register != before, within_s=12)  # type: ignore[misc]
+        group.until_next_commit()
         # Only its maker has it.
         set_away(group, True)
         group.pass_s(pace.lead_s + group.schedule.overlap_s - 3 * pace.poll_s)
@@ -232,8 +241,7 @@ def test_an_epoch_that_nobody_had_in_time_is_published_early_and_not_followed_by
     processes = group.join(3)
     group.pass_s(20)
     for _ in range(5):
-        before = group.shelf().register
-        group.until(lambda before=before: group.shelf().register != before, within_s=12)  # type: ignore[misc]
+        group.until_next_commit()
         set_away(group, True)
         newest = max(processes, key=lambda process: max(ranks(process)))
         group.pass_s(14)
@@ -309,8 +317,7 @@ def test_after_an_outage_no_key_is_published_to_its_very_end_where_there_is_anot
     group.pass_s(20)
     near_ends = 0
     for _ in range(5):
-        before = group.shelf().register
-        group.until(lambda before=before: group.shelf().register != before, within_s=12)  # type: ignore[misc]
+        group.until_next_commit()
         set_away(group, True)
         group.pass_s(pace.lead_s + group.schedule.overlap_s - 3 * pace.poll_s)
         set_away(group, False)
@@ -583,8 +590,7 @@ def test_junk_boxes_are_ignored_and_told(caplog: pytest.LogCaptureFixture) -> No
     group.join(3)
     group.pass_s(5)
     for _ in range(20):
-        before = group.shelf().register
-        group.until(lambda before=before: group.shelf().register != before, within_s=12)  # type: ignore[misc]
+        group.until_next_commit()
         group.shelf().boxes = dict.fromkeys(group.shelf().boxes, b"junk" * 30)
         group.pass_s(3)
     assert all_share(group)

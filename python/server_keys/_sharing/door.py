@@ -64,7 +64,7 @@ class Door:
         self._clock = clock
         self._life_s = life_s
         self._asked: _StoreTime | None = None
-        self._seen: Rank | None = None
+        self._waits_for: Rank | None = None
         self._renew_one_time_key()
 
     def look(self) -> Look:
@@ -86,16 +86,16 @@ class Door:
             self.waiting_since = now
         return now - self.waiting_since
 
-    def has_asked(self, look: Look, *, seen: Rank | None = None) -> bool:
-        """Return whether this member's ask is in the store; with `seen`, whether it was made for that epoch."""
-        return self._asked is not None and look.has_mine and (seen is None or self._seen == seen)
+    def has_asked(self, look: Look, *, waits_for: Rank | None = None) -> bool:
+        """Return whether this member's ask is in the store; with `waits_for`, whether it waits for that epoch there."""
+        return self._asked is not None and look.has_mine and (waits_for is None or self._waits_for == waits_for)
 
     def ask(self, seen: Rank, has: int, *, waits: bool) -> None:
         """Ask for a box with what is newer than `has`; with `waits`, let another member serve it at once."""
         ask = Ask(self._one_time_key.public_key, seen.number, has, self._who)
         # From the time that the look was sent: it bounds from below when a box can have been sealed.
         self._asked = self._asked or self._time
-        self._seen = seen
+        self._waits_for = seen if waits else None
         self.store.ask(self.name, ask.encoded(self._keys), waits=waits, keep_s=2 * self._life_s)
 
     def take(self) -> Delivery | None:
@@ -160,6 +160,8 @@ class Door:
             for epoch in epochs.held
             if not epoch.pair.erased
         ]
+        if not contents:
+            return {}
         as_of_ms = self._time.earliest_ms(now)
         one_time_keys = [ask.one_time_key for ask in asks.values()]
         sealed = seal_boxes(self._keys, one_time_keys, whole=whole, as_of_ms=as_of_ms, epochs=contents)
@@ -184,4 +186,4 @@ class Door:
         self._one_time_key = KeyPair.generate()
         self.name = name_of(self._one_time_key.public_key)
         self._asked = None
-        self._seen = None
+        self._waits_for = None

@@ -56,6 +56,11 @@ class Epochs:
         return self.held[-1].rank if self.held else NONE
 
     @property
+    def ranks(self) -> frozenset[Rank]:
+        """The ranks of all epochs. Two of them may have one number."""
+        return frozenset(epoch.rank for epoch in self.held)
+
+    @property
     def numbers(self) -> frozenset[int]:
         """The numbers of all epochs."""
         return frozenset(epoch.number for epoch in self.held)
@@ -82,10 +87,9 @@ class Epochs:
         return max((epoch.ends_at for epoch in self.held if epoch.is_settled), default=None)
 
     def without_ended(self, now: float) -> "Epochs":
-        """Return those that live."""
-        if all(now < epoch.ends_at for epoch in self.held):
-            return self
-        return Epochs(tuple(epoch for epoch in self.held if now < epoch.ends_at))
+        """Return those that live. A pair that somebody erased has ended: the others still hold it."""
+        living = tuple(epoch for epoch in self.held if now < epoch.ends_at and not epoch.pair.erased)
+        return self if len(living) == len(self.held) else Epochs(living)
 
     def published_by_others(self, now: float) -> "Epochs":
         """Return these epochs, which a member that joins was given. Those that are published all others have."""

@@ -191,7 +191,7 @@ class Member:
         if self._took_box(door):
             return
         waited_s = door.waits_for_s(now)
-        if not door.has_asked(look, seen=theirs):
+        if not door.has_asked(look, waits_for=theirs):
             # Two members may have made epochs of one number. Who holds the lower one lacks the other.
             door.ask(theirs, min(self.epochs.newest.number, theirs.number - 1), waits=True)
         elif waited_s > self._pace.patience_s + 2 * self._jitter * self._pace.poll_s:

@@ -125,10 +125,10 @@ class SharedPairs:
 
     async def has_news(self) -> bool:
         """Look into the store once, together with all that ask meanwhile. Return whether there was a pair to accept."""
-        before = self._member.epochs.numbers
+        before = self._member.epochs.ranks
         if looked := self._look_soon():
             await asyncio.shield(asyncio.wrap_future(looked))
-        return bool(self._member.epochs.numbers - before)
+        return bool(self._member.epochs.ranks - before)
 
     @property
     def status(self) -> SourceStatus:
