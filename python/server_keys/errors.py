@@ -19,6 +19,7 @@ A server's key ring, and vLLM:
     - `UnsupportedVllmError`
 - `ValueError`
     - `SettingsError`
+    - `SharePlaceError`
 
 The client's transports:
 
@@ -55,6 +56,7 @@ __all__ = [
     "MalformedMessageError",
     "SealedTransportError",
     "SettingsError",
+    "SharePlaceError",
     "UnsealedResponseError",
     "UnsupportedVllmError",
 ]
@@ -70,6 +72,10 @@ class UnsupportedVllmError(RuntimeError):
 
 class SettingsError(ValueError):
     """An option or variable has a value that cannot be used, or contradicts another one. The message names it."""
+
+
+class SharePlaceError(ValueError):
+    """Keys cannot be shared through a folder. The message names it and says why."""
 
 
 class SealedTransportError(Exception):

@@ -1,6 +1,5 @@
 """What a group knows is in protected memory or nowhere, whatever was done with it: read from outside, all of it."""
 
-import contextlib
 import functools
 import hashlib
 import hmac
@@ -10,8 +9,7 @@ import os
 import shutil
 import struct
 import subprocess
-import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -19,43 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tests.helpers.group_boxes import X25519, Epoch, GroupSecrets, contents
 from tests.helpers.key_traces import traces
+from tests.helpers.known_key_victim import victim
 from tests.helpers.message_keys import KEM_SUITE, labeled_expand, labeled_extract
-from tests.helpers.process_memory import Victim, victim_of
-
-PREAMBLE = """
-import os, sys
-
-from server_keys import KeyPair, generate_key_pairs
-from server_keys._native import GroupKeys, open_box, seal_boxes
-from tests.helpers.process_memory import reached
-
-def from_known_private_key():
-    # Into memory that can be wiped: immutable bytes could not.
-    private_key = bytearray(32)
-    assert os.readv(int(sys.argv[1]), [private_key]) == 32
-    try:
-        return KeyPair.from_private_key(private_key)
-    finally:
-        private_key[:] = bytes(32)
-
-def far_down(work, levels=100):
-    # Through C functions, which deepen the stack: what `work` leaves there, later calls do not overwrite by chance.
-    return work() if levels == 0 else next(map(far_down, [work], [levels - 1]))
-"""
-
-
-@contextlib.contextmanager
-def victim(script: str, *arguments: str, private_key: bytes = b"") -> Iterator[Victim]:
-    """Run a script whose `from_known_private_key()` gets `private_key`, and whose arguments begin at `sys.argv[2]`."""
-    key_reader, key_writer = os.pipe()
-    try:
-        os.write(key_writer, private_key)
-        source = PREAMBLE + textwrap.dedent(script)
-        with victim_of(source, str(key_reader), *arguments, pass_fds=[key_reader]) as process:
-            yield process
-    finally:
-        os.close(key_reader)
-        os.close(key_writer)
+from tests.helpers.process_memory import Victim
 
 
 def words(secrets: Iterable[bytes]) -> set[bytes]:

@@ -1,51 +1,14 @@
 """Where private keys are in a process's memory, and that erased ones are nowhere: read from outside, all of it."""
 
-import contextlib
 import os
-import textwrap
-from collections.abc import Iterator
 
 import pytest
 
 from tests.helpers.key_traces import clamped, radix_16_digits, traces
-from tests.helpers.process_memory import Victim, victim_of
+from tests.helpers.known_key_victim import victim
 from tests.helpers.scripts import run_script
 
 pytestmark = pytest.mark.usefixtures("each_engine")
-
-PREAMBLE = """
-import os, sys
-
-from server_keys import KeyPair, KeyRing, generate_key_pairs
-from server_keys._native import RequestOpener, RequestSealer
-from tests.helpers.process_memory import reached
-
-def from_known_private_key():
-    # Into memory that can be wiped: immutable bytes could not.
-    private_key = bytearray(32)
-    assert os.readv(int(sys.argv[1]), [private_key]) == 32
-    try:
-        return KeyPair.from_private_key(private_key)
-    finally:
-        private_key[:] = bytes(32)
-
-def far_down(work, levels=100):
-    # Through C functions, which deepen the stack: what `work` leaves there, later calls do not overwrite by chance.
-    return work() if levels == 0 else next(map(far_down, [work], [levels - 1]))
-"""
-
-
-@contextlib.contextmanager
-def victim(script: str, private_key: bytes = b"") -> Iterator[Victim]:
-    """Run a script whose `from_known_private_key()` gets `private_key`."""
-    key_reader, key_writer = os.pipe()
-    try:
-        os.write(key_writer, private_key)
-        with victim_of(PREAMBLE + textwrap.dedent(script), str(key_reader), pass_fds=[key_reader]) as process:
-            yield process
-    finally:
-        os.close(key_reader)
-        os.close(key_writer)
 
 
 @pytest.fixture
@@ -63,7 +26,7 @@ def test_the_digits_searched_for_are_those_of_the_scalar(private_key: bytes) -> 
 
 def test_the_search_finds_a_copy_outside_of_the_protected_memory(private_key: bytes) -> None:
     for copy in (private_key, clamped(private_key), bytes(d & 0xFF for d in radix_16_digits(clamped(private_key)))):
-        with victim("copy = os.read(int(sys.argv[1]), 64)\nreached('copied')", copy) as process:
+        with victim("copy = os.read(int(sys.argv[1]), 64)\nreached('copied')", private_key=copy) as process:
             process.run_to("copied")
             where = process.where(traces(private_key))
             assert where
@@ -81,7 +44,7 @@ def test_a_private_key_is_in_protected_memory_only_and_nowhere_once_erased(priva
         pair.erase()
         reached("erased")
     """
-    with victim(script, private_key) as process:
+    with victim(script, private_key=private_key) as process:
         for step in ("made", "used"):
             process.run_to(step)
             (where,) = process.where(traces(private_key))
@@ -92,7 +55,7 @@ def test_a_private_key_is_in_protected_memory_only_and_nowhere_once_erased(priva
 
 
 def test_inaccessible_pages_surround_the_protected_memory(private_key: bytes) -> None:
-    with victim("pair = from_known_private_key()\nreached('made')", private_key) as process:
+    with victim("pair = from_known_private_key()\nreached('made')", private_key=private_key) as process:
         process.run_to("made")
         (where,) = process.where(traces(private_key))
         around = [m for m in process.mappings() if m.end == where.start or m.start == where.end]
@@ -109,7 +72,7 @@ def test_the_last_reference_takes_the_private_key_with_it(private_key: bytes) ->
         del other
         reached("let go")
     """
-    with victim(script, private_key) as process:
+    with victim(script, private_key=private_key) as process:
         process.run_to("held")
         assert len(process.where(traces(private_key))) == 1
         process.run_to("let go")
@@ -129,7 +92,7 @@ def test_rotation_takes_the_private_key_with_it_while_somebody_holds_the_pair(pr
         assert pair not in ring.accepted
         reached("over")
     """
-    with victim(script, private_key) as process:
+    with victim(script, private_key=private_key) as process:
         process.run_to("previous")
         assert [mapping.is_protected for mapping in process.where(traces(private_key))] == [True]
         process.run_to("over")
@@ -150,7 +113,7 @@ def test_opening_a_request_leaves_no_private_key_behind(private_key: bytes, how:
         assert opener.feed(sealer.seal(b"more")) == b"more"
         reached("opened more")
     """
-    with victim(script, private_key) as process:
+    with victim(script, private_key=private_key) as process:
         process.run_to("opened")
         assert [mapping.is_protected for mapping in process.where(traces(private_key))] == [True]
         for step in ("over", "opened more"):
@@ -168,7 +131,7 @@ def test_a_waiting_request_keeps_the_private_key_in_protected_memory_until_its_f
         assert far_down(lambda: opener.feed(sealer.seal(b"question"))) == b"question"
         reached("opened")
     """
-    with victim(script, private_key) as process:
+    with victim(script, private_key=private_key) as process:
         process.run_to("waiting")
         assert [mapping.is_protected for mapping in process.where(traces(private_key))] == [True]
         process.run_to("opened")
@@ -185,7 +148,7 @@ def test_a_forked_child_has_no_private_key_in_its_memory(private_key: bytes) -> 
         os.wait()
         reached("child ended")
     """
-    with victim(script, private_key) as process:
+    with victim(script, private_key=private_key) as process:
         process.run_to("forked")
         assert process.child().where(traces(private_key)) == []
         assert len(process.where(traces(private_key))) == 1

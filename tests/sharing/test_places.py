@@ -15,7 +15,8 @@ from server_keys._sharing import places
 from server_keys._sharing.directory import DirectoryStore
 from server_keys._sharing.leftovers import GroupName, parse_group_name
 from server_keys._sharing.mounts import file_system_of, is_seen_by_other_machines, type_of_mount
-from server_keys._sharing.places import SharePlaceError, boot_id, directory_of_siblings, named_directory
+from server_keys._sharing.places import boot_id, directory_of_siblings, named_directory
+from server_keys.errors import SharePlaceError
 from tests.sharing.store_battery import LONG_S, new_name
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server_keys._sharing.share import Place, Share, checked_share
+from server_keys._sharing.share import Share, ShareKind, checked_share
 from server_keys._sharing.valkey_url import without_credentials
 from tests.helpers.scripts import run_script
 
@@ -29,8 +29,8 @@ def refusal(share: object, **more: Any) -> str:
 
 
 def test_auto_and_none_need_nothing() -> None:
-    assert check("auto") == Share(Place.SIBLINGS, "auto")
-    assert check(None) == Share(Place.NOWHERE, "None")
+    assert check("auto") == Share(ShareKind.SIBLINGS, "auto")
+    assert check(None) == Share(ShareKind.NOWHERE, "None")
 
 
 @pytest.mark.parametrize("share", ["auto", None, "file:///run/ring"])
@@ -49,7 +49,7 @@ def test_a_secret_in_the_environment_is_for_valkey_alone(share: str | None) -> N
 )
 def test_a_file_url_names_a_folder(share: str, folder: str) -> None:
     checked = check(share)
-    assert (checked.place, checked.folder, checked.shown) == (Place.FOLDER, folder, f"file://{folder}")
+    assert (checked.kind, checked.folder, checked.shown) == (ShareKind.FOLDER, folder, f"file://{folder}")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_another_type_is_refused_without_its_value(share: object) -> None:
 )
 def test_a_url_of_valkey_says_where_and_how(share: str, parts: dict[str, object], shown: str) -> None:
     checked = check(share, environment=IN_FILE)
-    assert checked.place is Place.VALKEY
+    assert checked.kind is ShareKind.VALKEY
     assert checked.url is not None
     assert {name: getattr(checked.url, name) for name in parts} == parts
     assert checked.shown == checked.url.shown == shown

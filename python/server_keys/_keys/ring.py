@@ -139,8 +139,8 @@ class KeyRing:
     def refresh(self) -> None:
         """Replace the current pair now. It stays accepted for the overlap; its predecessor is erased at once.
 
-        In a shared ring this brings the group's next pair forward: it is published as soon as every process has it,
-        one second later at most, and its predecessors live on until their time is over.
+        In a shared ring this brings the group's next pair forward: it is published a second or two later, when every
+        process had time to fetch it, and its predecessors live on until their time is over.
 
         Raises:
             KeysUnavailableError: the ring is closed.

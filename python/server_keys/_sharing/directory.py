@@ -36,7 +36,7 @@ from server_keys._sharing.entries import (
     write_entry,
 )
 from server_keys._sharing.leftovers import remove_directory
-from server_keys._sharing.places import OpenDirectory, Place, SharePlaceError
+from server_keys._sharing.places import OpenDirectory, Place
 from server_keys._sharing.store import (
     MOST_ASK_BYTES,
     MOST_ASKS,
@@ -47,6 +47,7 @@ from server_keys._sharing.store import (
     StoreError,
     Taken,
 )
+from server_keys.errors import SharePlaceError
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -18,11 +18,12 @@ from server_keys._sharing.member import Member
 from server_keys._sharing.messages import Who
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
-from server_keys._sharing.places import SharePlaceError, boot_id, directory_of_siblings, named_directory
-from server_keys._sharing.share import SHORTEST_SHARED_S, Place, Share
+from server_keys._sharing.places import boot_id, directory_of_siblings, named_directory
+from server_keys._sharing.share import SHORTEST_SHARED_S, Share, ShareKind
 from server_keys._sharing.shared_pairs import SharedPairs
 from server_keys._sharing.siblings import group_of_siblings
 from server_keys._sharing.store import Store
+from server_keys.errors import SharePlaceError
 
 _ALONE = "this process is the only one of its server"
 
@@ -36,14 +37,14 @@ def ring_of(plan: KeyPlan) -> KeyRing:
         EntropyError: no pair could be made.
     """
     share, schedule = plan.share, plan.schedule
-    if share.place is Place.SIBLINGS:
+    if share.kind is ShareKind.SIBLINGS:
         return _ring_of_siblings(share, schedule)
-    if share.place is Place.FOLDER:
+    if share.kind is ShareKind.FOLDER:
         store = DirectoryStore(named_directory(share.folder or ""))
         # What an earlier boot left there is of another group: its times mean nothing now.
         keys = GroupKeys.of_name(f"{share.folder} {boot_id()}".encode())
         return _shared(schedule, [(keys, store)], across_hosts=False)
-    if share.place is Place.VALKEY:
+    if share.kind is ShareKind.VALKEY:
         return _shared(schedule, _doors_to_valkey(share), across_hosts=True)
     return _alone(schedule, "share=None was asked for")
 
@@ -55,9 +56,9 @@ def check(plan: KeyPlan) -> None:
         ValueError: one of them cannot; the message says why.
         ImportError: the plan needs a library that is not installed.
     """
-    if plan.share.place is Place.FOLDER:
+    if plan.share.kind is ShareKind.FOLDER:
         named_directory(plan.share.folder or "")
-    elif plan.share.place is Place.VALKEY:
+    elif plan.share.kind is ShareKind.VALKEY:
         for _, store in _doors_to_valkey(plan.share):
             store.close()
 

@@ -9,10 +9,7 @@ from pathlib import Path
 
 from server_keys._sharing.leftovers import parse_group_name, sweep
 from server_keys._sharing.mounts import file_system_of, is_seen_by_other_machines
-
-
-class SharePlaceError(ValueError):
-    """A directory cannot be shared. The message names it and says why."""
+from server_keys.errors import SharePlaceError
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ SECRET_VARIABLE = "SERVER_KEYS_GROUP_SECRET"  # noqa: S105
 FORMS = "'auto', None, 'file:///a/folder', or a URL of Valkey or Redis ('valkey://host', 'valkeys://host' with TLS)"
 
 
-class Place(Enum):
+class ShareKind(Enum):
     """Where members leave things for each other."""
 
     NOWHERE = "this process alone"
@@ -41,7 +41,7 @@ class SecretPlace:
 class Share:
     """What was asked for, checked. Two are equal if they ask for the same."""
 
-    place: Place
+    kind: ShareKind
     shown: str = field(compare=False)
     """For logs: what was asked for, without credentials."""
     too_short: bool = False
@@ -81,7 +81,7 @@ def checked_share(
     if isinstance(share, str) and _is_for_valkey(share):
         url = ValkeyUrl.parse(share)
         _check_long_enough(url.shown, period_s, overlap_s)
-        return Share(Place.VALKEY, url.shown, url=url, secret=_secret_place(url.shown, file, environment))
+        return Share(ShareKind.VALKEY, url.shown, url=url, secret=_secret_place(url.shown, file, environment))
     checked = _without_secret(share, period_s, overlap_s)
     if file is not None:
         shown = share and checked.shown
@@ -91,14 +91,14 @@ def checked_share(
 
 def _without_secret(share: str | None, period_s: float, overlap_s: float) -> Share:
     if share is None:
-        return Share(Place.NOWHERE, "None")
+        return Share(ShareKind.NOWHERE, "None")
     if share == "auto":
-        return Share(Place.SIBLINGS, share, too_short=min(period_s, overlap_s) < SHORTEST_SHARED_S)
+        return Share(ShareKind.SIBLINGS, share, too_short=min(period_s, overlap_s) < SHORTEST_SHARED_S)
     if share.lower().startswith("file:"):
         folder = _folder(share)
         shown = f"file://{folder}"
         _check_long_enough(shown, period_s, overlap_s)
-        return Share(Place.FOLDER, shown, folder=folder)
+        return Share(ShareKind.FOLDER, shown, folder=folder)
     if "sentinel" in share.partition(":")[0].lower():
         _refuse(
             share,
