@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from benches.measured import MEDIAN, Estimate, Measured, NotMeasuredError
-from benches.units import format_ratio
+from benches.units import format_ratio, format_seconds
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Comparison:
     """The columns of times: title to quantile."""
     speedup_fraction: float = MEDIAN
     """The quantile that the ratios compare."""
+    format_value: Callable[[float], str] = format_seconds
+    """How the samples are written: what is not a time has a unit of its own."""
     targets: tuple[Target, ...] = ()
     panel: Panel | None = None
 

@@ -20,7 +20,7 @@ def describe_machine() -> str:
             f"server_keys {version('server-keys')} ({str(engine()).rstrip('.')})",
             f"cryptography {version('cryptography')} ({backend.openssl_version_text().split(' ', 2)[0]} "
             f"{backend.openssl_version_text().split(' ', 2)[1]})",
-            f"PyNaCl {version('PyNaCl')}",
+            f"PyNaCl {version('PyNaCl')}; tinfoil-ehbp {version('tinfoil-ehbp')}; hpke-http {version('hpke-http')}",
         ]
     )
 

@@ -42,9 +42,9 @@ class Measure:
             self._benchmark.pedantic(run, rounds=rounds)
 
     def samples(self, comparison: Comparison, contestant: str, collect: Callable[[], Sequence[float]]) -> None:
-        """Record what `collect` returns, in seconds, instead of how long it takes."""
+        """Record what `collect` returns instead of how long it takes: seconds, or what else the comparison counts."""
         self._label(comparison, contestant)
-        self._benchmark.extra_info["samples_s"] = list(self._benchmark.pedantic(collect))
+        self._benchmark.extra_info["samples"] = list(self._benchmark.pedantic(collect))
 
     def _label(self, comparison: Comparison, contestant: str, operations: int = 1) -> None:
         self._benchmark.group = comparison.title
@@ -60,6 +60,6 @@ def read_measured(path: Path) -> dict[str, Measured]:
     by_title: dict[str, Measured] = {}
     for entry in json.loads(path.read_text())["benchmarks"]:
         info = entry["extra_info"]
-        samples = info.get("samples_s") or [duration / info["operations"] for duration in entry["stats"]["data"]]
+        samples = info.get("samples") or [duration / info["operations"] for duration in entry["stats"]["data"]]
         by_title.setdefault(entry["group"], Measured()).add(info["contestant"], info["repetition"], samples)
     return by_title

@@ -1,6 +1,6 @@
 """The report: targets first, then a table for each comparison, in Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from benches.comparison import Comparison, Target
 from benches.criterion import CoreBenchmark
@@ -71,7 +71,10 @@ def render_comparison(comparison: Comparison, measured: Measured) -> str:
         [
             [
                 contestant,
-                *(_spread(measured.time(contestant, fraction)) for fraction in comparison.quantiles.values()),
+                *(
+                    _spread(measured.time(contestant, fraction), comparison.format_value)
+                    for fraction in comparison.quantiles.values()
+                ),
                 _speedup_cell(comparison.speedup(measured, contestant)),
             ]
             for contestant in measured.samples
@@ -115,8 +118,8 @@ def _speedup_cell(speedup: Estimate | None) -> str:
     return f"**{format_ratio(speedup.value)}** ({format_ratio(speedup.low)} – {format_ratio(speedup.high)})"
 
 
-def _spread(time: Estimate) -> str:
-    return f"{format_seconds(time.value)} ({format_seconds(time.low)} – {format_seconds(time.high)})"
+def _spread(figure: Estimate, format_value: Callable[[float], str] = format_seconds) -> str:
+    return f"{format_value(figure.value)} ({format_value(figure.low)} – {format_value(figure.high)})"
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -25,6 +25,11 @@ def format_bytes(count: int) -> str:
     return f"{count} bytes"
 
 
+def format_mebibytes(count: float) -> str:
+    """Three significant digits."""
+    return f"−{format_mebibytes(-count)}" if count < 0 else f"{_three_digits(count / 1024**2)} MiB"
+
+
 def _three_digits(value: float) -> str:
     rounded = float(f"{value:.3g}")
     decimals = 2 - math.floor(math.log10(rounded)) if rounded else 0

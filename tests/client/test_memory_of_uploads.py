@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from fastapi import FastAPI, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from server_keys import protect
 from tests.helpers.scripts import run_script
@@ -61,13 +61,13 @@ SCRIPT = """
                     with file(mib) as content:
                         sdk = OpenAI(base_url=url, api_key="none", http_client=client)
                         return int(sdk.audio.transcriptions.create(model="tiny", file=content).text)
-                case "answer":
-                    with client.stream("POST", f"/answer/{mib}", content=b"x") as response:
+                case "answer" | "message":
+                    with client.stream("POST", f"/{way}/{mib}", content=b"x") as response:
                         return sum(map(len, response.iter_bytes()))
 
     async def send_async(mib):
         async with clients.async_sealed_client(base_url=url) as client:
-            match way.removeprefix("async-"):
+            match kind := way.removeprefix("async-"):
                 case "generator":
                     return (await client.post("/length", content=async_generator(mib))).json()
                 case "form":
@@ -79,8 +79,8 @@ SCRIPT = """
                     with file(mib) as content:
                         sdk = AsyncOpenAI(base_url=url, api_key="none", http_client=client)
                         return int((await sdk.audio.transcriptions.create(model="tiny", file=content)).text)
-                case "answer":
-                    async with client.stream("POST", f"/answer/{mib}", content=b"x") as response:
+                case "answer" | "message":
+                    async with client.stream("POST", f"/{kind}/{mib}", content=b"x") as response:
                         return sum([len(piece) async for piece in response.aiter_bytes()])
 
     def go(mib):
@@ -117,11 +117,16 @@ def url() -> Iterator[str]:
 
         return StreamingResponse(pieces())
 
+    @app.post("/message/{mib}")
+    async def message(mib: int) -> Response:
+        return Response(bytes(mib * MIB))
+
     with running(protect(app), STANDARD) as url:
         yield url
 
 
-WAYS = ["generator", "file", "form", "answer", "async-generator", "async-form", "async-answer"]
+WAYS = ["generator", "file", "form", "answer", "message"]
+WAYS += [f"async-{way}" for way in WAYS if way != "file"]
 
 
 @pytest.mark.parametrize(

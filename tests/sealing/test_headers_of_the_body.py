@@ -83,7 +83,7 @@ def test_a_message_of_very_many_gzip_members_does_not_hold_up_the_server(ring: K
     began = time.process_time()
     response = answer(ring, client, [gzip.compress(b"x") * members], {"Content-Encoding": "gzip"})
     took_s = time.process_time() - began
-    assert client.open(response) == [b"x" * members]
+    assert b"".join(client.open(response)) == b"x" * members
     assert took_s < 2  # where each member copies the rest of the message, more than 4
 
 
@@ -155,6 +155,8 @@ def test_a_sealed_response_says_nothing_of_the_bytes_of_its_plaintext(ring: KeyR
     response = answer(ring, client, [TEXT[:34]], headers)
     assert client.open(response) == [TEXT[:34]]
     expected = {name.lower(): value for name, value in OF_THE_MEANING.items()} | {"cache-control": "no-transform"}
+    # What it says is the length of the sealed bytes.
+    expected["content-length"] = str(len(response.body))
     assert {name: value for name, value in response.headers.items() if not name.startswith(("ehbp-", "access-"))} == (
         expected
     )

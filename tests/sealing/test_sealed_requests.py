@@ -79,7 +79,7 @@ def test_the_app_sees_the_plaintext_and_the_wire_only_ciphertext(app: FastAPI, r
     assert response.status == 200
     assert b"dawn" not in pieces[0] + response.body
     assert json.loads(b"".join(client.open(response)))["body"] == "attack at dawn"
-    assert "content-length" not in response.headers
+    assert response.headers["content-length"] == str(len(response.body))
     assert response.headers["access-control-expose-headers"] == "Ehbp-Response-Nonce"
 
 

@@ -10,6 +10,15 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 KEY_MISMATCH_PROBLEM = "urn:ietf:params:ehbp:error:key-config"
 
 DEFAULT_MAX_FRAME_BYTES = 16 * 1024 * 1024
+FRAME_PLAINTEXT_BYTES = 64 * 1024
+"""How much of a body both ends of this package seal as one frame, at most.
+
+Frames are sealed and opened one at a time, so neither end holds more of a long body than this beside the body itself.
+Every limit that a receiver can set takes them. Allocators serve so many bytes from memory that they have at hand; from
+128 KiB on they return it to the system and get it again, which takes longer than to encrypt it.
+"""
+# The length of a frame, and the tag of AES-256-GCM.
+_FRAME_OVERHEAD_BYTES = 4 + 16
 
 # Callers and apps describe their plaintext in headers. On the way the body is a sealed one, and everybody acts on the
 # headers all the same. So both ends keep one rule: a header that describes the bytes of the body is removed from the
@@ -40,6 +49,12 @@ _AFTER_KEY = bytes.fromhex("0004 0001 0002")
 _PUBLIC_KEY_BYTES = 32
 
 _HEX_OF_32_BYTES = re.compile("[0-9a-fA-F]{64}")
+
+
+def sealed_length(length: int) -> int:
+    """Return how many bytes a body of `length` bytes has when it is sealed, and all frames but the last are full."""
+    frames = -(-length // FRAME_PLAINTEXT_BYTES)
+    return length + frames * _FRAME_OVERHEAD_BYTES
 
 
 def key_config(public_key: bytes) -> bytes:

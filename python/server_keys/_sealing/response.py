@@ -8,13 +8,12 @@ from starlette.types import Message, Send
 from server_keys._native import ResponseSealer
 from server_keys._sealing.content_coding import ContentDecoder
 from server_keys._sealing.declared_length import DeclaredLength
+from server_keys._sealing.protocol import FRAME_PLAINTEXT_BYTES, sealed_length
 from server_keys._sealing.recorder import Measured
 from server_keys._sealing.response_headers import sealed_start
 from server_keys._sealing.spans import record_opening
 from server_keys._sealing.turns import Turns
 
-# How long a sealed frame can be, its length included. A message that seals to more becomes several frames.
-_LONGEST_FRAME_BYTES = 16 * 1024 * 1024 + 4
 _STATUSES_WITHOUT_BODY = frozenset({204, 304})
 _WITHOUT_BODY = frozenset({"http.response.trailers", "http.response.early_hint"})
 # Ends a body that is broken off: the header of a 16-byte frame that never follows. Clients see an incomplete frame even
@@ -37,6 +36,9 @@ class SealedResponse:
         self._measured = measured
         self._declared: DeclaredLength | None = None
         self._decoder: ContentDecoder | None = None
+        self._is_plain = True
+        # Waits for the first message of the body, which may tell how long the sealed body becomes.
+        self._held_start: Message | None = None
         self._tell_what_was_sent: Callable[[], None] = lambda: None
         self._dropped = False
         self._over = False
@@ -66,15 +68,16 @@ class SealedResponse:
             try:
                 if self._dropped or message["type"] != "http.response.body":
                     return await self._send_other(message)
-                if self._declared is not None:
-                    self._declared.count(message)
-                body = message.get("body", b"") if self._decoder is None else self._decoder.decoded(message)
+                body = message.get("body", b"")
+                if not self._is_plain or len(body) > FRAME_PLAINTEXT_BYTES:
+                    return await self._send_body(message)
                 # Copy the message (ASGI says that it is a dict), because it belongs to the app.
                 message = message.copy()  # type: ignore[attr-defined]
                 message["body"] = sealed = seal(body)
                 await send(message)
-                sent_bytes += len(sealed)
-                sent_frames += 1 if 0 < len(sealed) <= _LONGEST_FRAME_BYTES else -(-len(sealed) // _LONGEST_FRAME_BYTES)
+                if sealed:
+                    sent_bytes += len(sealed)
+                    sent_frames += 1
                 # Note it only now: a message that the server has not taken has not ended the response.
                 if not message.get("more_body", False):
                     self._ended = True
@@ -85,7 +88,8 @@ class SealedResponse:
                     turns.taken = False
 
         def tell() -> None:
-            measured.sent_bytes, measured.sent_frames = sent_bytes, sent_frames
+            measured.sent_bytes += sent_bytes
+            measured.sent_frames += sent_frames
 
         self._tell_what_was_sent = tell
         return send_sealed
@@ -123,10 +127,52 @@ class SealedResponse:
             record_opening(self._measured)
             self._declared = DeclaredLength.of(message)
             self._decoder = ContentDecoder.of(message)
-            streams = self._declared is None and message["status"] not in _STATUSES_WITHOUT_BODY
-            await self._send(sealed_start(message, self._sealer.response_nonce, streams=streams))
-            self._started = True
+            self._is_plain = self._declared is None and self._decoder is None
+            if self._declared is not None and self._decoder is None and not message.get("trailers", False):
+                self._held_start = message
+            else:
+                await self._send_start(message)
         elif kind in _WITHOUT_BODY:
             await self._send(message)
         else:
             raise RuntimeError(f"an app behind EncryptedBodyMiddleware sent {kind!r}, which cannot be sealed")
+
+    async def _send_start(self, start: Message, length: int | None = None) -> None:
+        """Send the start of the response, with the length of its sealed body where that is known."""
+        streams = self._declared is None and start["status"] not in _STATUSES_WITHOUT_BODY
+        await self._send(sealed_start(start, self._sealer.response_nonce, streams=streams, sealed_length=length))
+        self._started = True
+
+    async def _send_body(self, message: Message) -> None:
+        """Send a message that is long, or that belongs to a response with a declared length or a content coding."""
+        if self._declared is not None:
+            start, self._held_start = self._held_start, None
+            if start is not None:
+                is_all = self._declared.is_all_in(message)
+                await self._send_start(start, sealed_length(self._declared.missing) if is_all else None)
+            self._declared.count(message)
+        body = message.get("body", b"") if self._decoder is None else self._decoder.decoded(message)
+        # The app may use another buffer than bytes again before the last frame is sealed.
+        await self._send_frames(message, body if type(body) is bytes else memoryview(body).tobytes())
+
+    async def _send_frames(self, message: Message, body: bytes) -> None:
+        """Send a body in frames. Each is sealed when the server has taken the one before."""
+        view, is_last = memoryview(body), False
+        try:
+            for start in range(0, max(len(body), 1), FRAME_PLAINTEXT_BYTES):
+                # Since the frame before, the request may have broken off, or the app may have returned.
+                if self._dropped:
+                    return await self._send_other(message)
+                end = start + FRAME_PLAINTEXT_BYTES
+                is_last = end >= len(body)
+                more_body = not is_last or message.get("more_body", False)
+                sealed = self._sealer.seal(view[start:end])
+                await self._send({**message, "body": sealed, "more_body": more_body})
+                self._measured.sent_bytes += len(sealed)
+                self._measured.sent_frames += bool(sealed)
+                self._ended = not more_body
+        finally:
+            if not is_last and not self._over:
+                # The app may catch what has cut its message short, and go on. Leave a frame's number out: without that
+                # gap clients would take the next message for the rest of this one.
+                self._sealer.seal(b"\0")

@@ -11,7 +11,7 @@ _BUFFERING = b"x-accel-buffering"
 _NOT_SENT = frozenset({name.encode() for name in NOT_OF_A_SEALED_RESPONSE} | {_NONCE.lower()})
 
 
-def sealed_start(start: Message, response_nonce: bytes, *, streams: bool) -> Message:
+def sealed_start(start: Message, response_nonce: bytes, *, streams: bool, sealed_length: int | None) -> Message:
     """Return the start of the sealed response to which the app's `start` becomes.
 
     `Cache-Control` gets `no-transform`, beside what the app says there: whoever changes a sealed body breaks it, and
@@ -22,11 +22,14 @@ def sealed_start(start: Message, response_nonce: bytes, *, streams: bool) -> Mes
         start: the app's `http.response.start`.
         response_nonce: the value of the header `Ehbp-Response-Nonce`, 32 bytes.
         streams: whether the app may send its body over time: it did not declare the length.
+        sealed_length: the length of the sealed body, where it is known.
     """
     headers = [(name, value) for name, value in start.get("headers", ()) if name.lower() not in _NOT_SENT]
     named = {name.lower() for name, _ in headers}
     if streams and _BUFFERING not in named:
         headers.append((_BUFFERING, b"no"))
+    if sealed_length is not None:
+        headers.append((b"content-length", b"%d" % sealed_length))
     return {
         **start,
         "headers": [

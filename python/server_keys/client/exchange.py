@@ -135,9 +135,9 @@ class Exchange:
                 self._cache.doubt(server, key)
 
     def _refuse_upgrade(self) -> None:
-        if "Upgrade" in self._request.headers:
+        if protocols := values_of(self._request.headers, b"upgrade"):
             raise SealedTransportError(
-                f"{self._shown} asks for {self._request.headers['Upgrade']!r}, which has no sealed form: nothing was "
+                f"{self._shown} asks for {', '.join(protocols)!r}, which has no sealed form: nothing was "
                 "sent; use a client without this transport if everybody on the way may read it"
             )
 

@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from server_keys._sealing.protocol import FRAME_PLAINTEXT_BYTES
 from server_keys.errors import SealedTransportError
-
-# Frames are sealed and opened one at a time, so neither end ever holds more of a long body than this.
-FRAME_PLAINTEXT_BYTES = 64 * 1024
-# Its length, and the tag of AES-256-GCM.
-_FRAME_OVERHEAD_BYTES = 4 + 16
-
-
-def sealed_length(length: int) -> int:
-    """Return how many bytes a body of `length` bytes has when it is sealed."""
-    frames = -(-length // FRAME_PLAINTEXT_BYTES)
-    return length + frames * _FRAME_OVERHEAD_BYTES
 
 
 class Frames:
@@ -30,8 +20,10 @@ class Frames:
         self._seen = 0
         self._rest = bytearray()
 
-    def add(self, piece: bytes) -> Iterator[bytes]:
+    def add(self, piece: bytes) -> Iterator[bytes | memoryview]:
         """Yield the frames that `piece` completes. What may be the last one is kept until there is more.
+
+        Seal each before the next: it may be a view of `piece`.
 
         Raises:
             TypeError: `piece` is not bytes-like.
@@ -48,7 +40,7 @@ class Frames:
                 yield bytes(self._rest)
                 self._rest.clear()
             else:
-                yield bytes(view[:missing])
+                yield view[:missing]
             view = view[missing:]
         self._rest += view
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, cast
 
-from server_keys.client.framing import FRAME_PLAINTEXT_BYTES, Frames, sealed_length
+from server_keys._sealing.protocol import FRAME_PLAINTEXT_BYTES, sealed_length
+from server_keys.client.framing import Frames
 from server_keys.client.sealing import AsyncSealing, Sealing, SyncSealing
 from server_keys.client.sources import Source, source_of
 
