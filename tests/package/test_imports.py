@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "_ring_gauges": KEYS,
     "metrics": KEYS | {"_ring_gauges", "_sealing.recorder", "_sealing.refusals"},
     "readiness": KEYS,
-    "client": BASE | {"_sealing.protocol"},
+    "client": BASE | {f"_sealing.{name}" for name in ("key_entries", "place", "protocol", "wire_v1")},
     "vllm": SERVER | OPERATIONS | {"server_keys", "_sharing", "_sharing.share"},
     "__main__": {"server_keys"},
 }
