@@ -4,14 +4,14 @@ from typing import Any, ClassVar, cast
 
 try:
     import httpx
-except ModuleNotFoundError as error:
-    if error.name != "httpx":
+except ModuleNotFoundError as _error:
+    if _error.name != "httpx":
         raise
     raise ModuleNotFoundError(
         f"{__name__} is for httpx, which is not installed: pip install httpx; for httpx2 there is "
         "server_keys.client.httpx2",
         name="httpx",
-    ) from error
+    ) from _error
 
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
 from server_keys.client import factories, opening, proxies, sealing, transports

@@ -4,14 +4,14 @@ from typing import Any, ClassVar
 
 try:
     import httpx2
-except ModuleNotFoundError as error:
-    if error.name != "httpx2":
+except ModuleNotFoundError as _error:
+    if _error.name != "httpx2":
         raise
     raise ModuleNotFoundError(
         f"{__name__} is for httpx2, which is not installed: pip install httpx2; for httpx there is "
         "server_keys.client.httpx",
         name="httpx2",
-    ) from error
+    ) from _error
 
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
 from server_keys.client import factories, opening, proxies, sealing, transports

@@ -32,7 +32,7 @@ class KeyFetch:
         self.past_caches = past_caches
         self.key: Key | None = None
         self._lock = threading.Lock()
-        self.has_ended = False
+        self.has_ended: bool = False
         self._wakers: list[Callable[[], None]] = []
 
     def end(self, key: Key | None) -> None:

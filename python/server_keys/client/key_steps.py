@@ -41,7 +41,7 @@ class KeySteps:
     """
 
     def __init__(self, library: Library, cache: KeyCache, location: KeyLocation, request: http.Request) -> None:
-        self.server = location.server_of(request)
+        self.server: object = location.server_of(request)
         self._library = library
         self._cache = cache
         self._location = location
