@@ -78,7 +78,7 @@ def test_one_for_musl_needs_nothing_but_musl_and_python(platform: str, release: 
     (wheel,) = release.glob(f"*-{platform}.whl")
     libraries, symbols = needs(wheel)
     assert libraries == ["libc.so"]
-    assert {"mmap", "Py_IncRef"} <= symbols
+    assert {"mmap", "PyModuleDef_Init"} <= symbols
     assert {name for name in symbols - names_in_musl() if not name.startswith(("Py", "_Py"))} == set()
 
 
