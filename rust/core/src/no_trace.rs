@@ -243,7 +243,9 @@ fn wipe_registers() {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Delivery, Epoch, GroupKeys, KeyPair, RequestOpener, RequestSealer, open_box, seal_boxes};
+    use crate::{
+        Delivery, Epoch, GroupKeys, KeyPair, RequestOpener, RequestSealer, XWingKeyPair, open_box, seal_boxes,
+    };
 
     const PATTERN: u64 = 0xa5a5_5a5a_a5a5_5a5a;
     const MEASURED_BYTES: usize = 256 * 1024;
@@ -325,7 +327,13 @@ mod tests {
             let body = sealer.seal(&text).unwrap();
             let mut shared_secret = [0; 32];
             let group = GroupKeys::of_name(b"name").unwrap();
-            let epoch = Epoch { number: 1, key_pair: &server, publish_in_ms: 0, ends_in_ms: 0 };
+            let epoch = Epoch {
+                number: 1,
+                key_pair: &server,
+                xwing_key_pair: None::<&XWingKeyPair>,
+                publish_in_ms: 0,
+                ends_in_ms: 0,
+            };
             let delivery = Delivery { whole: true, as_of_ms: 0, epochs: vec![epoch] };
             let sealed = seal_boxes(&group, &[peer.public_key()], &delivery).unwrap().remove(0).unwrap();
             let secret = [b'a'; 64];
