@@ -114,9 +114,12 @@ def test_the_head_names_the_target_in_its_normal_form(
     assert v1_server.heads == [RequestHead(b"POST", target, has_body=bool(content))]
 
 
-def test_the_head_names_the_target_that_is_sent_in_place_of_the_urls(flavour: Flavour, v1_server: V1Server) -> None:
+@pytest.mark.parametrize("target", [b"/other?a=1", "/other?a=1"])
+def test_the_head_names_the_target_that_is_sent_in_place_of_the_urls(
+    flavour: Flavour, v1_server: V1Server, target: bytes | str
+) -> None:
     with flavour.client(v1_server.inner) as client:
-        client.post(URL, "x", extensions={"target": b"/other?a=1"})
+        client.post(URL, "x", extensions={"target": target})
     assert v1_server.heads == [RequestHead(b"POST", b"/other?a=1", has_body=True)]
 
 
@@ -148,6 +151,7 @@ def test_a_long_target_stands_as_its_hash(flavour: Flavour, v1_server: V1Server,
         ("/team-a/.well-known/hpke-keys", "/v1", b"/v1"),
         # A key with a path of its own tells of no prefix.
         ("/team-a/keys", "/team-a/v1", b"/team-a/v1"),
+        ("/keys", "/keys/v1", b"/keys/v1"),
     ],
 )
 def test_the_head_names_the_path_below_the_prefix_of_the_keys_url(

@@ -77,7 +77,8 @@ class KeyLocation:
 
     def target_of(self, request: http.Request) -> bytes:
         """Return the target that the sealed head of `request` names, below the prefix of the key's URL."""
-        path, _, query = request.extensions.get("target", request.url.raw_path).partition(b"?")
+        sent: bytes | str = request.extensions.get("target", request.url.raw_path)
+        path, _, query = (sent.encode() if isinstance(sent, str) else sent).partition(b"?")
         return sealed_target(place.below(self._prefix, place.target(path, query)))
 
     def request_for(
