@@ -6,6 +6,10 @@ use zeroize::zeroize_stack;
 /// optimized (sealing a box: 10.6 KB), and enough without optimization; a test measures that.
 pub(crate) const WIPED_STACK_BYTES: usize = 16 * 1024;
 
+/// The same for computations with ML-KEM's matrices. It is more than twice as deep as the deepest of them; a test measures
+/// that. Wiping it takes a microsecond.
+pub(crate) const DEEPLY_WIPED_STACK_BYTES: usize = 96 * 1024;
+
 /// Runs `computation` in a stack frame of its own, then wipes that frame and the registers that it may have used.
 ///
 /// The computation must return nothing secret: the result passes through the caller's frame, which is not wiped. This
@@ -13,7 +17,15 @@ pub(crate) const WIPED_STACK_BYTES: usize = 16 * 1024;
 /// holds.
 pub(crate) fn without_trace<R>(computation: impl FnOnce() -> R) -> R {
     let result = in_own_frame(computation);
-    wipe_stack();
+    wipe_stack::<WIPED_STACK_BYTES>();
+    wipe_registers();
+    result
+}
+
+/// Does the same with a computation that needs as much of the stack as ML-KEM does.
+pub(crate) fn without_deep_trace<R>(computation: impl FnOnce() -> R) -> R {
+    let result = in_own_frame(computation);
+    wipe_stack::<DEEPLY_WIPED_STACK_BYTES>();
     wipe_registers();
     result
 }
@@ -23,8 +35,14 @@ pub(crate) fn without_trace<R>(computation: impl FnOnce() -> R) -> R {
 /// A move copies all bytes of a value, also those that were never written. They may hold another message's key, which
 /// an earlier frame left on the stack, and the box would keep it. So the stack is wiped before, too.
 pub(crate) fn boxed_without_trace<T, E>(computation: impl FnOnce() -> Result<T, E>) -> Result<Box<T>, E> {
-    wipe_stack();
+    wipe_stack::<WIPED_STACK_BYTES>();
     without_trace(|| computation().map(Box::new))
+}
+
+/// Does the same with a computation that needs as much of the stack as ML-KEM does.
+pub(crate) fn boxed_without_deep_trace<T, E>(computation: impl FnOnce() -> Result<T, E>) -> Result<Box<T>, E> {
+    wipe_stack::<DEEPLY_WIPED_STACK_BYTES>();
+    without_deep_trace(|| computation().map(Box::new))
 }
 
 /// Wipes the stack and the registers when it is dropped.
@@ -46,12 +64,12 @@ thread_local! {
 
 /// Inlined, so that the wiped stack begins where the frame of [`in_own_frame`] began.
 #[inline(always)]
-fn wipe_stack() {
+fn wipe_stack<const BYTES: usize>() {
     #[cfg(test)]
     if NOT_WIPING.get() {
         return;
     }
-    zeroize_stack::<WIPED_STACK_BYTES>();
+    zeroize_stack::<BYTES>();
 }
 
 #[inline(never)]
