@@ -29,6 +29,7 @@ class RequestV1:
 
     Args:
         opener: has opened the head.
+        method: the method that the request arrived with.
 
     Raises:
         ValueError: the head has another form than a method and a target.
@@ -36,8 +37,9 @@ class RequestV1:
 
     name = "v1"
 
-    def __init__(self, opener: RequestOpenerV1) -> None:
+    def __init__(self, opener: RequestOpenerV1, method: str) -> None:
         self.opener = opener
+        self._method = method
         self.head = parsed_request_head(opener.head)
         self.has_body = self.head.has_body
         if not self.has_body:
@@ -53,7 +55,7 @@ class RequestV1:
 
     def response(self) -> "ResponseV1":
         """Return what the response needs."""
-        return ResponseV1(self.opener.response_sealer(), to_head=self.head.method == b"HEAD")
+        return ResponseV1(self.opener.response_sealer(), to_head=self._method == "HEAD")
 
 
 class ResponseV1:
@@ -84,8 +86,14 @@ class ResponseV1:
         return self.sealer.seal_end()
 
 
-def opened_v1(header: RequestHeader, accepted: Iterable[EpochPairs], max_frame_bytes: int) -> RequestV1:
+def opened_v1(header: RequestHeader, method: str, accepted: Iterable[EpochPairs], max_frame_bytes: int) -> RequestV1:
     """Open the head of a request, by the accepted key that its key id names. Two of them may have one id.
+
+    Args:
+        header: the header of the request.
+        method: the method that it arrived with.
+        accepted: the pairs that it may be sealed to.
+        max_frame_bytes: the longest frame that is taken.
 
     Raises:
         KeyMismatchError: no accepted key has the id, or the head opens under none that has.
@@ -101,7 +109,7 @@ def opened_v1(header: RequestHeader, accepted: Iterable[EpochPairs], max_frame_b
         except KeyMismatchError:
             continue
         try:
-            return RequestV1(opener)
+            return RequestV1(opener, method)
         except ValueError:
             opener.erase()
             raise
