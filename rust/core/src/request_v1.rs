@@ -243,3 +243,67 @@ impl RequestSealerV1 {
         ResponseOpenerV1::new(&self.context, encapsulated_key, response_nonce, sealed_head, max_frame_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::response_v1::ResponseOpenerV1;
+
+    #[derive(Deserialize)]
+    struct Vectors {
+        messages: Vec<Message>,
+    }
+
+    #[derive(Deserialize)]
+    struct Message {
+        seed: String,
+        public_key: String,
+        encapsulated_key: String,
+        head: String,
+        sealed_head: String,
+        replay_id: String,
+        pieces: Vec<String>,
+        body: String,
+        exported: String,
+        response_nonce: String,
+        response_head: String,
+        sealed_response_head: String,
+        response_pieces: Vec<String>,
+        response_body: String,
+    }
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|index| u8::from_str_radix(&hex[index..index + 2], 16).unwrap()).collect()
+    }
+
+    fn check(vectors: &str, count: usize) {
+        let Vectors { messages } = serde_json::from_str(vectors).unwrap();
+        assert_eq!(messages.len(), count);
+        for known in messages {
+            let pair = XWingKeyPair::from_seed(&bytes(&known.seed)).unwrap();
+            assert_eq!(pair.public_key().as_slice(), bytes(&known.public_key));
+            let encapsulated_key = bytes(&known.encapsulated_key);
+            let mut opener =
+                RequestOpenerV1::new(&encapsulated_key, &bytes(&known.sealed_head), &pair, 100_000).unwrap();
+            assert_eq!(opener.head(), bytes(&known.head));
+            assert_eq!(opener.replay_id().as_slice(), bytes(&known.replay_id));
+            assert_eq!(opener.feed(&bytes(&known.body)).unwrap(), bytes(&known.pieces.concat()));
+            assert_eq!(opener.finish(), Ok(()));
+            assert_eq!(opener.context.response_secret().unwrap().as_slice(), bytes(&known.exported));
+            let (nonce, head) = (bytes(&known.response_nonce), bytes(&known.sealed_response_head));
+            let mut response =
+                ResponseOpenerV1::new(&opener.context, &encapsulated_key, &nonce, &head, 100_000).unwrap();
+            assert_eq!(response.head(), bytes(&known.response_head));
+            assert_eq!(response.feed(&bytes(&known.response_body)).unwrap(), bytes(&known.response_pieces.concat()));
+            assert_eq!(response.finish(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn messages_of_other_implementations_open() {
+        check(include_str!("../../../tests/vectors/wire_v1.json"), 3);
+        check(include_str!("../../../tests/vectors/wire_v1_go.json"), 2);
+    }
+}
