@@ -709,21 +709,23 @@ def seal_boxes(
     *,
     whole: bool,
     as_of_ms: int,
-    epochs: Sequence[tuple[int, KeyPair, int, int]],
+    epochs: Sequence[tuple[int, KeyPair, XWingKeyPair | None, int, int]],
 ) -> list[bytes | None]:
     """Seal the private keys of epochs to each member's one-time key, off the GIL (HPKE in PSK mode, RFC 9180).
 
     Args:
         group: the keys of the group.
-        one_time_keys: one raw public key of 32 bytes for each member.
+        one_time_keys: one raw public key for each member. To one of 32 bytes the box is sealed with X25519, and holds
+            no X-Wing pairs: who undoes X25519 later would have them. To one of 1,216 bytes it is sealed with X-Wing.
         whole: whether these are all epochs of the group that live.
         as_of_ms: the time of the store from which the durations below count, in milliseconds, from 0 to 2**64 - 1.
-        epochs: from 1 to 8 tuples of a number (0 to 2**64 - 1), a key pair, the milliseconds until it is published
-            (-2**63 to 2**63 - 1; negative: it is published), and the milliseconds until it ends (0 to 2**64 - 1).
+        epochs: from 1 to 8 tuples of a number (0 to 2**64 - 1), a key pair, an X-Wing pair or None, the milliseconds
+            until they are published (-2**63 to 2**63 - 1; negative: they are published), and the milliseconds until
+            they end (0 to 2**64 - 1).
 
     Returns:
         One box for each one-time key, in their order; None for a key that nothing can be sealed to: it has another
-        length, or is a point of small order.
+        length, is or has a point of small order, or has an ML-KEM half that is none.
 
     Raises:
         EntropyError: the random source failed.
@@ -734,8 +736,8 @@ def seal_boxes(
     """
 
 def open_box(
-    group: GroupKeys, one_time_key: KeyPair, box: Buffer
-) -> tuple[bool, int, list[tuple[int, KeyPair, int, int]]]:
+    group: GroupKeys, one_time_key: KeyPair | XWingKeyPair, box: Buffer
+) -> tuple[bool, int, list[tuple[int, KeyPair, XWingKeyPair | None, int, int]]]:
     """Open a box that a member of the group sealed to a one-time key, off the GIL.
 
     Erase the one-time key then, whether the box opened or not: as long as it exists, it opens the box again.
@@ -746,7 +748,8 @@ def open_box(
         box: what `seal_boxes` made, at most 16 KiB. Keys of kinds that this version does not know are passed over.
 
     Returns:
-        `whole`, `as_of_ms` and `epochs`, as the member passed them to `seal_boxes`.
+        `whole`, `as_of_ms` and `epochs`, as the member passed them to `seal_boxes`; without X-Wing pairs, if the
+        one-time key is a `KeyPair`.
 
     Raises:
         KeyErasedError: the one-time key is erased, or this process was forked from the one that has the keys.

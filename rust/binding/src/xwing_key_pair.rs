@@ -1,5 +1,7 @@
 //! X-Wing key pairs, as Python sees them.
 
+use std::borrow::Borrow;
+
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -85,6 +87,15 @@ impl XWingKeyPair {
     #[pyo3(signature = (_protocol, /))]
     fn __reduce_ex__(&self, _protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         Err(stays_here("pickled"))
+    }
+}
+
+/// A Python object that the core uses without the GIL. It may, because an [`XWingKeyPair`] is frozen.
+pub(crate) struct SharedXWingKeyPair(pub(crate) Py<XWingKeyPair>);
+
+impl Borrow<core::XWingKeyPair> for SharedXWingKeyPair {
+    fn borrow(&self) -> &core::XWingKeyPair {
+        &self.0.get().0
     }
 }
 

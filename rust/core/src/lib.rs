@@ -50,11 +50,12 @@ mod whole_body;
 mod writer;
 mod x25519;
 mod xwing;
+mod xwing_box;
 mod xwing_key_pair;
 
 pub use arena::HomeProcess;
 pub use box_contents::{Delivery, Epoch, MAX_EPOCHS_PER_BOX};
-pub use delivery::{MAX_BOX_BYTES, open_box, seal_boxes};
+pub use delivery::{MAX_BOX_BYTES, OneTimeKey, open_box, seal_boxes};
 pub use engine::{Engine, Unused, engine};
 pub use error::Error;
 pub use frame::DEFAULT_MAX_FRAME_BYTES;
