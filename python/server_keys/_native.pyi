@@ -715,8 +715,8 @@ def seal_boxes(
 
     Args:
         group: the keys of the group.
-        one_time_keys: one raw public key for each member. To one of 32 bytes the box is sealed with X25519, and holds no
-            X-Wing pairs: who undoes X25519 later would have them. To one of 1,216 bytes it is sealed with X-Wing.
+        one_time_keys: one raw public key for each member. To one of 32 bytes the box is sealed with X25519, and holds
+            no X-Wing pairs: who undoes X25519 later would have them. To one of 1,216 bytes it is sealed with X-Wing.
         whole: whether these are all epochs of the group that live.
         as_of_ms: the time of the store from which the durations below count, in milliseconds, from 0 to 2**64 - 1.
         epochs: from 1 to 8 tuples of a number (0 to 2**64 - 1), a key pair, an X-Wing pair or None, the milliseconds

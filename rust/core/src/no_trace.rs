@@ -244,7 +244,8 @@ fn wipe_registers() {}
 mod tests {
     use super::*;
     use crate::{
-        Delivery, Epoch, GroupKeys, KeyPair, RequestOpener, RequestSealer, XWingKeyPair, open_box, seal_boxes,
+        Delivery, Epoch, GroupKeys, KeyPair, RequestOpener, RequestOpenerV1, RequestSealer, RequestSealerV1,
+        XWingKeyPair, open_box, seal_boxes,
     };
 
     const PATTERN: u64 = 0xa5a5_5a5a_a5a5_5a5a;
@@ -315,6 +316,64 @@ mod tests {
             ]
         });
         assert_eq!(measured.unwrap().join().unwrap(), [0; 4]);
+    }
+
+    #[test]
+    fn no_computation_leaves_words_of_a_seed_on_the_stack() {
+        let measured = std::thread::Builder::new().stack_size(4 * MEASURED_BYTES).spawn(|| {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed).unwrap();
+            let pair = XWingKeyPair::from_seed(&seed).unwrap();
+            let mut sealer = RequestSealerV1::new(pair.public_key()).unwrap();
+            let head = sealer.seal_head(b"head").unwrap();
+            assert!(words_left(&seed, || copy_to_the_stack(&seed)) > 0, "the search finds nothing");
+            [
+                words_left(&seed, || drop(XWingKeyPair::from_seed(&seed).unwrap())),
+                words_left(&seed, || {
+                    drop(RequestOpenerV1::new(sealer.encapsulated_key(), &head, &pair, 1000).unwrap());
+                }),
+            ]
+        });
+        assert_eq!(measured.unwrap().join().unwrap(), [0; 2]);
+    }
+
+    #[test]
+    fn no_computation_with_ml_kem_reaches_below_the_stack_that_is_wiped_then() {
+        let measured = std::thread::Builder::new().stack_size(4 * MEASURED_BYTES).spawn(|| {
+            let (server, member) = (XWingKeyPair::generate().unwrap(), XWingKeyPair::generate().unwrap());
+            let mut sealer = RequestSealerV1::new(server.public_key()).unwrap();
+            let head = sealer.seal_head(&[7; 10_000]).unwrap();
+            let group = GroupKeys::of_name(b"name").unwrap();
+            let key_pair = KeyPair::generate().unwrap();
+            let epoch = Epoch {
+                number: 1,
+                key_pair: &key_pair,
+                xwing_key_pair: Some(&server),
+                publish_in_ms: 0,
+                ends_in_ms: 0,
+            };
+            let delivery = Delivery { whole: true, as_of_ms: 0, epochs: vec![epoch] };
+            let sealed = seal_boxes(&group, &[member.public_key()], &delivery).unwrap().remove(0).unwrap();
+            // Measure without the wiping, which would be deepest.
+            NOT_WIPING.set(true);
+            [
+                ("generate", stack_depth(|| drop(XWingKeyPair::generate().unwrap()))),
+                ("seal", stack_depth(|| drop(RequestSealerV1::new(server.public_key()).unwrap()))),
+                (
+                    "open",
+                    stack_depth(|| {
+                        drop(RequestOpenerV1::new(sealer.encapsulated_key(), &head, &server, 20_000).unwrap());
+                    }),
+                ),
+                ("seal a box", stack_depth(|| drop(seal_boxes(&group, &[member.public_key()], &delivery).unwrap()))),
+                ("open a box", stack_depth(|| drop(open_box(&group, &member, &sealed).unwrap()))),
+            ]
+        });
+        for (computation, depth) in measured.unwrap().join().unwrap() {
+            println!("{computation} with ML-KEM: {depth} bytes");
+            assert!(depth < DEEPLY_WIPED_STACK_BYTES, "{computation} reaches {depth} bytes down");
+            assert!(depth > WIPED_STACK_BYTES, "{computation} needs no deeper wipe");
+        }
     }
 
     #[test]

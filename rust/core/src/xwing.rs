@@ -116,3 +116,111 @@ fn halves<const FIRST: usize>(bytes: &[u8]) -> Result<(&[u8; FIRST], &[u8; 32]),
     let (first, second) = bytes.split_first_chunk().ok_or(Error::MalformedMessage)?;
     Ok((first, second.try_into().map_err(|_| Error::MalformedMessage)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Vectors {
+        vectors: Vec<Vector>,
+    }
+
+    #[derive(Deserialize)]
+    struct Vector {
+        seed: String,
+        eseed: String,
+        pk: String,
+        ct: String,
+        ss: String,
+    }
+
+    fn bytes<const LENGTH: usize>(hex: &str) -> [u8; LENGTH] {
+        assert_eq!(hex.len(), 2 * LENGTH);
+        std::array::from_fn(|index| u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).unwrap())
+    }
+
+    fn drawn<const LENGTH: usize>() -> [u8; LENGTH] {
+        let mut drawn = [0; LENGTH];
+        getrandom::fill(&mut drawn).unwrap();
+        drawn
+    }
+
+    #[test]
+    fn both_sides_get_what_the_draft_says() {
+        let vectors: Vectors = serde_json::from_str(include_str!("../../../tests/vectors/xwing.json")).unwrap();
+        assert_eq!(vectors.vectors.len(), 3);
+        for Vector { seed, eseed, pk, ct, ss } in vectors.vectors {
+            let (seed, known_public_key) = (bytes(&seed), bytes(&pk));
+            assert_eq!(public_key(&seed), known_public_key);
+            let (mut encapsulated_key, mut shared_secret) = ([0; XWING_ENCAPSULATED_KEY_BYTES], [0; 32]);
+            encapsulate(&known_public_key, &bytes(&eseed), &mut encapsulated_key, &mut shared_secret).unwrap();
+            assert_eq!((encapsulated_key, shared_secret), (bytes(&ct), bytes(&ss)));
+            shared_secret = [0; 32];
+            decapsulate(&seed, &known_public_key, &encapsulated_key, &mut shared_secret).unwrap();
+            assert_eq!(shared_secret, bytes(&ss));
+        }
+    }
+
+    #[test]
+    fn both_sides_agree_and_a_changed_key_gives_another_secret() {
+        for round in 0..200 {
+            let seed = drawn();
+            let public_key = public_key(&seed);
+            let (mut encapsulated_key, mut sent) = ([0; XWING_ENCAPSULATED_KEY_BYTES], [0; 32]);
+            encapsulate(&public_key, &drawn(), &mut encapsulated_key, &mut sent).unwrap();
+            let mut received = [0; 32];
+            decapsulate(&seed, &public_key, &encapsulated_key, &mut received).unwrap();
+            assert_eq!(sent, received);
+            encapsulated_key[round * 997 % XWING_ENCAPSULATED_KEY_BYTES] ^= 1;
+            decapsulate(&seed, &public_key, &encapsulated_key, &mut received).unwrap();
+            assert_ne!(sent, received);
+        }
+    }
+
+    #[test]
+    fn an_x25519_half_of_small_order_is_refused_by_both_sides() {
+        let file: serde_json::Value =
+            serde_json::from_str(include_str!("../../../tests/vectors/small_order_points.json")).unwrap();
+        let seed = drawn();
+        let public_key = public_key(&seed);
+        let points = file["points"].as_array().unwrap();
+        assert_eq!(points.len(), 14);
+        for point in points {
+            let point: [u8; 32] = bytes(point["public_key"].as_str().unwrap());
+            let (mut encapsulated_key, mut shared_secret) = ([0; XWING_ENCAPSULATED_KEY_BYTES], [0xa5; 32]);
+            let mut weak = public_key;
+            weak[ML_KEM_PUBLIC_KEY_BYTES..].copy_from_slice(&point);
+            let refused = encapsulate(&weak, &drawn(), &mut encapsulated_key, &mut shared_secret);
+            assert_eq!(refused, Err(Error::PublicKeySmallOrder));
+            encapsulate(&public_key, &drawn(), &mut encapsulated_key, &mut [0; 32]).unwrap();
+            encapsulated_key[ML_KEM_CIPHERTEXT_BYTES..].copy_from_slice(&point);
+            let refused = decapsulate(&seed, &public_key, &encapsulated_key, &mut shared_secret);
+            assert_eq!(refused, Err(Error::PublicKeySmallOrder));
+            assert_eq!(shared_secret, [0xa5; 32], "a refusal writes nothing");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_not_reduced_is_refused() {
+        let public_key = public_key(&drawn());
+        let encapsulated = |public_key: &[u8; XWING_PUBLIC_KEY_BYTES]| {
+            encapsulate(public_key, &drawn(), &mut [0; XWING_ENCAPSULATED_KEY_BYTES], &mut [0; 32])
+        };
+        // Three polynomials of 256 numbers, two of which are in each three bytes, of 12 bits. The prime is 3329.
+        for index in 0..3 * 128 {
+            for number in [3329_u16, 4095] {
+                let mut wrong = public_key;
+                wrong[3 * index] = number as u8;
+                wrong[3 * index + 1] = wrong[3 * index + 1] & 0xf0 | (number >> 8) as u8;
+                assert_eq!(encapsulated(&wrong), Err(Error::MlKemPublicKey));
+            }
+            let mut largest = public_key;
+            largest[3 * index] = 3328_u16 as u8;
+            largest[3 * index + 1] = largest[3 * index + 1] & 0xf0 | (3328_u16 >> 8) as u8;
+            assert_eq!(encapsulated(&largest), Ok(()));
+        }
+    }
+}

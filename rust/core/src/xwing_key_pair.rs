@@ -11,7 +11,8 @@ use crate::xwing::{self, XWING_ENCAPSULATED_KEY_BYTES, XWING_PUBLIC_KEY_BYTES};
 /// An X-Wing key pair (KEM 0x647a of HPKE: ML-KEM-768 and X25519). Its seed never leaves this process. Erasing or dropping
 /// the pair wipes it.
 pub struct XWingKeyPair {
-    public_key: [u8; XWING_PUBLIC_KEY_BYTES],
+    /// On the heap, so that moving a pair moves little.
+    public_key: Box<[u8; XWING_PUBLIC_KEY_BYTES]>,
     seed: Secret,
 }
 
@@ -39,7 +40,7 @@ impl XWingKeyPair {
     }
 
     fn with_seed(seed: Secret) -> Result<Self, Error> {
-        let public_key = seed.read(|seed| without_deep_trace(|| xwing::public_key(seed)))?;
+        let public_key = seed.read(|seed| without_deep_trace(|| Box::new(xwing::public_key(seed))))?;
         Ok(Self { public_key, seed })
     }
 
@@ -87,7 +88,7 @@ impl XWingKeyPair {
 
 impl std::fmt::Debug for XWingKeyPair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [a, b, c, d, ..] = self.public_key;
+        let [a, b, c, d, ..] = *self.public_key;
         write!(f, "<XWingKeyPair {a:02x}{b:02x}{c:02x}{d:02x}…{}>", if self.is_erased() { ", erased" } else { "" })
     }
 }
