@@ -7,8 +7,10 @@ mod exclusive;
 mod key_pair;
 mod new_bytes;
 mod sealing;
+mod sealing_v1;
 mod sharing;
 mod warnings;
+mod xwing_key_pair;
 
 use server_keys_core::WipingAllocator;
 
@@ -24,14 +26,19 @@ mod _native {
     #[pymodule_export]
     use crate::error::{
         EntropyError, FrameTooLargeError, GroupSecretError, InvalidPublicKeyError, KeyErasedError, KeyMismatchError,
-        MalformedMessageError,
+        MalformedMessageError, MissingEndError,
     };
     #[pymodule_export]
     use crate::key_pair::{KeyPair, erase_in, generate_key_pairs};
     #[pymodule_export]
     use crate::sealing::{RequestOpener, RequestSealer, ResponseOpener, ResponseSealer};
     #[pymodule_export]
+    use crate::sealing_v1::{RequestOpenerV1, RequestSealerV1, ResponseOpenerV1, ResponseSealerV1};
+    #[pymodule_export]
     use crate::sharing::{GroupKeys, open_box, seal_boxes};
+
+    #[pymodule_export]
+    use crate::xwing_key_pair::XWingKeyPair;
 
     /// Chooses what computes now, and not in some thread at the first key.
     #[pymodule_init]
