@@ -17,6 +17,7 @@ __all__ = [
     "FrameTooLargeError",
     "GroupKeys",
     "GroupSecretError",
+    "IdentityFileError",
     "InvalidPublicKeyError",
     "KeyErasedError",
     "KeyMismatchError",
@@ -31,10 +32,13 @@ __all__ = [
     "ResponseOpenerV1",
     "ResponseSealer",
     "ResponseSealerV1",
+    "SigningKey",
     "XWingKeyPair",
     "engine",
     "erase_in",
     "generate_key_pairs",
+    "is_signature",
+    "is_signing_public_key",
     "open_box",
     "seal_boxes",
 ]
@@ -62,6 +66,9 @@ class KeyMismatchError(ValueError):
 
 class GroupSecretError(ValueError):
     """A group secret, or the file that holds it, cannot be used. The message says why, without the secret."""
+
+class IdentityFileError(ValueError):
+    """The file of an identity cannot be used or written. The message names it and says why, without the key."""
 
 @final
 class Engine:
@@ -759,3 +766,77 @@ def open_box(
         MalformedMessageError: anything else is wrong.
         MemoryError: the system has no memory for the private keys.
     """
+
+@final
+class SigningKey:
+    """An Ed25519 key (RFC 8032): the identity by which clients know a server. Its seed stays in native memory.
+
+    The seed is locked in memory, left out of core dumps, wiped in a forked child, by `erase()` and when the last
+    reference goes. Nothing in Python can read, copy or pickle it.
+    """
+
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Self:
+        """Raise TypeError: `from_file` and `new_file` make signing keys."""
+
+    @staticmethod
+    def from_file(path: str | os.PathLike[str]) -> SigningKey:
+        """Read a key from a file, off the GIL. The content never becomes a Python object.
+
+        Args:
+            path: a regular file, or a link to one, with a private key in PKCS#8 form (RFC 8410) as PEM, at most 4096
+                bytes. Nobody but its owner may be able to write it, and not every user to read it.
+
+        Raises:
+            IdentityFileError: the file cannot be read, others have too much access to it, or its content is something
+                else. The message names the file.
+            MemoryError: the system has no memory for the key.
+        """
+
+    @staticmethod
+    def new_file(path: str | os.PathLike[str]) -> SigningKey:
+        """Make a key from the system's random source and write it to a new file, off the GIL.
+
+        Its owner alone can read the file. Nothing that is there already is overwritten.
+
+        Raises:
+            EntropyError: the random source failed.
+            IdentityFileError: the file exists, or cannot be written. Then there is no new file.
+            MemoryError: the system has no memory for the key.
+        """
+
+    @property
+    def public_key(self) -> bytes:
+        """The public key: 32 bytes, as RFC 8032 encodes it. It stays readable after `erase()`."""
+
+    @property
+    def erased(self) -> bool:
+        """Whether the seed is gone: erased, or left in the process that this one was forked from."""
+
+    def sign(self, message: Buffer) -> bytes:
+        """Return the signature of a message, off the GIL: 64 bytes. The same message has the same signature.
+
+        Raises:
+            KeyErasedError: the seed is gone.
+        """
+
+    def erase(self) -> None:
+        """Wait for signatures that have begun, then wipe the seed. Erasing twice is fine."""
+
+    def __copy__(self) -> NoReturn: ...
+    def __deepcopy__(self, memo: object, /) -> NoReturn: ...
+    def __reduce_ex__(self, protocol: object, /) -> NoReturn: ...
+
+def is_signature(public_key: Buffer, message: Buffer, signature: Buffer) -> bool:
+    """Return whether a signature is one of the owner of a public key over a message, off the GIL (Ed25519, strict).
+
+    A public key or a signature whose point is of small order counts for nothing, nor does another encoding of a good
+    signature, or bytes of another length.
+
+    Args:
+        public_key: 32 bytes.
+        message: any bytes.
+        signature: 64 bytes.
+    """
+
+def is_signing_public_key(public_key: Buffer) -> bool:
+    """Return whether these are 32 bytes that stand for a point of the curve which is not of small order."""

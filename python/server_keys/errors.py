@@ -1,6 +1,6 @@
 """Every error that server_keys raises on its own behalf.
 
-Key pairs, sealed messages and group secrets (raised by the native core):
+Key pairs, sealed messages, group secrets and identities (raised by the native core):
 
 - `ValueError`
     - `InvalidPublicKeyError`
@@ -9,6 +9,7 @@ Key pairs, sealed messages and group secrets (raised by the native core):
     - `FrameTooLargeError`
     - `KeyMismatchError`
     - `GroupSecretError`
+    - `IdentityFileError`
 - `RuntimeError`
     - `KeyErasedError`
     - `EntropyError`
@@ -40,6 +41,7 @@ from server_keys._native import (
     EntropyError,
     FrameTooLargeError,
     GroupSecretError,
+    IdentityFileError,
     InvalidPublicKeyError,
     KeyErasedError,
     KeyMismatchError,
@@ -51,6 +53,7 @@ __all__ = [
     "EntropyError",
     "FrameTooLargeError",
     "GroupSecretError",
+    "IdentityFileError",
     "InvalidPublicKeyError",
     "KeyConfigurationError",
     "KeyErasedError",

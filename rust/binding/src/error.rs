@@ -44,6 +44,12 @@ pyo3::create_exception!(
     PyValueError,
     "A group secret, or the file that holds it, cannot be used. The message says why, without the secret."
 );
+pyo3::create_exception!(
+    server_keys._native,
+    IdentityFileError,
+    PyValueError,
+    "The file of an identity cannot be used or written. The message names it and says why, without the key."
+);
 
 pub(crate) fn to_python(error: Error) -> PyErr {
     let message = error.to_string();
@@ -60,6 +66,7 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         Error::KeyMismatch => KeyMismatchError::new_err(message),
         Error::OutOfMemory => PyMemoryError::new_err(message),
         Error::GroupSecret(_) => GroupSecretError::new_err(message),
+        Error::SigningKey(_) => IdentityFileError::new_err(message),
         Error::PrivateKeyLength(_)
         | Error::SeedLength(_)
         | Error::TooManyKeyPairs { .. }
@@ -69,10 +76,11 @@ pub(crate) fn to_python(error: Error) -> PyErr {
     }
 }
 
-/// The same for what reads a group secret from the file at `path`: the message names it.
+/// The same for what reads a group secret or a signing key from the file at `path`: the message names it.
 pub(crate) fn of_file_to_python(error: Error, path: &Path) -> PyErr {
     match error {
         Error::GroupSecret(fault) => GroupSecretError::new_err(fault.in_file(path).to_string()),
+        Error::SigningKey(fault) => IdentityFileError::new_err(fault.in_file(path).to_string()),
         _ => to_python(error),
     }
 }

@@ -9,6 +9,7 @@ mod new_bytes;
 mod sealing;
 mod sealing_v1;
 mod sharing;
+mod signing;
 mod warnings;
 mod xwing_key_pair;
 
@@ -25,8 +26,8 @@ mod _native {
     use crate::engine::{Engine, engine};
     #[pymodule_export]
     use crate::error::{
-        EntropyError, FrameTooLargeError, GroupSecretError, InvalidPublicKeyError, KeyErasedError, KeyMismatchError,
-        MalformedMessageError, MissingEndError,
+        EntropyError, FrameTooLargeError, GroupSecretError, IdentityFileError, InvalidPublicKeyError, KeyErasedError,
+        KeyMismatchError, MalformedMessageError, MissingEndError,
     };
     #[pymodule_export]
     use crate::key_pair::{KeyPair, erase_in, generate_key_pairs};
@@ -36,6 +37,8 @@ mod _native {
     use crate::sealing_v1::{RequestOpenerV1, RequestSealerV1, ResponseOpenerV1, ResponseSealerV1};
     #[pymodule_export]
     use crate::sharing::{GroupKeys, open_box, seal_boxes};
+    #[pymodule_export]
+    use crate::signing::{SigningKey, is_signature, is_signing_public_key};
 
     #[pymodule_export]
     use crate::xwing_key_pair::XWingKeyPair;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::group_secret_fault::GroupSecretFault;
+use crate::signing_key_fault::SigningKeyFault;
 
 /// The reason why an operation on keys or messages failed. No variant carries key material.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub enum Error {
     },
     /// A group secret cannot be used.
     GroupSecret(GroupSecretFault),
+    /// The file of a signing key cannot be used or written.
+    SigningKey(SigningKeyFault),
     /// The system has no memory for more private keys.
     OutOfMemory,
     /// The system refused the thread that erases private keys on time.
@@ -107,6 +110,7 @@ impl fmt::Display for Error {
             }
             Self::EpochCount { asked, limit } => write!(f, "a box holds 1 to {limit} epochs, not {asked}"),
             Self::GroupSecret(fault) => write!(f, "{fault}"),
+            Self::SigningKey(fault) => write!(f, "the identity file {fault}"),
             Self::OutOfMemory => {
                 f.write_str("the system has no memory for more private keys: erase some, or raise its limit")
             }

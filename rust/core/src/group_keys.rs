@@ -8,6 +8,7 @@ use sha2::Sha256;
 
 use crate::error::Error;
 use crate::group_secret;
+use crate::group_secret_fault::GroupSecretFault;
 use crate::no_trace::without_trace;
 use crate::secret::Secret;
 use crate::secret_file;
@@ -61,7 +62,9 @@ impl GroupKeys {
     /// # Errors
     /// [`Error::GroupSecret`], [`Error::OutOfMemory`].
     pub fn from_secret_file(path: &Path, label: &[u8]) -> Result<Vec<Self>, Error> {
-        Self::from_secret_text(&secret_file::read(path)?, label)
+        let read = secret_file::read(path, group_secret::MAX_TEXT_BYTES);
+        let text = read.map_err(|fault| Error::GroupSecret(GroupSecretFault::File(fault)))?;
+        Self::from_secret_text(&text, label)
     }
 
     fn derive(secret: &[u8], kind: &[u8], label: &[u8]) -> Result<Self, Error> {

@@ -1,21 +1,16 @@
 //! What can be wrong with a group secret.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
+
+use crate::file_fault::FileFault;
 
 /// Why a group secret cannot be used. It never shows a part of the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GroupSecretFault {
-    /// The file cannot be opened or read.
-    Unreadable(io::ErrorKind),
-    /// The path leads to a directory, a pipe, a socket or a device.
-    NoRegularFile,
-    /// Every user of the host can read or write the file. The number is its mode.
-    OpenToOthers(u32),
-    /// The group of the file can write it. The number is its mode.
-    WritableByGroup(u32),
+    /// The file cannot be used, whatever is in it.
+    File(FileFault),
     /// There are more bytes than this.
     TooLong(usize),
     /// There is nothing, or only separators.
@@ -40,11 +35,7 @@ impl GroupSecretFault {
 
     fn write(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(io::ErrorKind::NotFound) => f.write_str("does not exist"),
-            Self::Unreadable(kind) => write!(f, "cannot be read ({kind})"),
-            Self::NoRegularFile => f.write_str("is no regular file"),
-            Self::OpenToOthers(mode) => write!(f, "can be read or written by every user (its mode is {mode:04o})"),
-            Self::WritableByGroup(mode) => write!(f, "can be written by its group (its mode is {mode:04o})"),
+            Self::File(fault) => write!(f, "{fault}"),
             Self::TooLong(most) => write!(f, "has more than {most} bytes"),
             Self::Empty => f.write_str("is empty"),
             Self::NoHexDigit => f.write_str("has characters that are no hex digits"),
@@ -56,14 +47,14 @@ impl GroupSecretFault {
     }
 
     fn needs_less_access(self) -> bool {
-        matches!(self, Self::OpenToOthers(_) | Self::WritableByGroup(_))
+        matches!(self, Self::File(fault) if fault.needs_less_access())
     }
 
     /// Says what to do where another secret in the same place would not help.
     fn cure(self) -> Option<&'static str> {
         match self {
-            Self::Unreadable(kind) if kind != io::ErrorKind::NotFound => Some("name a file that this user can read"),
-            Self::NoRegularFile => Some("name a file that holds the secret"),
+            Self::File(fault) if fault.needs_more_access() => Some("name a file that this user can read"),
+            Self::File(FileFault::NoRegularFile) => Some("name a file that holds the secret"),
             Self::TooMany(_) => Some("keep the new one, and after it the one that it replaces"),
             Self::Repeated => Some("keep it once"),
             _ => None,

@@ -5,6 +5,8 @@
 //! Processes that share their keys are a group: [`GroupKeys`] are what its members have in common, and a private key goes
 //! from one to another in a box ([`seal_boxes`], [`open_box`]).
 //!
+//! A [`SigningKey`] is a server's identity: it outlives the key pairs, and signs what publishes them.
+//!
 //! This crate knows no Python. Private keys live in one arena of protected memory ([`KeyPair`]). A computation with one
 //! leaves no copy of it on the stack, on the heap ([`WipingAllocator`]) or in registers. The modules import each other
 //! one way only; `tests/no_circles.rs` holds that.
@@ -33,6 +35,7 @@ mod drawn_bytes;
 mod engine;
 mod engine_fault;
 mod error;
+mod file_fault;
 mod frame;
 mod group_keys;
 mod group_secret;
@@ -46,9 +49,11 @@ mod limb_products;
 #[cfg(test)]
 mod memcheck;
 mod memory;
+mod new_secret_file;
 mod no_trace;
 mod portable;
 mod primitives;
+mod private_key_pem;
 mod request;
 mod request_context;
 mod request_v1;
@@ -58,6 +63,8 @@ mod response_v1;
 mod secret;
 mod secret_file;
 mod self_check;
+mod signing_key;
+mod signing_key_fault;
 #[cfg(test)]
 #[path = "../../../benches/timing.rs"]
 mod timing;
@@ -74,6 +81,7 @@ pub use delivery::{MAX_BOX_BYTES, OneTimeKey, open_box, seal_boxes};
 pub use engine::{Engine, Unused, engine};
 pub use engine_fault::{EngineFault, unreported_engine_fault};
 pub use error::Error;
+pub use file_fault::FileFault;
 pub use frame::DEFAULT_MAX_FRAME_BYTES;
 pub use group_keys::{GROUP_ID_BYTES, GroupKeys, TAG_BYTES};
 pub use group_secret_fault::GroupSecretFault;
@@ -86,5 +94,7 @@ pub use response::{ResponseOpener, ResponseSealer};
 pub use response_keys::{ENCAPSULATED_KEY_BYTES, RESPONSE_NONCE_BYTES};
 pub use response_v1::{ResponseOpenerV1, ResponseSealerV1};
 pub use self_check::Mismatch;
+pub use signing_key::{SIGNATURE_BYTES, SIGNING_PUBLIC_KEY_BYTES, SigningKey, is_signature, is_signing_public_key};
+pub use signing_key_fault::SigningKeyFault;
 pub use xwing::{XWING_ENCAPSULATED_KEY_BYTES, XWING_PUBLIC_KEY_BYTES};
 pub use xwing_key_pair::XWingKeyPair;

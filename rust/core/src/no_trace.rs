@@ -256,7 +256,7 @@ mod tests {
     use super::*;
     use crate::{
         Delivery, Epoch, GroupKeys, KeyPair, RequestOpener, RequestOpenerV1, RequestSealer, RequestSealerV1,
-        XWingKeyPair, open_box, seal_boxes,
+        SigningKey, XWingKeyPair, open_box, seal_boxes,
     };
 
     const PATTERN: u64 = 0xa5a5_5a5a_a5a5_5a5a;
@@ -407,6 +407,8 @@ mod tests {
             let delivery = Delivery { whole: true, as_of_ms: 0, epochs: vec![epoch] };
             let sealed = seal_boxes(&group, &[peer.public_key()], &delivery).unwrap().remove(0).unwrap();
             let secret = [b'a'; 64];
+            let identity = std::env::temp_dir().join(format!("server-keys-depth-{}", std::process::id()));
+            let signing_key = SigningKey::new_file(&identity).unwrap();
             // The first batch also makes a table, of nothing secret.
             drop(crate::generate_key_pairs(63).unwrap());
             // Measure without the wiping, which would be deepest.
@@ -435,6 +437,16 @@ mod tests {
                 ("derive keys", stack_depth(|| drop(GroupKeys::from_secret_text(&secret, b"label").unwrap()))),
                 ("check a tag", stack_depth(|| assert_eq!(group.is_ask_tag(b"ask", &[0; 32]), Ok(false)))),
                 ("seal a box", stack_depth(|| drop(seal_boxes(&group, &[peer.public_key()], &delivery).unwrap()))),
+                ("read a signing key", stack_depth(|| drop(SigningKey::from_file(&identity).unwrap()))),
+                ("sign", stack_depth(|| assert!(signing_key.sign(&text).is_ok()))),
+                (
+                    "write a signing key",
+                    stack_depth(|| {
+                        std::fs::remove_file(&identity).unwrap();
+                        drop(SigningKey::new_file(&identity).unwrap());
+                        std::fs::remove_file(&identity).unwrap();
+                    }),
+                ),
                 ("open a box", stack_depth(|| drop(open_box(&group, &peer, &sealed).unwrap()))),
             ]
         });

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use server_keys_core::{
-    Delivery, Epoch, Error, GroupKeys, GroupSecretFault, KeyPair, MAX_BOX_BYTES, MAX_EPOCHS_PER_BOX, XWingKeyPair,
-    open_box, seal_boxes,
+    Delivery, Epoch, Error, FileFault, GroupKeys, GroupSecretFault, KeyPair, MAX_BOX_BYTES, MAX_EPOCHS_PER_BOX,
+    XWingKeyPair, open_box, seal_boxes,
 };
 
 #[derive(Deserialize)]
@@ -206,5 +206,6 @@ fn a_secret_that_is_no_secret_is_refused() {
         assert_eq!(refused, Some(Error::GroupSecret(fault)));
     }
     let refused = GroupKeys::from_secret_file(Path::new("/nowhere"), b"").err();
-    assert_eq!(refused, Some(Error::GroupSecret(GroupSecretFault::Unreadable(std::io::ErrorKind::NotFound))));
+    let fault = GroupSecretFault::File(FileFault::Unreadable(std::io::ErrorKind::NotFound));
+    assert_eq!(refused, Some(Error::GroupSecret(fault)));
 }
