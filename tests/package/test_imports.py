@@ -35,7 +35,8 @@ MAY_IMPORT = {
     "_ring_gauges": KEYS,
     "metrics": KEYS | {"_ring_gauges", "_sealing.recorder", "_sealing.refusals"},
     "readiness": KEYS,
-    "client": BASE | {f"_sealing.{name}" for name in ("key_entries", "place", "protocol", "wire_v1")},
+    "client": BASE
+    | {f"_sealing.{name}" for name in ("identity", "key_entries", "key_signature", "place", "protocol", "wire_v1")},
     "vllm": SERVER | OPERATIONS | {"server_keys", "_sharing", "_sharing.share"},
     "__main__": {"server_keys"},
 }
