@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from server_keys import middleware as middleware
     from server_keys import readiness as readiness
     from server_keys._keys.app_ring import EphemeralKeys, get_ephemeral_keys
+    from server_keys._keys.identity_status import IdentityStatus
     from server_keys._keys.lifespan import Lifespan, ephemeral_key_lifespan_factory, periodic_refresh
     from server_keys._keys.pair_source import SharingStatus
     from server_keys._keys.ring import KeyRing, KeyRingStatus
     from server_keys._native import Engine, KeyPair, engine, generate_key_pairs
+    from server_keys._sealing.signer import Signer
     from server_keys.build_app import inject_key_lifespan, inject_middleware, protect
     from server_keys.errors import (
         EntropyError,
@@ -40,6 +42,7 @@ __all__ = [
     "EntropyError",
     "EphemeralKeys",
     "FrameTooLargeError",
+    "IdentityStatus",
     "InvalidPublicKeyError",
     "KeyErasedError",
     "KeyPair",
@@ -50,6 +53,7 @@ __all__ = [
     "MalformedMessageError",
     "MissingEndError",
     "SharingStatus",
+    "Signer",
     "engine",
     "ephemeral_key_lifespan_factory",
     "generate_key_pairs",
@@ -62,10 +66,12 @@ __all__ = [
 
 _HOMES = {
     "_keys.app_ring": ("EphemeralKeys", "get_ephemeral_keys"),
+    "_keys.identity_status": ("IdentityStatus",),
     "_keys.lifespan": ("Lifespan", "ephemeral_key_lifespan_factory", "periodic_refresh"),
     "_keys.pair_source": ("SharingStatus",),
     "_keys.ring": ("KeyRing", "KeyRingStatus"),
     "_native": ("Engine", "KeyPair", "engine", "generate_key_pairs"),
+    "_sealing.signer": ("Signer",),
     "build_app": ("inject_key_lifespan", "inject_middleware", "protect"),
     "errors": (
         "EntropyError",

@@ -37,6 +37,10 @@ def _ago(now: float, seconds: float | None) -> float | None:
     return None if seconds is None else round(now - seconds, 3)
 
 
+def _until(seconds: float | None) -> float | None:
+    return None if seconds is None else -seconds
+
+
 RING_GAUGES = (
     RingGauge(
         "server_keys_available_rings",
@@ -91,5 +95,23 @@ RING_GAUGES = (
         "When the store of the group was last reached, as a Unix time: the longest ago. +Inf where there is no group.",
         "livemin",
         lambda ring, status, now: _ago(now, status.sharing.last_contact_s),
+    ),
+    RingGauge(
+        "server_keys_unsigned_rings",
+        "Key rings that publish no key, because their identity has not signed one.",
+        "livesum",
+        lambda ring, status, now: status.identity is not None and not status.identity.is_published,
+    ),
+    RingGauge(
+        "server_keys_signature_created_timestamp_seconds",
+        "When the published keys were signed, as a Unix time: the longest ago. +Inf where nothing is signed.",
+        "livemin",
+        lambda ring, status, now: _ago(now, status.identity.age_s if status.identity else None),
+    ),
+    RingGauge(
+        "server_keys_signature_expires_timestamp_seconds",
+        "When the signature of the published keys ends, as a Unix time: the earliest. +Inf where nothing is signed.",
+        "livemin",
+        lambda ring, status, now: _ago(now, _until(status.identity.expires_in_s if status.identity else None)),
     ),
 )

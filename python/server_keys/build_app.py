@@ -27,6 +27,7 @@ from server_keys._keys.startup import StartupCheck
 from server_keys._outermost import put_outermost
 from server_keys._sealing.middleware import EncryptedBodyMiddleware
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
+from server_keys._sealing.signer import Signer, checked_identity
 from server_keys._sharing.key_plan import KeyPlan
 from server_keys.middleware import BuildAppFunc
 
@@ -48,6 +49,7 @@ def protect(
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     share: str | None = "auto",
     group_secret_file: str | os.PathLike[str] | None = None,
+    identity: str | os.PathLike[str] | Signer | None = None,
 ) -> FastAPI:
     """Give `app` ephemeral keys, and let it open sealed requests and seal their responses (EHBP).
 
@@ -69,25 +71,27 @@ def protect(
             `"file:///a/folder"` or `"valkey://host"`; None keeps each process's keys its own. See
             `ephemeral_key_lifespan_factory`.
         group_secret_file: the file with the group's secret, for Valkey. See `ephemeral_key_lifespan_factory`.
+        identity: who signs the published keys, so that clients know whose they are: the file that `server-keys identity
+            new` wrote, or a `Signer`. The file is read when the app starts. See `EncryptedBodyMiddleware`.
 
     Returns:
         `app` itself.
 
     Raises:
         RuntimeError: the app has begun to serve, or is protected already, but with other durations, another `share`,
-            another limit, other places or open paths, or with less required.
+            another limit, another identity, other places or open paths, or with less required.
         TypeError: `app` is no FastAPI app, its lifespan makes no async context manager, a duration is not a number,
             `required` is neither a bool nor `"v1"`, `place` is no str, `open_paths` is no sequence of str, the limit is
-            not an int, `share` is neither a str nor None.
+            not an int, `share` is neither a str nor None, `identity` is neither a path nor a `Signer`.
         ValueError: a duration or the limit is out of its range, `place`, a path or `share` has no known form, `share`
-            lacks its secret.
+            lacks its secret, `identity` is the public half.
     """
     if not isinstance(app, FastAPI):
         raise TypeError(f"app must be a FastAPI app, not {app!r}")
     with_keys = ephemeral_key_lifespan_factory(
         refresh_time, overlap=overlap, share=share, group_secret_file=group_secret_file
     )
-    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes)
+    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes, identity)
     if _has_served(app) and _Additions.of(app).sealing is None:
         # Its lifespan may run already, and would make no keys.
         raise RuntimeError("the app has begun to serve: protect it before its first request")
@@ -139,6 +143,7 @@ def inject_middleware(
     place: Place = "exact",
     open_paths: Sequence[str] = (),
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+    identity: str | os.PathLike[str] | Signer | None = None,
 ) -> BuildAppFunc:
     """Return a function like `build_app_func` whose app also opens sealed requests and seals their responses.
 
@@ -152,17 +157,19 @@ def inject_middleware(
         place: what a request of version 1 is held to: `"exact"`, `"suffix"` or `"off"`. See `EncryptedBodyMiddleware`.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
+        identity: who signs the published keys: a file, or a `Signer`. See `protect`.
 
     Raises:
         TypeError: `build_app_func` is no function, `required` is neither a bool nor `"v1"`, `place` is no str,
-            `open_paths` is no sequence of str, the limit is not an int; from the new function: `build_app_func`
-            returned something else than a FastAPI app.
-        ValueError: `place` or a path has no known form, `max_frame_bytes` is out of its range.
-        RuntimeError: from the new function: the app is protected already, but with another limit, other places or open
-            paths, or with less required.
+            `open_paths` is no sequence of str, the limit is not an int, `identity` is neither a path nor a `Signer`;
+            from the new function: `build_app_func` returned something else than a FastAPI app.
+        ValueError: `place` or a path has no known form, `max_frame_bytes` is out of its range, `identity` is the public
+            half.
+        RuntimeError: from the new function: the app is protected already, but with another limit, another identity,
+            other places or open paths, or with less required.
     """
     _require_build_app_func(build_app_func)
-    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes)
+    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes, identity)
     return _then(build_app_func, functools.partial(_add, sealing=sealing))
 
 
@@ -174,9 +181,17 @@ class _Sealing:
     place: Place
     open_paths: tuple[str, ...]
     max_frame_bytes: int
+    identity: str | Signer | None
 
     @classmethod
-    def checked(cls, required: Required, place: Place, open_paths: Sequence[str], max_frame_bytes: int) -> "_Sealing":
+    def checked(
+        cls,
+        required: Required,
+        place: Place,
+        open_paths: Sequence[str],
+        max_frame_bytes: int,
+        identity: str | os.PathLike[str] | Signer | None,
+    ) -> "_Sealing":
         """Return them.
 
         Raises:
@@ -188,6 +203,7 @@ class _Sealing:
             checked_place(place),
             checked_open_paths(open_paths),
             checked_max_frame_bytes(max_frame_bytes),
+            None if identity is None else checked_identity(identity),
         )
 
     def require_compatible(self, other: "_Sealing") -> None:
@@ -201,7 +217,7 @@ class _Sealing:
                 f"the app is protected already, and {_TAKES[self.required]}: pass required={other.required!r} to the "
                 "call that protected it first"
             )
-        for name in ("place", "open_paths", "max_frame_bytes"):
+        for name in ("place", "open_paths", "max_frame_bytes", "identity"):
             has, asked = getattr(self, name), getattr(other, name)
             if has != asked:
                 raise RuntimeError(
@@ -217,6 +233,7 @@ class _Sealing:
             place=self.place,
             open_paths=self.open_paths,
             max_frame_bytes=self.max_frame_bytes,
+            identity=self.identity,
         )
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus may know: the age of keys, refreshes, requests by outcome, and the group that shares a ring.
+"""What Prometheus may know: keys and their signatures, refreshes, requests by outcome, the group that shares a ring.
 
 `instrument(app)` before the app serves. vLLM's app is instrumented without it. The metrics are ordinary ones of
 `prometheus_client`, so they work in its multiprocess mode, too. Times are Unix timestamps, not ages: an age would be
@@ -102,7 +102,7 @@ class _Recorder:
         self._lock = threading.RLock()
         renew_lock_after_fork(self)
         self._rings: list[KeyRing] = []
-        self._seen: WeakKeyDictionary[KeyRing, tuple[int, int]] = WeakKeyDictionary()
+        self._seen: WeakKeyDictionary[KeyRing, tuple[int, int, int]] = WeakKeyDictionary()
         self._gauges = [
             Gauge(gauge.name, gauge.documentation, registry=None, multiprocess_mode=gauge.combined)
             for gauge in RING_GAUGES
@@ -114,6 +114,9 @@ class _Recorder:
         )
         self._failures = Counter(
             "server_keys_refresh_failures_total", "Tries to replace a key that failed.", registry=None
+        )
+        self._signing_failures = Counter(
+            "server_keys_signing_failures_total", "Tries to sign the published keys that failed.", registry=None
         )
         self._requests = Counter("server_keys_requests_total", "Requests by their end.", ["outcome"], registry=None)
         self._refusals = Counter(
@@ -155,6 +158,7 @@ class _Recorder:
             *self._gauges,
             self._refreshes,
             self._failures,
+            self._signing_failures,
             self._requests,
             self._refusals,
             self._opened,
@@ -208,10 +212,12 @@ class _Recorder:
         """Bring the metrics up to the state of `ring`."""
         with self._lock:
             status = ring.status
-            refreshes, failures = self._seen.get(ring, (0, 0))
+            signing_failures = status.identity.failures if status.identity else 0
+            refreshes, failures, unsigned = self._seen.get(ring, (0, 0, 0))
             self._refreshes.inc(max(status.refreshes - refreshes, 0))
             self._failures.inc(max(status.failures - failures, 0))
-            self._seen[ring] = status.refreshes, status.failures
+            self._signing_failures.inc(max(signing_failures - unsigned, 0))
+            self._seen[ring] = status.refreshes, status.failures, signing_failures
             if status.closed:
                 self._rings = [other for other in self._rings if other is not ring]
             elif ring not in self._rings:

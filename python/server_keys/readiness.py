@@ -42,6 +42,9 @@ def why_not_ready(app: FastAPI) -> str | None:
             f"the key is {status.age_s:.0f} s old and was to be replaced after {ring.period_s:g} s: {status.failures} "
             f"tries failed, the last with {status.last_error}"
         )
+    if status.identity is not None and not status.identity.is_published:
+        why = status.identity.last_error or "the signer has not answered yet"
+        return f"no key is published, because none is signed: {why}"
     return None
 
 

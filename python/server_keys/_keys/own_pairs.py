@@ -75,6 +75,11 @@ class OwnPairs:
         over_at = self._schedule.over_at(self._fresh_pairs().made_at)
         return min(self._schedule.overlap_s, max(over_at - self._clock(), 0.0))
 
+    @property
+    def current_ends_in_s(self) -> float:
+        """Seconds after which nobody accepts the current pair any more, even if it is not replaced."""
+        return max(self._schedule.over_at(self._fresh_pairs().made_at) - self._clock(), 0.0)
+
     def refresh(self) -> None:
         """Replace the current pair now. Its predecessor is erased at once."""
         with self._lock:

@@ -58,6 +58,10 @@ class PairSource(Protocol):
     def current_accepted_for_s(self) -> float:
         """Seconds for which the current pair is accepted from now on, even if it is replaced at once."""
 
+    @property
+    def current_ends_in_s(self) -> float:
+        """Seconds after which nobody accepts the current pair any more, even if it is not replaced."""
+
     def refresh(self) -> None:
         """Replace the current pair."""
 

@@ -10,6 +10,7 @@ from server_keys._checks import overlap_seconds, period_seconds
 from server_keys._clock import boot_time
 from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.fork import renew_lock_after_fork
+from server_keys._keys.identity_status import IdentityStatus
 from server_keys._keys.own_pairs import OwnPairs
 from server_keys._keys.pair_source import PairSource, SharingStatus, key_id
 from server_keys._keys.schedule import Schedule
@@ -41,6 +42,8 @@ class KeyRingStatus:
     `plaintext`, `not_v1`, `keys_unavailable`, `key_path_method`."""
     sharing: SharingStatus = field(default_factory=SharingStatus)
     """Whether other processes have the same keys."""
+    identity: IdentityStatus | None = None
+    """Who signs the published keys; None for a server without an identity."""
 
 
 class KeyRing:
@@ -98,6 +101,7 @@ class KeyRing:
         self._schedule = schedule
         self._refusals: Counter[str] = Counter()
         self._watchers: list[Callable[[KeyRing], None]] = []
+        self._identity_status: Callable[[], IdentityStatus] | None = None
         self._lock = threading.RLock()
         renew_lock_after_fork(self)
 
@@ -160,6 +164,17 @@ class KeyRing:
         """
         return self._source.current_accepted_for_s
 
+    @property
+    def current_ends_in_s(self) -> float:
+        """Seconds after which nobody accepts the current pair any more, even if nothing replaces it.
+
+        The lifetime of a signature of the published key is computed from this.
+
+        Raises:
+            KeysUnavailableError: as for `current`.
+        """
+        return self._source.current_ends_in_s
+
     def refresh(self) -> None:
         """Replace the current pair now. It stays accepted for the overlap; its predecessor is erased at once.
 
@@ -219,6 +234,7 @@ class KeyRing:
             closed=source.closed,
             refusals=refusals,
             sharing=source.sharing,
+            identity=self._identity_status() if self._identity_status else None,
         )
 
     def count_refusal(self, reason: str) -> None:
@@ -229,6 +245,10 @@ class KeyRing:
         """
         with self._lock:
             self._refusals[reason] += 1
+
+    def tell_of_identity(self, status: Callable[[], IdentityStatus]) -> None:
+        """Let `status` say what this ring's status tells of the identity that signs its published keys."""
+        self._identity_status = status
 
     def watch(self, watcher: Callable[["KeyRing"], None]) -> None:
         """Call `watcher` with this ring now, after each refresh or look whether one is due, and when the ring closes.

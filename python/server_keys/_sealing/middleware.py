@@ -1,5 +1,6 @@
 """The ASGI middleware that opens sealed requests and seals their responses (EHBP)."""
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -27,12 +28,23 @@ from server_keys._sealing.protocol import (
     KEY_CONFIG_PATH,
     bytes_of_header,
 )
-from server_keys._sealing.published_key import published_key
+from server_keys._sealing.published_key import content_of, key_page
 from server_keys._sealing.recorder import Measured, Outcome, recorder_of
-from server_keys._sealing.refusals import KEY_PATH_METHOD, NOT_V1, PLAINTEXT, Refusal, refusal_of, wrong_place
+from server_keys._sealing.refusals import (
+    KEY_PATH_METHOD,
+    NOT_V1,
+    PLAINTEXT,
+    Refusal,
+    key_not_signed,
+    refusal_of,
+    wrong_place,
+)
 from server_keys._sealing.replay import Replay
 from server_keys._sealing.request import OPENED, WIRE, SealedRequest
 from server_keys._sealing.response import SealedResponse
+from server_keys._sealing.signed_answers import NotSignedError, SignedAnswers, seconds_to_wait
+from server_keys._sealing.signed_lifespan import signing
+from server_keys._sealing.signer import Signer, checked_identity
 from server_keys._sealing.spans import refusal_span
 from server_keys._sealing.upload import Upload
 from server_keys._sealing.wire_v1 import is_versioned, parsed_request_header
@@ -77,11 +89,14 @@ class EncryptedBodyMiddleware:
             slash on, for a proxy that takes a prefix away without its client's knowledge. `"off"`: the method alone.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
+        identity: who signs the published keys: the file that `server-keys identity new` wrote, which is read when the
+            app starts, or a `Signer`. Then nothing unsigned is published.
 
     Raises:
         TypeError: `required` is neither a bool nor `"v1"`, `place` is no str, `open_paths` is no sequence of str,
-            `max_frame_bytes` is not an int.
-        ValueError: `place` is another str, a path does not begin with a slash, `max_frame_bytes` is out of its range.
+            `max_frame_bytes` is not an int, `identity` is neither a path nor a `Signer`.
+        ValueError: `place` is another str, a path does not begin with a slash, `max_frame_bytes` is out of its range,
+            `identity` is the public half.
     """
 
     def __init__(
@@ -93,6 +108,7 @@ class EncryptedBodyMiddleware:
         place: Place = "exact",
         open_paths: Sequence[str] = (),
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+        identity: str | os.PathLike[str] | Signer | None = None,
     ) -> None:
         self.app = app
         self._key_ring = key_ring
@@ -100,12 +116,13 @@ class EncryptedBodyMiddleware:
         self._place = checked_place(place)
         self._open_paths = frozenset(checked_open_paths(open_paths))
         self._max_frame_bytes = checked_max_frame_bytes(max_frame_bytes)
+        self._signed_answers = None if identity is None else SignedAnswers(checked_identity(identity))
         self._refusal_log = RefusalLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, websocket or lifespan."""
         if scope["type"] == "lifespan":
-            return await self.app(scope, receive, self._logging_start(scope, send))
+            return await self._run(scope, receive, self._logging_start(scope, send))
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         required = self._required_of(scope)
@@ -134,12 +151,27 @@ class EncryptedBodyMiddleware:
             return await self._refuse(KEY_PATH_METHOD, scope, upload, send)
         try:
             ring = await self._ready_ring(scope)
-            answer = published_key(ring.current_pairs, ring.current_accepted_for_s)
+            answer = await self._key_page(ring)
         except KeysUnavailableError as error:
             return await self._refuse(refusal_of(error), scope, upload, send)
+        except NotSignedError as error:
+            refusal = key_not_signed(str(error), retry_in_s=seconds_to_wait(error))
+            return await self._refuse(refusal, scope, upload, send)
         self._count(scope, Outcome.KEY)
         send = answers.to_any_page(scope, send)
         await answers.send_answer(answer, scope, upload, send)
+
+    async def _key_page(self, ring: KeyRing) -> answers.Answer:
+        """Return what publishes the ring's keys, signed if the server has an identity.
+
+        Raises:
+            KeysUnavailableError: there are no keys.
+            NotSignedError: there are none that are signed.
+        """
+        if self._signed_answers is None:
+            return key_page(content_of(ring.current_pairs), ring.current_accepted_for_s)
+        ring.tell_of_identity(self._signed_answers.tell)
+        return await self._signed_answers.answer(ring)
 
     async def _serve_sealed(self, keys: list[str], scope: Scope, upload: Upload, send: Send) -> None:
         measured, refusal = Measured(), None
@@ -279,6 +311,17 @@ class EncryptedBodyMiddleware:
         # A shared ring has no key for a moment after its process stood still for as long as keys live.
         await ring.ready()
         return ring
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app's lifespan, and sign its keys meanwhile if the server has an identity."""
+        if self._signed_answers is None:
+            return await self.app(scope, receive, send)
+        app = self._app_of(scope)
+
+        def ring_of_app() -> KeyRing | None:
+            return self._key_ring or held_ring(app)
+
+        await signing(self._signed_answers, ring_of_app, self.app)(scope, receive, send)
 
     def _logging_start(self, scope: Scope, send: Send) -> Send:
         """Return a lifespan's `send` that logs the start when the app has started."""

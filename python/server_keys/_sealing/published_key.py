@@ -10,19 +10,23 @@ from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE
 _TIME_UNDER_WAY_S = 5.0
 
 
-def published_key(pairs: EpochPairs, accepted_for_s: float) -> Answer:
-    """Return the answer that publishes an epoch. Clients may keep it for a little less time than it is accepted.
-
-    Args:
-        pairs: the pairs of the epoch.
-        accepted_for_s: seconds for which they are accepted from now on.
-    """
+def content_of(pairs: EpochPairs) -> bytes:
+    """Return the content of the answer that publishes an epoch, not signed."""
     xwing = None
     if pairs.xwing is not None:
         public_key = pairs.xwing.public_key
         xwing = XWingKey(key_id_of(public_key), public_key)
-    answer = key_answer(PublishedKeys(pairs.x25519.public_key, xwing))
-    return Answer(200, KEY_CONFIG_MEDIA_TYPE, answer, cache_control=_cache_control(accepted_for_s))
+    return key_answer(PublishedKeys(pairs.x25519.public_key, xwing))
+
+
+def key_page(content: bytes, accepted_for_s: float) -> Answer:
+    """Return the answer that publishes an epoch. Clients may keep it for a little less time than it is accepted.
+
+    Args:
+        content: what is published, signed or not.
+        accepted_for_s: seconds for which its keys are accepted from now on.
+    """
+    return Answer(200, KEY_CONFIG_MEDIA_TYPE, content, cache_control=_cache_control(accepted_for_s))
 
 
 def _cache_control(accepted_for_s: float) -> str:

@@ -1,6 +1,6 @@
 """The reasons for which the middleware refuses requests: for each the answer, and the advice for the operator's log."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from server_keys._native import FrameTooLargeError, KeyMismatchError
 from server_keys._sealing.answers import Answer, plain_text, problem
@@ -58,6 +58,8 @@ KEY_PATH_METHOD = Refusal(
     f"{KEY_CONFIG_PATH} was asked for with another method than GET. Look for a client with a wrong URL",
 )
 
+KEY_NOT_SIGNED = "key_not_signed"
+
 REASONS = (
     "key_mismatch",
     "malformed",
@@ -67,6 +69,7 @@ REASONS = (
     "not_v1",
     "keys_unavailable",
     "key_path_method",
+    KEY_NOT_SIGNED,
 )
 """All names that refusals are counted by."""
 
@@ -85,6 +88,19 @@ def refusal_of(error: Exception) -> Refusal:
             return Refusal("frame_too_large", answer, advice)
         case _:
             return MALFORMED
+
+
+def key_not_signed(why: str, *, retry_in_s: int) -> Refusal:
+    """Return the refusal of a request for the key, while there is none that the server's identity has signed.
+
+    Args:
+        why: why there is none.
+        retry_in_s: whole seconds after which a client may ask again.
+    """
+    answer = problem(503, "the server's keys are not signed at the moment: ask again")
+    answer = replace(answer, more_headers=((b"retry-after", b"%d" % retry_in_s),))
+    advice = f"no key is published, because none is signed: {why}. Repair what signs; it is tried again by itself"
+    return Refusal(KEY_NOT_SIGNED, answer, advice)
 
 
 def wrong_place(meant: str, arrived: str) -> Refusal:

@@ -92,6 +92,11 @@ class SharedPairs:
         """Seconds for which the current pair is accepted from now on, even if it is replaced at once."""
         return min(self._schedule.overlap_s, max(self._published().ends_at - self._clock(), 0.0))
 
+    @property
+    def current_ends_in_s(self) -> float:
+        """Seconds after which nobody accepts the current pair any more, even if it is not replaced."""
+        return max(self._published().ends_at - self._clock(), 0.0)
+
     def refresh(self) -> None:
         """Bring the group's next epoch forward."""
         self._require_open()

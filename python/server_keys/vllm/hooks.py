@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from server_keys import KeyPair, inject_key_lifespan, inject_middleware
 from server_keys._keys.schedule import Schedule
 from server_keys._log import warn_at_start
+from server_keys._native import SigningKey
 from server_keys._sharing.join import check
 from server_keys._sharing.key_plan import KeyPlan
 from server_keys.errors import UnsupportedVllmError
@@ -56,7 +57,11 @@ def with_keys(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
     protected = build_app_func
     if settings.protect:
         protected = inject_middleware(
-            build_app_func, required=settings.required, place=settings.place, open_paths=settings.open_paths
+            build_app_func,
+            required=settings.required,
+            place=settings.place,
+            open_paths=settings.open_paths,
+            identity=settings.identity,
         )
     build_app_with_keys = inject_key_lifespan(
         protected,
@@ -76,6 +81,11 @@ def with_keys(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
             KeyPair.generate().erase()
         except Exception as error:
             raise refusal(f"no key pair can be made: {type(error).__name__}: {error}") from error
+        try:
+            if settings.identity is not None:
+                SigningKey.from_file(settings.identity).erase()
+        except Exception as error:
+            raise refusal(error) from error
         try:
             check(plan)
         except Exception as error:

@@ -17,6 +17,7 @@ from server_keys._checks import (
     overlap_seconds,
     period_seconds,
 )
+from server_keys._sealing.signer import checked_identity
 from server_keys._sharing.share import SECRET_FILE_VARIABLE, checked_share
 from server_keys.errors import SettingsError
 
@@ -123,6 +124,14 @@ GROUP_SECRET_FILE = Option(
     metavar="PATH",
     value="a path",
 )
+IDENTITY = Option(
+    "--key-identity",
+    "SERVER_KEYS_IDENTITY",
+    "File with the server's identity, which signs its keys, so that clients know whose they are: `server-keys identity "
+    "new` writes it. The default is to publish keys unsigned.",
+    metavar="PATH",
+    value="a path",
+)
 OPTIONS = {
     option.name: option
     for option in (
@@ -135,13 +144,14 @@ OPTIONS = {
         OPEN_PATHS,
         SHARE,
         GROUP_SECRET_FILE,
+        IDENTITY,
     )
 }
 
 USAGE = (
     f"{PROGRAM} [model] [{REFRESH_TIME.name} SECONDS] [{OVERLAP.name} SECONDS] "
     f"[{NO_PROTECT.name} | {REQUIRE_SEALED.name} | {REQUIRE_V1.name}] [{PLACE.name} PLACE] [{OPEN_PATHS.name} PATHS] "
-    f"[{SHARE.name} SHARE] [{GROUP_SECRET_FILE.name} PATH] [options of vllm serve]"
+    f"[{SHARE.name} SHARE] [{GROUP_SECRET_FILE.name} PATH] [{IDENTITY.name} PATH] [options of vllm serve]"
 )
 
 
@@ -165,6 +175,8 @@ class Settings:
     """Who shares the keys: "auto", a URL, or None for each process' own. A URL may have a password."""
     group_secret_file: str | None = None
     """The file with the secret of a group that shares by valkey://; None also if the environment has the secret."""
+    identity: str | None = None
+    """The file of the identity that signs the keys."""
 
     @property
     def required(self) -> Required:
@@ -183,9 +195,9 @@ class Settings:
             options: the text of each option that was given, by its name in `OPTIONS`.
 
         Raises:
-            SettingsError: a text is not what it should be, a number is out of range, `--require-sealed` or
-                `--require-v1` comes with `--no-protect`, or keys cannot be shared as asked. The message has no
-                password.
+            SettingsError: a text is not what it should be, a number is out of range, `--require-sealed`,
+                `--require-v1` or `--key-identity` comes with `--no-protect`, or keys cannot be shared as asked. The
+                message has no password.
         """
 
         def read(option: Option, convert: Callable[[str, str], _Value], default: _Value) -> _Value:
@@ -213,7 +225,15 @@ class Settings:
                     f"{GROUP_SECRET_FILE.name} is for keys that are shared by {SHARE.name} valkey://: leave it out"
                 )
             file = None
-        return cls(refresh_time_s, overlap_s, protect, require_sealed, require_v1, place, open_paths, share, file)
+        identity: str | None = read(IDENTITY, _identity, None)
+        if identity is not None and not protect:
+            raise SettingsError(
+                f"{IDENTITY.name} (or {IDENTITY.variable}) signs the keys that are published, and {NO_PROTECT.name} "
+                f"(or {NO_PROTECT.variable}=0) publishes none: leave out one of them"
+            )
+        return cls(
+            refresh_time_s, overlap_s, protect, require_sealed, require_v1, place, open_paths, share, file, identity
+        )
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables from which `read` makes the same settings. Child processes get them."""
@@ -227,6 +247,8 @@ class Settings:
             OPEN_PATHS.variable: ",".join(self.open_paths),
             SHARE.variable: _NOBODY if self.share is None else self.share,
         }
+        if self.identity is not None:
+            variables[IDENTITY.variable] = self.identity
         if self.group_secret_file is not None:
             variables[GROUP_SECRET_FILE.variable] = self.group_secret_file
         return variables
@@ -335,6 +357,15 @@ def _switch(name: str, text: str) -> bool:
     if text not in ("0", "1"):
         raise SettingsError(f"{name} must be 1 (on) or 0 (off), not {text!r}")
     return text == "1"
+
+
+def _identity(name: str, text: str) -> str | None:
+    if not text and name == IDENTITY.variable:
+        return None  # as if it were not set
+    try:
+        return str(checked_identity(text))
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}") from None
 
 
 def _place(name: str, text: str) -> Place:
