@@ -101,7 +101,10 @@ class KeyNotPublishedError(KeyConfigurationError):
 
 
 class KeyRejectedError(SealedTransportError):
-    """`verify_key` or `verify_answer` refused the server's key. Nothing was sealed to it."""
+    """The server's key is not signed by `identity`, or `verify_key` or `verify_answer` refused it.
+
+    Nothing was sealed to it.
+    """
 
 
 class StatusMismatchError(SealedTransportError):

@@ -112,7 +112,8 @@ class SignedAnswers:
             MemoryError: the system has no memory for the key.
         """
         with self._lock:
-            self._opened_key()
+            if not isinstance(self._source, Signer):
+                self._opened_key(self._source)
             self._users += 1
 
     def close(self) -> None:
@@ -216,7 +217,7 @@ class SignedAnswers:
             if isinstance(self._source, Signer):
                 return self._sign_elsewhere(self._source, draft)
             try:
-                key = self._opened_key()
+                key = self._opened_key(self._source)
                 self._take(draft, key.public_key, key.sign(signed_message(current.content, created, expires)))
             except (IdentityFileError, KeyErasedError, MemoryError) as error:
                 self._note_failure(error)
@@ -269,12 +270,10 @@ class SignedAnswers:
             delay_s,
         )
 
-    def _opened_key(self) -> SigningKey:
+    def _opened_key(self, path: str) -> SigningKey:
         """Return the key of the file, read if it was not, or if a fork has taken it away."""
-        if isinstance(self._source, Signer):
-            raise TypeError("a signer elsewhere has no key here")
         if self._key is None or self._key.erased:
-            self._key = SigningKey.from_file(self._source)
+            self._key = SigningKey.from_file(path)
             self._public_key = self._key.public_key
         return self._key
 

@@ -28,7 +28,7 @@ def signing(signed_answers: SignedAnswers, ring_of_app: Callable[[], KeyRing | N
         except (IdentityFileError, MemoryError) as error:
             await receive()
             await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
+            raise
         task: asyncio.Task[None] | None = None
 
         async def send_and_sign(message: Message) -> None:

@@ -28,6 +28,7 @@ _DOCUMENTATION = """Return a client that seals its requests, for `http_client=` 
         verify_key: as for `SealedTransport`.
         verify_answer: as for `SealedTransport`.
         require_v1: as for `SealedTransport`.
+        identity: as for `SealedTransport`.
         key_url: as for `SealedTransport`.
         max_frame_bytes: as for `SealedTransport`.
         options: as for the library's own client: `proxy`, `trust_env`, `verify`, `cert`, `http1`, `http2`, `limits`,
@@ -37,7 +38,7 @@ _DOCUMENTATION = """Return a client that seals its requests, for `http_client=` 
     Raises:
         TypeError: an argument has the wrong type, or is `transport` or `mounts`: bodies would go around the sealing; or
             `require_v1` comes with `verify_key` alone.
-        ValueError: `max_frame_bytes` is out of its range, or `key_url` is neither a path nor a URL.
+        ValueError: `max_frame_bytes` is out of its range, `key_url` is neither a path nor a URL, or `identity` is none.
     """
 
 

@@ -1,5 +1,6 @@
 """Sealing transports and clients for httpx, the HTTP client of the OpenAI SDK before 3 and of many others."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, cast
 
 try:
@@ -67,6 +68,7 @@ def sealed_client(  # noqa: D103 - it is documented
     verify_key: VerifyKey | None = None,
     verify_answer: VerifyAnswer | None = None,
     require_v1: bool = False,
+    identity: str | Iterable[str] | None = None,
     key_url: str | None = None,
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     **options: Any,
@@ -75,6 +77,7 @@ def sealed_client(  # noqa: D103 - it is documented
         "verify_key": verify_key,
         "verify_answer": verify_answer,
         "require_v1": require_v1,
+        "identity": identity,
         "key_url": key_url,
         "max_frame_bytes": max_frame_bytes,
     }
@@ -87,6 +90,7 @@ def async_sealed_client(  # noqa: D103 - it is documented
     verify_key: AsyncVerifyKey | None = None,
     verify_answer: AsyncVerifyAnswer | None = None,
     require_v1: bool = False,
+    identity: str | Iterable[str] | None = None,
     key_url: str | None = None,
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     **options: Any,
@@ -95,6 +99,7 @@ def async_sealed_client(  # noqa: D103 - it is documented
         "verify_key": verify_key,
         "verify_answer": verify_answer,
         "require_v1": require_v1,
+        "identity": identity,
         "key_url": key_url,
         "max_frame_bytes": max_frame_bytes,
     }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
 from server_keys._log import logger
 from server_keys._sealing.key_entries import PublishedKeys
+from server_keys.client.identity import Identities
 from server_keys.errors import KeyConfigurationError
 
 VerifyKey = Callable[[bytes], object]
@@ -36,12 +39,13 @@ class Check(NamedTuple):
 
 
 class KeyChecks:
-    """The user's checks of key answers.
+    """The checks of key answers: who signed them, and the user's own.
 
     Nothing is sealed to a key that they have not seen. So version 1 of the wire is used where there are no checks, or
     one that sees the whole answer.
 
     Args:
+        identity: the identities, one of which must have signed the whole answer.
         verify_key: gets the X25519 key (32 bytes) of an answer.
         verify_answer: gets all bytes of an answer, and its URL.
         require_v1: whether servers that do not offer version 1 are refused.
@@ -51,17 +55,23 @@ class KeyChecks:
     """
 
     def __init__(
-        self, verify_key: AsyncVerifyKey | None, verify_answer: AsyncVerifyAnswer | None, *, require_v1: bool
+        self,
+        verify_key: AsyncVerifyKey | None,
+        verify_answer: AsyncVerifyAnswer | None,
+        *,
+        require_v1: bool,
+        identity: str | Iterable[str] | None,
     ) -> None:
         _require_function("verify_key", verify_key, "a public key")
         _require_function("verify_answer", verify_answer, "a key answer and its URL")
         if not isinstance(require_v1, bool):
             raise TypeError(f"require_v1 must be True or False, not {require_v1!r}")
-        self.can_use_v1 = verify_key is None or verify_answer is not None
+        self._identities = None if identity is None else Identities(identity)
+        self.can_use_v1 = verify_key is None or verify_answer is not None or self._identities is not None
         if require_v1 and not self.can_use_v1:
             raise TypeError(
-                "require_v1=True needs verify_answer= where there is verify_key=: version 1 seals to another key than "
-                "the 32 bytes that verify_key gets"
+                "require_v1=True needs verify_answer= or identity= where there is verify_key=: version 1 seals to "
+                "another key than the 32 bytes that verify_key gets"
             )
         self.require_v1 = require_v1
         self._verify_key = verify_key
@@ -71,7 +81,15 @@ class KeyChecks:
     @property
     def need_an_answer(self) -> bool:
         """Whether no request may leave, sealed or not, before the server has answered with its key."""
-        return self.require_v1 or self._verify_answer is not None
+        return self.require_v1 or self._verify_answer is not None or self._identities is not None
+
+    def most_lifetime_s(self, answer: KeyAnswer) -> float:
+        """Return for how many seconds the keys of `answer` may be used at most: for as long as its signature holds.
+
+        Raises:
+            KeyRejectedError: none of the identities signed it, or not for this time.
+        """
+        return math.inf if self._identities is None else self._identities.check(answer.content, answer.url, time.time())
 
     def usable(self, answer: KeyAnswer) -> PublishedKeys:
         """Return the keys of `answer` that may be used once all checks have passed it.
@@ -104,7 +122,8 @@ class KeyChecks:
             self._has_warned = True
             logger().warning(
                 "%s offers version 1 of the wire, which outlasts quantum computers, but requests are sealed as plain "
-                "EHBP: verify_key sees the X25519 key alone. Give the client verify_answer=, which sees every key.",
+                "EHBP: verify_key sees the X25519 key alone. Give the client identity= or verify_answer=, which see "
+                "every key.",
                 url,
             )
 

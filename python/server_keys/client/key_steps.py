@@ -67,7 +67,7 @@ class KeySteps:
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
             KeyNotPublishedError: it publishes none.
-            KeyRejectedError: the user refused its key.
+            KeyRejectedError: none of the user's identities signed its key, or the user refused it.
             SealedTransportError: a check of the user's sends this request, which would wait for its verdict.
         """
         began = self._cache.now()
@@ -132,23 +132,25 @@ class KeySteps:
             response: http.Response = yield Send(request, is_alone)
             if says_try_later(response):
                 return response
-            keys = yield from self._published_keys(response, fetch)
-            key = self._cache.put(self.server, fetch, keys, lifetime_s(response.headers))
+            keys, most_s = yield from self._published_keys(response, fetch)
+            key = self._cache.put(self.server, fetch, keys, min(lifetime_s(response.headers), most_s))
             return key
         finally:
             self._cache.end(self.server, fetch, key)
 
-    def _published_keys(self, response: http.Response, fetch: KeyFetch) -> Steps[PublishedKeys]:
+    def _published_keys(self, response: http.Response, fetch: KeyFetch) -> Steps[tuple[PublishedKeys, float]]:
+        """Return the keys that passed all checks, and for how many seconds they may be used at most."""
         url = self._location.url_for(self._request)
         body = yield Read(response, MOST_UNSEALED_BYTES)
         answer = answer_in(url, response, body)
+        most_s = self._checks.most_lifetime_s(answer)
         keys = self._checks.usable(answer)
         require_valid(url, keys)
         for check in self._checks.of(answer):
             verdict = yield from self._verdict(check, fetch)
             if verdict is not None and verdict is not True:
                 raise KeyRejectedError(f"{check.name} refused {check.subject} that {url} published: {verdict!r}")
-        return keys
+        return keys, most_s
 
     def _verdict(self, check: Check, fetch: KeyFetch) -> Steps[object]:
         outer = _judged_now.get()

@@ -1,6 +1,6 @@
 """The sealing transports, once for httpx and httpx2: each library's module binds them to its own types."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVar, cast
 
@@ -52,6 +52,7 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         verify_key: VerifyKey | None = None,
         verify_answer: VerifyAnswer | None = None,
         require_v1: bool = False,
+        identity: str | Iterable[str] | None = None,
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         clock: Callable[[], float] = boot_time,
         key_url: str | None = None,
@@ -68,6 +69,9 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
             verify_answer: called with each key answer that is fetched: with all its bytes, and the URL that it came
                 from (a str). It refuses as `verify_key` does.
             require_v1: whether servers that do not offer version 1 are refused.
+            identity: the server's identity, as `server-keys identity new` printed it (`ed25519:...`), or several while
+                one replaces another. A key answer that none of them signed, or not for this time, is refused before
+                anything is sent. Clocks may be 60 s apart.
             max_frame_bytes: the longest frame that a response may have, from 64 KiB + 16 bytes to 64 MiB, tag included.
             clock: tells the time in seconds.
             key_url: where the server publishes its key, for a server behind a gateway that routes by path: an absolute
@@ -79,9 +83,10 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
 
         Raises:
             TypeError: an argument has the wrong type, or `require_v1` comes with `verify_key` alone.
-            ValueError: `max_frame_bytes` is out of its range, or `key_url` is neither a path nor a URL.
+            ValueError: `max_frame_bytes` is out of its range, `key_url` is neither a path nor a URL, or `identity` is
+                no identity.
         """
-        checks = KeyChecks(verify_key, verify_answer, require_v1=require_v1)
+        checks = KeyChecks(verify_key, verify_answer, require_v1=require_v1, identity=identity)
         self._one_connection = cast("Callable[[], http.BaseTransport] | None", one_connection)
         self._inner: http.BaseTransport
         if inner is None:
@@ -97,7 +102,7 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
 
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
-            KeyRejectedError: `verify_key` or `verify_answer` refused the key.
+            KeyRejectedError: the key answer is not signed by `identity`, or `verify_key` or `verify_answer` refused it.
             UnsealedResponseError: the response is an unsealed success, redirects a body, has a header that the server
                 did not make for this request, or is an unsealed refusal that is too long to be read.
             StatusMismatchError: the response arrived with another status than the server sealed.
@@ -164,6 +169,7 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         verify_key: AsyncVerifyKey | None = None,
         verify_answer: AsyncVerifyAnswer | None = None,
         require_v1: bool = False,
+        identity: str | Iterable[str] | None = None,
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         clock: Callable[[], float] = boot_time,
         key_url: str | None = None,
@@ -176,6 +182,7 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
             verify_key: as for `SealedTransport`, and may be a coroutine function.
             verify_answer: as for `SealedTransport`, and may be a coroutine function.
             require_v1: as for `SealedTransport`.
+            identity: as for `SealedTransport`.
             max_frame_bytes: as for `SealedTransport`.
             clock: as for `SealedTransport`.
             key_url: as for `SealedTransport`.
@@ -183,9 +190,10 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
 
         Raises:
             TypeError: an argument has the wrong type, or `require_v1` comes with `verify_key` alone.
-            ValueError: `max_frame_bytes` is out of its range, or `key_url` is neither a path nor a URL.
+            ValueError: `max_frame_bytes` is out of its range, `key_url` is neither a path nor a URL, or `identity` is
+                no identity.
         """
-        checks = KeyChecks(verify_key, verify_answer, require_v1=require_v1)
+        checks = KeyChecks(verify_key, verify_answer, require_v1=require_v1, identity=identity)
         self._one_connection = cast("Callable[[], http.AsyncBaseTransport] | None", one_connection)
         self._inner: http.AsyncBaseTransport
         if inner is None:
@@ -201,7 +209,7 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
 
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
-            KeyRejectedError: `verify_key` or `verify_answer` refused the key.
+            KeyRejectedError: the key answer is not signed by `identity`, or `verify_key` or `verify_answer` refused it.
             UnsealedResponseError: the response is an unsealed success, redirects a body, has a header that the server
                 did not make for this request, or is an unsealed refusal that is too long to be read.
             StatusMismatchError: the response arrived with another status than the server sealed.
