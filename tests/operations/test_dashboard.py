@@ -115,6 +115,9 @@ CASES: list[tuple[str, list[dict[str, str]], int, bool]] = [
         False,
     ),
     ("ServerKeysRefreshFails", [series("refresh_failures_total", "0x3 1x20")], 3, True),
+    ("ServerKeysNotSigned", [series("signing_failures_total", "0x3 1x20")], 3, True),
+    ("ServerKeysNotSigned", [series("signing_failures_total", "7x40"), series("unsigned_rings", "1x40")], 9, True),
+    ("ServerKeysNotSigned", [series("signing_failures_total", "7x40"), series("unsigned_rings", "0x40")], 9, False),
     (
         "ServerKeysKeyMismatch",
         [
