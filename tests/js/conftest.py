@@ -9,6 +9,6 @@ from tests.js.engines import ENGINES, Engine, engine_named
 
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """Chromium, then Node."""
+    """Chromium, then Node without and with X-Wing."""
     with engine_named(request.param) as engine:
         yield engine
