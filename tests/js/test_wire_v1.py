@@ -148,7 +148,7 @@ HEADERS: list[tuple[str, Any]] = [
     (bytes(range(32)).hex(), "two more fields"),
     ("", "version 1"),
 ]
-HEADS = {
+HEADS: dict[str, dict[str, str | None]] = {
     "a body": {"method": "POST", "target": "/v1/chat/completions", "body": "hello"},
     "no body": {"method": "GET", "target": "/v1/models", "body": None},
     "an empty body": {"method": "POST", "target": "/v1/models", "body": ""},
