@@ -87,11 +87,17 @@ export class EhbpClient {
   }
 
   async #sealed(keys, { method, url, body }) {
-    const kem = keys.xwing === null ? null : this.#xwing === undefined ? await xwing() : this.#xwing;
+    const kem = await this.#kemFor(keys);
     if (kem !== null) return SealedAsV1.seal(keys, { method, target: await sealedTarget(url, this.#keyUrl), body }, kem);
     if (!this.#requireV1) return SealedAsEhbp.seal(keys, { body });
     const lacking = keys.xwing === null ? `${this.#keyUrl} offers no X-Wing key` : "this browser's WebCrypto has no X-Wing";
     throw new KeyConfigurationError(`Version 1 of the wire is required, but ${lacking}: nothing was sent.`);
+  }
+
+  // Resolves to an X-Wing if both the server and this engine have one, or else to null.
+  async #kemFor(keys) {
+    if (keys.xwing === null) return null;
+    return this.#xwing === undefined ? xwing() : this.#xwing;
   }
 
   async #send({ version, kem, header, first, ciphertexts }, keys, { method, url, body }, headers, signal) {

@@ -4,15 +4,16 @@ import base64
 import hashlib
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from server_keys._sealing.key_entries import PublishedKeys, XWingKey, key_answer, with_length
+from server_keys._sealing.key_entries import PublishedKeys, XWingKey, key_answer, keys_of, with_length
 from server_keys._sealing.place import target
 from server_keys._sealing.protocol import key_config
-from server_keys._sealing.wire_v1 import RequestHeader, parsed_request_header, sealed_target
+from server_keys._sealing.wire_v1 import RequestHeader, parsed_request_header, parsed_response_header, sealed_target
 from tests.js.engines import Engine
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -156,6 +157,55 @@ HEADS: dict[str, dict[str, str | None]] = {
 }
 
 
+def changed_at_random(original: str, alphabet: str, count: int) -> list[str]:
+    """Copies with characters that were replaced, dropped or added, and with a part that was cut off or doubled."""
+    draw, made = random.Random(7), []
+    for _ in range(count):
+        text = original
+        for _ in range(draw.randrange(1, 3)):
+            at, length = draw.randrange(len(text)), draw.choice([0, 1, 2, 2, 4, 40])
+            text = text[:at] + draw.choice(["", "", *alphabet, text[at : at + 8] * 2]) + text[at + length :]
+        made.append(text)
+    return made
+
+
+def read_by_python(parse: Callable[[], Any]) -> Any:
+    try:
+        return parse()
+    except ValueError:
+        return "refused"
+
+
+def answer_read_by_python(answer: str) -> Any:
+    keys = read_by_python(lambda: keys_of(bytes.fromhex(answer)))
+    if keys == "refused":
+        return keys
+    return [keys.x25519.hex(), keys.xwing and [keys.xwing.key_id, keys.xwing.public_key.hex()]]
+
+
+def header_read_by_python(value: str) -> Any:
+    header = read_by_python(lambda: parsed_response_header(value))
+    return header if header == "refused" else [header.nonce.hex(), header.sealed_head.hex()]
+
+
+def answers_at_random(count: int) -> list[bytes]:
+    """Key answers of entries in any order, in some of which a byte is another one, or the end is missing."""
+    draw, made = random.Random(8), []
+    entries = [UNKNOWN, b"\0\1\0", with_length(bytes(300)), ENTRY, ENTRY]
+    for _ in range(count):
+        answer = bytearray(PLAIN + b"".join(draw.choices(entries, k=draw.randrange(4))))
+        if draw.random() < 0.6:
+            # Most bytes of an answer are a key's, and say nothing.
+            places = [*range(5), *range(33, min(len(answer), 50)), *range(max(len(answer) - 20, 0), len(answer))]
+            answer[draw.choice(places)] = draw.choice([0, 1, 2, 0x64, 0x7A, 0xFF])
+        made.append(bytes(answer[: len(answer) - draw.choice([0, 0, 0, 0, 1, 2, 6])]))
+    return made
+
+
+CHANGED_ANSWERS = [answer.hex() for answer in answers_at_random(1_000)]
+CHANGED_HEADERS = changed_at_random(f"1.{NONCE}.AAECAwQFBgcICQoLDA0ODxAREhM", "AQgw_-=.+/1 ", 4_000)
+
+
 @pytest.fixture(scope="module")
 def results(engine: Engine) -> dict[str, Any]:
     """What the modules make of all that stands above."""
@@ -167,11 +217,13 @@ def results(engine: Engine) -> dict[str, Any]:
         messages=MESSAGES,
         drafts=DRAFTS,
         heads=HEADS,
-        headers=[value for value, _ in HEADERS],
+        headers=[value for value, _ in HEADERS] + CHANGED_HEADERS,
         targets=targets,
         paths=[HOST + path for path in RANDOM_PATHS],
         answers={
-            "given": [answer.hex() for answer, _ in ANSWERS.values()] + [answer.hex() for answer in FOREIGN.values()],
+            "given": [answer.hex() for answer, _ in ANSWERS.values()]
+            + [answer.hex() for answer in FOREIGN.values()]
+            + CHANGED_ANSWERS,
             "unusable": [ML_KEM_KEY + point for point in SMALL_ORDER] + ["ff" * 1216],
         },
     )
@@ -307,3 +359,22 @@ def test_a_key_answer_is_read_as_python_reads_it(results: dict[str, Any], name: 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_what_is_no_key_configuration_is_refused(results: dict[str, Any], name: str) -> None:
     assert results["answers"][len(ANSWERS) + list(FOREIGN).index(name)].startswith(NO_CONFIGURATION)
+
+
+def test_python_and_the_browser_agree_on_changed_answers(results: dict[str, Any]) -> None:
+    found = results["answers"][len(ANSWERS) + len(FOREIGN) :]
+    shown = ["refused" if isinstance(one, str) else one for one in found]
+    expected = [answer_read_by_python(answer) for answer in CHANGED_ANSWERS]
+    assert 100 < expected.count("refused") < len(expected) - 100
+    assert [index for index, one in enumerate(expected) if one != shown[index]] == []
+
+
+def test_python_and_the_browser_agree_on_changed_headers(results: dict[str, Any]) -> None:
+    found = results["headers"][len(HEADERS) :]
+    shown = ["refused" if isinstance(one, str) else one for one in found]
+    expected = [header_read_by_python(value) for value in CHANGED_HEADERS]
+    assert 1_000 < expected.count("refused") < len(expected) - 100
+    differing = [
+        (CHANGED_HEADERS[index], one, shown[index]) for index, one in enumerate(expected) if one != shown[index]
+    ]
+    assert differing == []
