@@ -6,14 +6,26 @@ WORKERS := 1
 FEATURES :=
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell git ls-files -co --exclude-standard -- Cargo.toml Cargo.lock pyproject.toml README.md LICENSE rust python 2>/dev/null)
+SOURCES := $(shell git ls-files -co --exclude-standard -- \
+	Cargo.toml Cargo.lock pyproject.toml README.md LICENSE THIRD-PARTY-LICENSES.txt rust python 2>/dev/null)
 comma := ,
 say = @printf '\033[1m==> %s\033[0m\n' $(1)
+# The platforms that PyPI gets wheels for, as Rust calls them.
+PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu x86_64-unknown-linux-musl aarch64-unknown-linux-musl
+# The oldest C libraries that they run with: glibc 2.28 (RHEL 8, Debian 10) and musl 1.2 (Alpine 3.13).
+LIBC_gnu := manylinux_2_28
+LIBC_musl := musllinux_1_2
+# Checks crates, and collects their licenses: EmbarkStudios' tools, the ones that most projects use.
+CARGO_TOOLS := .cache/cargo-tools
+VERSION_cargo-deny := 0.20.2
+VERSION_cargo-about := 0.9.3
+FEATURES_cargo-about := --features cli
 PIP := -m pip --disable-pip-version-check install --quiet
 
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo dev test test-rust test-python test-oldest test-wheel test-vllm wheel lint format bench clean
+.PHONY: help demo dev test test-rust test-python test-oldest test-wheel test-release test-sdist test-vllm wheel wheels sdist \
+	lint format licenses audit bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -61,6 +73,20 @@ test-vllm: dist/.built $(VENV)-vllm/.vllm ## run real vLLM servers with keys: in
 wheel: dist/.built ## build the wheel into dist/
 	@ls dist/*.whl
 
+wheels: $(PLATFORMS:%=release/.%) ## build the wheels for PyPI into release/: manylinux and musllinux on x86-64 and ARM
+	@ls release/*.whl
+
+sdist: release/.sdist ## build the source distribution into release/
+	@ls release/*.tar.gz
+
+test-release: wheels sdist ## check what PyPI gets: use each wheel that runs here and build the source distribution
+	$(call say,"Checking the wheels and the source distribution")
+	$(VENV)-release/bin/python -m pytest --confcutdir=tests/release tests/release
+
+test-sdist: sdist ## build and use what is in the source distribution
+	$(call say,"Building the source distribution as pip does")
+	$(VENV)-release/bin/python -m pytest --confcutdir=tests/release tests/release/test_sdist.py
+
 lint: $(VENV)/.lint ## check formatting, types, the native stub and the Rust sources
 	$(call say,"Checking Python: ruff and mypy")
 	$(BIN)/ruff check .
@@ -82,14 +108,23 @@ format: $(VENV)/.lint ## format all sources
 	$(BIN)/ruff format .
 	cargo fmt
 
+licenses: $(CARGO_TOOLS)/bin/cargo-about ## write THIRD-PARTY-LICENSES.txt anew: what is linked into the wheels
+	$(call say,"Collecting the licenses of what is linked into the wheels")
+	$(CARGO_TOOLS)/bin/cargo-about generate --locked --fail --config rust/about.toml \
+		--manifest-path rust/binding/Cargo.toml --output-file THIRD-PARTY-LICENSES.txt rust/about.hbs
+
+audit: $(CARGO_TOOLS)/bin/cargo-deny $(VENV)-release/.release ## check the licenses of crates, and crates and packages for known advisories
+	$(call say,"Checking crates and packages")
+	@$(VENV)-release/bin/python tests/release/audit.py $(CARGO_TOOLS)/bin/cargo-deny
+
 bench: $(VENV)/.bench ## run the benchmarks and write benches/RESULTS.md and its chart
 	$(call say,"Benchmarking: about eleven minutes")
 	$(BIN)/python -m benches
 
 clean: ## remove all that these targets made
-	rm -rf $(VENV) $(VENV)-* target dist .cache tests/interoperability/node/node_modules
+	rm -rf $(VENV) $(VENV)-* target dist release .cache tests/interoperability/node/node_modules
 
-$(VENV)/.tools $(VENV)-dev/.tools $(VENV)-oldest/.tools: %/.tools:
+$(VENV)/.tools $(VENV)-dev/.tools $(VENV)-oldest/.tools $(VENV)-release/.tools: %/.tools:
 	@# pip would notice an old Python only after Rust is compiled.
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, and $(PYTHON) is " \
 		+ sys.version.split()[0] + ". Name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)")'
@@ -104,6 +139,32 @@ dist/.built: $(VENV)/.tools $(SOURCES)
 	@rm -rf dist
 	$(BIN)/maturin build --release --locked $(FEATURES) --out dist --interpreter $(BIN)/python
 	@touch $@
+
+# abi3: one wheel for all Pythons, so none of them has to be there. zig links for systems with an older C library.
+$(PLATFORMS:%=release/.%): release/.%: $(VENV)-release/.release $(SOURCES)
+	$(call say,"Building the wheel for $*: about a minute")
+	@test -d "$$(rustc --print target-libdir --target $*)" || rustup target add $*
+	@mkdir -p release && rm -f release/*$(LIBC_$(lastword $(subst -, ,$*)))_$(firstword $(subst -, ,$*)).whl
+	PATH="$(CURDIR)/$(VENV)-release/bin:$$PATH" maturin build --release --locked --zig --target $* \
+		--compatibility $(LIBC_$(lastword $(subst -, ,$*))) --out release
+	@touch $@
+
+release/.sdist: $(VENV)-release/.release $(SOURCES) CHANGELOG.md SECURITY.md
+	$(call say,"Building the source distribution")
+	@rm -f release/*.tar.gz
+	$(VENV)-release/bin/maturin sdist --out release
+	@touch $@
+
+$(VENV)-release/.release: $(VENV)-release/.tools pyproject.toml
+	$(call say,"Installing what builds and checks releases")
+	@$(VENV)-release/bin/python $(PIP) --group release
+	@touch $@
+
+# Compiled once, without the optimization that takes longest.
+$(CARGO_TOOLS)/bin/cargo-about $(CARGO_TOOLS)/bin/cargo-deny: $(CARGO_TOOLS)/bin/%:
+	$(call say,"Compiling $*: some minutes the first time")
+	@CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+		cargo install --quiet --locked --root $(CARGO_TOOLS) $*@$(VERSION_$*) $(FEATURES_$*)
 
 $(VENV)/.installed: dist/.built
 	$(call say,"Installing the wheel")

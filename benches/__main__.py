@@ -19,6 +19,7 @@ from benches.other_load import OtherLoad
 from benches.peers import check_peers
 from benches.report import render_calls, render_comparison, render_report, render_targets
 from benches.sharing import call_workers
+from benches.timing import measure_timing
 
 _ROOT: Final = Path(__file__).parents[1]
 _CACHE: Final = _ROOT / ".cache" / "benches"
@@ -52,6 +53,8 @@ def main() -> None:
     other_load = OtherLoad()
     _say("Benchmarking the core with Criterion")
     core = run_criterion(_ROOT, _CACHE / "criterion", quick=arguments.quick)
+    _say("Looking for time that depends on private keys")
+    print(*measure_timing(_ROOT), sep="\n")
     _say("Benchmarking what Python sees, side by side")
     measured = read_measured(_run_pytest(effort))
     _say("Calling servers of several workers")

@@ -26,3 +26,15 @@ def traces(private_key: bytes) -> set[bytes]:
     forms = (private_key, clamped(private_key), private_key[:31] + bytes([private_key[31] & 63]))
     words = {form[start : start + 8] for form in forms for start in range(0, 32, 8)}
     return words | {digits[start : start + 16] for start in range(0, 64, 16)}
+
+
+def traces_of_a_batch(private_key: bytes) -> set[bytes]:
+    """The same while a batch takes digits of five bits from the top: what is left, in words."""
+    scalar = int.from_bytes(clamped(private_key), "little")
+    return {
+        (scalar << taken >> place & 2**64 - 1).to_bytes(8, "little")
+        for taken in range(0, 255, 5)
+        for place in range(0, 256, 64)
+        # The clamp sets three bits to zero, and zeros follow them.
+        if place >= taken + 3
+    }

@@ -16,15 +16,15 @@ INTERPOSED = r"""
 
 static volatile int failing_with;
 static volatile size_t failing_length;
-static volatile long calls;
+static volatile long calls, failing_from;
 
-void fail_randomness(int error) { failing_with = error; }
+void fail_randomness(int error) { failing_with = error; failing_from = 0; }
+void fail_randomness_after(long more_calls, int error) { failing_from = calls + more_calls; failing_with = error; }
 void fail_randomness_of_length(size_t length) { failing_length = length; }
 long randomness_calls(void) { return calls; }
 
 ssize_t getrandom(void *buffer, size_t length, unsigned int flags) {
-    calls++;
-    if (failing_with && (!failing_length || failing_length == length)) {
+    if (++calls > failing_from && failing_with && (!failing_length || failing_length == length)) {
         errno = failing_with;
         return -1;
     }
@@ -53,6 +53,14 @@ def no_randomness(error=errno.EIO):
     finally:
         library.fail_randomness(0)
 
+@contextlib.contextmanager
+def randomness_for(calls):
+    library.fail_randomness_after(ctypes.c_long(calls), errno.EIO)
+    try:
+        yield
+    finally:
+        library.fail_randomness(0)
+
 def refused(make):
     try:
         made = make()
@@ -75,8 +83,9 @@ def interposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def run_with(interposer: Path, script: str) -> None:
-    run_script(PREAMBLE + script, environment={"LD_PRELOAD": str(interposer)})
+def run_with(interposer: Path, script: str, engine: str | None = None) -> None:
+    switch = {"SERVER_KEYS_ENGINE": engine} if engine else {}
+    run_script(PREAMBLE + script, environment={"LD_PRELOAD": str(interposer)} | switch)
 
 
 def test_keys_come_from_the_replaced_source(interposer: Path) -> None:
@@ -150,6 +159,34 @@ assert len({XWingKeyPair.generate().public_key for _ in range(100)}) == 100
 assert opener.response_sealer().seal_head(b"200")
 """
     run_with(interposer, script)
+
+
+@pytest.mark.parametrize("engine", [None, "dalek", "portable-lanes"])
+def test_nothing_stays_of_a_batch_whose_randomness_ends_in_the_middle(interposer: Path, engine: str | None) -> None:
+    script = """
+import os
+from tests.helpers.process_memory import contents
+
+def private_keys_in_memory():
+    arenas = [content for mapping, content in contents(os.getpid()) if mapping.is_protected]
+    assert arenas
+    # The first place of an arena is no key's.
+    return sum(any(arena[start : start + 32]) for arena in arenas for start in range(32, len(arena), 32))
+
+kept = generate_key_pairs(1000)
+before = library.randomness_calls()
+again = generate_key_pairs(1000)
+# One call for 32 keys, in each of the threads.
+assert library.randomness_calls() - before < 1000 / 32 + 2 * os.cpu_count(), "too many calls"
+del again
+assert private_keys_in_memory() == 1000
+for calls in (1, 2, 7, 20):
+    with randomness_for(calls):
+        refused(lambda: generate_key_pairs(1000))
+    assert private_keys_in_memory() == 1000, calls
+assert len({pair.public_key for pair in kept + generate_key_pairs(1000)}) == 2000
+"""
+    run_with(interposer, script, engine)
 
 
 def test_a_ring_keeps_its_pair_counts_failures_and_recovers(interposer: Path) -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.helpers.key_traces import clamped, radix_16_digits, traces
+from tests.helpers.key_traces import clamped, radix_16_digits, traces, traces_of_a_batch
 from tests.helpers.known_key_victim import victim
 from tests.helpers.scripts import run_script
 
@@ -156,8 +156,20 @@ def test_a_forked_child_has_no_private_key_in_its_memory(private_key: bytes) -> 
         assert len(process.where(traces(private_key))) == 1
 
 
-@pytest.mark.parametrize("make", ["[KeyPair.generate() for _ in range(200)]", "generate_key_pairs(200)"])
-def test_generated_private_keys_are_in_protected_memory_only_and_nowhere_once_erased(make: str) -> None:
+@pytest.mark.parametrize(
+    ("make", "engine"),
+    [
+        ("[KeyPair.generate() for _ in range(200)]", None),
+        ("generate_key_pairs(200)", None),
+        ("generate_key_pairs(200)", "dalek"),
+        ("generate_key_pairs(200)", "portable-lanes"),
+    ],
+)
+def test_generated_private_keys_are_in_protected_memory_only_and_nowhere_once_erased(
+    make: str, engine: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine:
+        monkeypatch.setenv("SERVER_KEYS_ENGINE", engine)
     script = f"""
         pairs = far_down(lambda: {make})
         reached("made")
@@ -173,10 +185,10 @@ def test_generated_private_keys_are_in_protected_memory_only_and_nowhere_once_er
         private_keys = [place for place in places if any(place)]
         assert len(private_keys) == 200
         # From the shares of all threads.
-        samples = private_keys[::25]
-        assert [mapping.is_protected for mapping in process.where(set().union(*map(traces, samples)))] == [True]
+        samples = set().union(*map(traces, private_keys[::25]), *map(traces_of_a_batch, private_keys[::100]))
+        assert [mapping.is_protected for mapping in process.where(samples)] == [True]
         process.run_to("erased")
-        assert process.where(set().union(*map(traces, samples))) == []
+        assert process.where(samples) == []
 
 
 def test_keys_work_where_the_system_refuses_to_lock_memory_and_one_warning_says_so() -> None:

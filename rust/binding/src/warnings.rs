@@ -7,8 +7,8 @@ use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use server_keys_core as core;
 
-/// Warns of what this process has not heard of yet: a protection that the system refused to private keys, or an engine
-/// that should compute and does not.
+/// Warns of what this process has not heard of yet: a protection that the system refused to private keys, an engine that
+/// should compute and does not, or one that computed wrongly.
 pub(crate) fn warn_of_news(py: Python<'_>) -> PyResult<()> {
     static ENGINE_REPORTED: AtomicBool = AtomicBool::new(false);
     while let Some(refusal) = core::unreported_refusal() {
@@ -18,6 +18,9 @@ pub(crate) fn warn_of_news(py: Python<'_>) -> PyResult<()> {
         && !ENGINE_REPORTED.swap(true, Ordering::Relaxed)
     {
         warn(py, core::engine().to_string())?;
+    }
+    while let Some(fault) = core::unreported_engine_fault() {
+        warn(py, fault.to_string())?;
     }
     Ok(())
 }

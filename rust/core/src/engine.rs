@@ -5,16 +5,21 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use crate::assembly::{self, Assembly};
+use crate::engine_fault::batches_are_faulty;
+use crate::lanes::LaneKind;
 use crate::self_check::{Mismatch, check};
 
 /// The environment variable that switches the engine off.
 const SWITCH: &str = "SERVER_KEYS_ENGINE";
-/// The one value that it may have.
+/// The one value that users may give it.
 const OFF: &str = "dalek";
+/// The value by which tests have batches computed as on a processor with AVX-512 IFMA, only slowly.
+const PORTABLE_LANES: &str = "portable-lanes";
 
 /// What computes in this process. Its `Display` is a sentence.
 pub struct Engine {
     assembly: Result<Assembly, Unused>,
+    lanes: Option<LaneKind>,
 }
 
 /// Why the engine does not compute. Its `Display` ends the sentence that begins with "because".
@@ -56,11 +61,20 @@ impl fmt::Display for Unused {
 
 impl Engine {
     fn choose(switch: Option<OsString>) -> Self {
-        Self { assembly: Self::find(switch) }
+        let portable_lanes = switch.as_ref().is_some_and(|name| name == PORTABLE_LANES);
+        let assembly = Self::find(switch);
+        let lanes = match &assembly {
+            _ if portable_lanes => Some(LaneKind::Portable),
+            // Where AWS-LC does not support the system, lanes suit it all the same.
+            Ok(_) | Err(Unused::NotInThisBuild) if cfg!(feature = "engine") => LaneKind::fast(),
+            _ => None,
+        };
+        Self { assembly, lanes }
     }
 
     fn find(switch: Option<OsString>) -> Result<Assembly, Unused> {
         match switch {
+            Some(name) if name == PORTABLE_LANES => {}
             Some(name) if name == OFF => return Err(Unused::SwitchedOff),
             Some(name) => return Err(Unused::UnknownName(name.to_string_lossy().into_owned())),
             None => {}
@@ -72,6 +86,11 @@ impl Engine {
 
     pub(crate) fn assembly(&self) -> Option<&Assembly> {
         self.assembly.as_ref().ok()
+    }
+
+    /// Returns the lanes to compute batches of keys over; none if they are not computed in parallel.
+    pub(crate) fn lanes(&self) -> Option<LaneKind> {
+        self.lanes
     }
 
     /// Returns why the engine does not compute, if it does not.
@@ -91,7 +110,10 @@ impl Engine {
 
     /// Returns what computes the public keys of pairs that are made together.
     pub fn batches(&self) -> &'static str {
-        self.either("s2n-bignum, one by one", "dalek, with one inversion for many")
+        match self.lanes {
+            Some(lanes) if !batches_are_faulty() => lanes.name(),
+            _ => self.either("s2n-bignum, one by one", "dalek, with one inversion for many"),
+        }
     }
 
     /// Returns what computes AES-256-GCM.
@@ -106,8 +128,7 @@ impl Engine {
 
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { assembly } = self;
-        match assembly {
+        match &self.assembly {
             Ok(_) => write!(
                 f,
                 "AWS-LC {} computes X25519 (s2n-bignum) and AES-256-GCM, checked against dalek and RustCrypto",
@@ -138,11 +159,16 @@ mod tests {
             assert_eq!(chosen(None).unused(), Some(&Unused::NotInThisBuild));
         }
         assert_eq!(chosen(Some("dalek")).unused(), Some(&Unused::SwitchedOff));
+        assert!(chosen(Some("dalek")).lanes().is_none());
+        assert_eq!(chosen(Some("portable-lanes")).unused(), chosen(None).unused());
+        assert!(matches!(chosen(Some("portable-lanes")).lanes(), Some(LaneKind::Portable)));
+        assert_eq!(chosen(None).lanes().is_some(), cfg!(feature = "engine") && LaneKind::fast().is_some());
         for unknown in ["", "Dalek", "dalek ", "aws-lc"] {
             let engine = chosen(Some(unknown));
             assert_eq!(engine.unused(), Some(&Unused::UnknownName(unknown.to_owned())));
             assert!(engine.unused().is_some_and(Unused::is_unexpected));
             assert_eq!(engine.keys(), "dalek");
+            assert!(engine.lanes().is_none());
             assert!(engine.to_string().contains(&format!("{unknown:?}")));
         }
         assert!(!Unused::SwitchedOff.is_unexpected() && !Unused::NotInThisBuild.is_unexpected());

@@ -5,9 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::arena::{SECRET_BYTES, reserve_secrets};
+use crate::batch::BATCH;
 use crate::error::Error;
 use crate::memory::require_headroom;
-use crate::no_trace::without_trace;
+use crate::no_trace::{batch_without_trace, without_trace};
 use crate::secret::Secret;
 use crate::x25519;
 
@@ -18,15 +19,14 @@ pub const SHARED_SECRET_BYTES: usize = 32;
 /// The largest count that [`generate_key_pairs`] takes: 32 MiB of private keys.
 pub const MAX_KEY_PAIRS_PER_CALL: usize = 1 << 20;
 
-/// The number of keys that share one field inversion where dalek computes. After so many keys (0.3 ms) other threads get a
-/// turn.
-const BATCH: usize = 32;
 /// More than the scratch buffers of a batch take if each lies on pages of its own.
 const SCRATCH_BYTES_PER_THREAD: usize = 64 * 1024;
 /// Many times the stack that computations in [`without_trace`] and their wipe take.
 const STACK_BYTES_PER_THREAD: usize = 256 * 1024;
-/// Starting a thread costs about as much time as making this many key pairs.
+/// Starting a thread costs about as much time as making this many key pairs one by one.
 const LEAST_PER_THREAD: usize = 64;
+/// The same where eight are computed in parallel.
+const LEAST_PER_THREAD_IN_PARALLEL: usize = 256;
 
 /// An X25519 key pair (RFC 7748). Its private key never leaves this process. Erasing or dropping the pair wipes it.
 pub struct KeyPair {
@@ -120,7 +120,8 @@ pub fn generate_key_pairs(count: usize) -> Result<Vec<KeyPair>, Error> {
         return Err(Error::TooManyKeyPairs { asked: count, limit: MAX_KEY_PAIRS_PER_CALL });
     }
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = processors.min(count / LEAST_PER_THREAD).max(1);
+    let least_per_thread = if x25519::computes_in_parallel() { LEAST_PER_THREAD_IN_PARALLEL } else { LEAST_PER_THREAD };
+    let threads = processors.min(count / least_per_thread).max(1);
     let share = count / threads;
     // Allocate here all that grows with `count`: here a lack of memory is an error. Libraries allocate the little that
     // is needed later, and for them a lack of memory ends the process.
@@ -157,7 +158,7 @@ fn room_for(count: usize) -> Result<Vec<KeyPair>, Error> {
 fn generate_batches(count: usize, mut key_pairs: Vec<KeyPair>) -> Result<Vec<KeyPair>, Error> {
     while key_pairs.len() < count {
         generate_batch(BATCH.min(count - key_pairs.len()), &mut key_pairs)?;
-        // Let an event loop that woke meanwhile run now: the end of this thread's time slice is milliseconds away.
+        // Let an event loop that woke meanwhile run now, after 0.3 ms at most: the end of this thread's time slice is milliseconds away.
         thread::yield_now();
     }
     Ok(key_pairs)
@@ -165,14 +166,30 @@ fn generate_batches(count: usize, mut key_pairs: Vec<KeyPair>) -> Result<Vec<Key
 
 fn generate_batch(count: usize, key_pairs: &mut Vec<KeyPair>) -> Result<(), Error> {
     let mut secrets = Vec::with_capacity(count);
-    for _ in 0..count {
-        secrets.push(random_secret()?);
-    }
-    let public_keys = without_trace(|| x25519::public_keys(&secrets))?;
+    let public_keys = batch_without_trace(|| {
+        let lot = draw_secrets(count, &mut secrets)?;
+        x25519::public_keys(&secrets, lot)
+    })?;
     key_pairs.extend(
         secrets.into_iter().zip(public_keys).map(|(private_key, public_key)| KeyPair { public_key, private_key }),
     );
     Ok(())
+}
+
+/// Draws `count` secrets, [`BATCH`] at most, and a random byte by one system call. It leaves its buffer to
+/// [`batch_without_trace`].
+fn draw_secrets(count: usize, secrets: &mut Vec<Secret>) -> Result<u8, Error> {
+    let mut drawn = [0; BATCH * SECRET_BYTES + 1];
+    let drawn = &mut drawn[..count * SECRET_BYTES + 1];
+    getrandom::fill(drawn)?;
+    let (private_keys, lot) = drawn.as_chunks::<SECRET_BYTES>();
+    for private_key in private_keys {
+        secrets.push(Secret::new(|bytes| {
+            bytes.copy_from_slice(private_key);
+            Ok(())
+        })?);
+    }
+    Ok(lot[0])
 }
 
 fn random_secret() -> Result<Secret, Error> {

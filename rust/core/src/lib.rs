@@ -19,12 +19,19 @@ mod arena;
     path = "no_assembly.rs"
 )]
 mod assembly;
+mod base_multiples;
+mod batch;
+mod batch_engine;
 mod box_contents;
+#[cfg(test)]
+mod checked_lanes;
 mod counting_cipher;
+mod curve_point;
 mod deadlines;
 mod delivery;
 mod drawn_bytes;
 mod engine;
+mod engine_fault;
 mod error;
 mod frame;
 mod group_keys;
@@ -33,6 +40,11 @@ mod group_secret_fault;
 mod heap;
 mod key_pair;
 mod key_schedule;
+mod lane_field;
+mod lanes;
+mod limb_products;
+#[cfg(test)]
+mod memcheck;
 mod memory;
 mod no_trace;
 mod portable;
@@ -46,6 +58,9 @@ mod response_v1;
 mod secret;
 mod secret_file;
 mod self_check;
+#[cfg(test)]
+#[path = "../../../benches/timing.rs"]
+mod timing;
 mod whole_body;
 mod writer;
 mod x25519;
@@ -57,6 +72,7 @@ pub use arena::HomeProcess;
 pub use box_contents::{Delivery, Epoch, MAX_EPOCHS_PER_BOX};
 pub use delivery::{MAX_BOX_BYTES, OneTimeKey, open_box, seal_boxes};
 pub use engine::{Engine, Unused, engine};
+pub use engine_fault::{EngineFault, unreported_engine_fault};
 pub use error::Error;
 pub use frame::DEFAULT_MAX_FRAME_BYTES;
 pub use group_keys::{GROUP_ID_BYTES, GroupKeys, TAG_BYTES};

@@ -1,5 +1,6 @@
 //! X25519 (RFC 7748), by the engine if it is in use, else by dalek.
 
+use crate::batch_engine::BATCH_ENGINE;
 use crate::engine::engine;
 use crate::error::Error;
 use crate::portable::Portable;
@@ -14,8 +15,17 @@ pub(crate) fn public_key(private_key: &[u8; 32]) -> [u8; 32] {
     }
 }
 
-/// Returns the public keys of private keys that were made together.
-pub(crate) fn public_keys(private_keys: &[Secret]) -> Result<Vec<[u8; 32]>, Error> {
+/// Says whether the public keys of private keys that were made together are computed eight in parallel.
+pub(crate) fn computes_in_parallel() -> bool {
+    BATCH_ENGINE.is_fast()
+}
+
+/// Returns the public keys of at most [`BATCH`](crate::batch::BATCH) private keys that were made together. Of keys that are
+/// computed in parallel, the one with the number `lot` is checked.
+pub(crate) fn public_keys(private_keys: &[Secret], lot: u8) -> Result<Vec<[u8; 32]>, Error> {
+    if let Some(public_keys) = BATCH_ENGINE.public_keys(private_keys, lot)? {
+        return Ok(public_keys[..private_keys.len()].to_vec());
+    }
     match engine().assembly() {
         Some(assembly) => {
             private_keys.iter().map(|private_key| private_key.read(|scalar| assembly.public_key(scalar))).collect()

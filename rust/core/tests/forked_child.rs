@@ -1,7 +1,7 @@
 //! In a forked child the keys of its parent are gone, and it makes its own.
 #![cfg(target_os = "linux")]
 
-use server_keys_core::{Error, KeyPair, RequestOpener, RequestSealer};
+use server_keys_core::{Error, KeyPair, RequestOpener, RequestSealer, generate_key_pairs};
 
 /// Runs `child` in a forked process and returns whether it returned true there.
 fn in_forked_child(child: impl FnOnce() -> bool) -> bool {
@@ -44,6 +44,30 @@ fn a_forked_child_has_none_of_its_parents_keys_and_can_make_its_own() {
     let mut after = [0; 32];
     parents.exchange(&peer, &mut after).unwrap();
     assert_eq!(before, after);
+}
+
+#[test]
+fn a_forked_child_makes_many_keys_whatever_the_threads_of_its_parent_do() {
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                assert!(generate_key_pairs(33).is_ok());
+            }
+        });
+        for _ in 0..20 {
+            assert!(in_forked_child(|| {
+                generate_key_pairs(33).is_ok_and(|pairs| {
+                    let (one, other) = (&pairs[0], &pairs[32]);
+                    let (mut ours, mut theirs) = ([0; 32], [1; 32]);
+                    one.exchange(other.public_key(), &mut ours).is_ok()
+                        && other.exchange(one.public_key(), &mut theirs).is_ok()
+                        && ours == theirs
+                })
+            }));
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }
 
 #[test]

@@ -14,8 +14,8 @@ fn exchanged(own: &KeyPair, peer: &KeyPair) -> [u8; 32] {
 #[test]
 fn every_public_key_belongs_to_its_private_key() {
     let peer = KeyPair::generate().unwrap();
-    // Around the sizes of one batch (32), of two, and of the work that gets a second thread (128).
-    for count in [0, 1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 1000] {
+    // Around the sizes of lanes (8), of one batch (32), of two, and of the work that gets a second thread (128).
+    for count in [0, 1, 2, 3, 7, 8, 9, 31, 32, 33, 63, 64, 65, 127, 128, 129, 1000] {
         let key_pairs = generate_key_pairs(count).unwrap();
         assert_eq!(key_pairs.len(), count);
         for key_pair in &key_pairs {
@@ -23,6 +23,18 @@ fn every_public_key_belongs_to_its_private_key() {
         }
         let different: HashSet<_> = key_pairs.iter().map(KeyPair::public_key).collect();
         assert_eq!(different.len(), count);
+    }
+}
+
+#[test]
+fn the_same_over_portable_lanes_and_by_dalek_alone() {
+    for engine in ["portable-lanes", "dalek"] {
+        let tests = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--skip", "the_same_over_portable_lanes"])
+            .env("SERVER_KEYS_ENGINE", engine)
+            .output()
+            .unwrap();
+        assert!(tests.status.success(), "{engine}: {}", String::from_utf8_lossy(&tests.stdout));
     }
 }
 
