@@ -4,7 +4,7 @@ import click
 import httpx2
 
 from server_keys._sealing.protocol import KEY_CONFIG_PATH
-from server_keys.command.common_options import ca_file_option, key_url_option
+from server_keys.command.common_options import Seconds, ca_file_option, key_url_option
 from server_keys.command.doctor.examination import Questions, examine
 from server_keys.command.doctor.findings import as_json, as_table, has_failed
 from server_keys.command.doctor.keys import HARMLESS_PATH
@@ -40,7 +40,7 @@ from server_keys.proxy.upstream import Upstream
 )
 @click.option(
     "--wait-s",
-    type=click.FloatRange(0),
+    type=Seconds(or_none=True),
     default=0.0,
     show_default=True,
     show_envvar=True,
@@ -49,7 +49,7 @@ from server_keys.proxy.upstream import Upstream
 )
 @click.option(
     "--timeout-s",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(),
     default=30.0,
     show_default=True,
     show_envvar=True,

@@ -1,5 +1,6 @@
 """Options that more than one subcommand has, and what their values become."""
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -9,6 +10,29 @@ from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
 from server_keys.proxy.options import Limits
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds, above zero and finite.
+
+    Args:
+        or_none: whether zero is one, too.
+    """
+
+    def __init__(self, *, or_none: bool = False) -> None:
+        super().__init__(min=0, max=366 * 24 * 60 * 60, min_open=not or_none)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number.
+
+        Raises:
+            click.BadParameter: it is none, or out of range.
+        """
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):  # it is in every range
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -27,7 +51,7 @@ def limit_options(command: CommandT) -> CommandT:
         ),
         click.option(
             "--connect-timeout-s",
-            type=click.FloatRange(0, min_open=True),
+            type=Seconds(),
             default=defaults.connect_timeout_s,
             show_default=True,
             show_envvar=True,
@@ -36,7 +60,7 @@ def limit_options(command: CommandT) -> CommandT:
         ),
         click.option(
             "--timeout-s",
-            type=click.FloatRange(0, min_open=True),
+            type=Seconds(),
             default=defaults.timeout_s,
             show_default=True,
             show_envvar=True,
@@ -70,7 +94,7 @@ def server_options(command: CommandT) -> CommandT:
         ),
         click.option(
             "--grace-s",
-            type=click.FloatRange(0, min_open=True),
+            type=Seconds(),
             default=30.0,
             show_default=True,
             show_envvar=True,

@@ -15,7 +15,8 @@ from server_keys.proxy.quiet import Quiet
 def open_app(options: OpenOptions) -> ASGIApp:
     """Return the server's end: an ASGI app with rotating keys that opens requests and passes them on to an upstream.
 
-    Its responses are sealed as those of an app after `server_keys.protect`, which it is.
+    Its responses are sealed as those of an app after `server_keys.protect`, which it is. Let its server take no
+    client's word for an address (uvicorn: `--no-proxy-headers`): `options.trusted_peers` says whose word counts.
 
     Args:
         options: what it does.
