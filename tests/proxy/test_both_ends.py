@@ -133,6 +133,12 @@ def test_long_bodies_pass_without_being_kept(
     assert max(grown) < 32, grown
 
 
+def test_an_upstream_may_answer_before_it_has_read_a_body(sealed: str) -> None:
+    with httpx2.Client(timeout=30) as client:
+        assert client.post(f"{sealed}/early", content=bytes(10 * MIB)).json()["target"] == "/early"
+        assert client.post(f"{sealed}/echo", content=b"x").json()["body"] == "x"
+
+
 def test_a_slow_reader_holds_the_upstream_back(
     chain: tuple[Running, Running], upstream_app: Upstream, sealed: str
 ) -> None:

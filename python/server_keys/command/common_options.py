@@ -106,24 +106,37 @@ def server_options(command: CommandT) -> CommandT:
     return command
 
 
-max_frame_bytes_option = click.option(
-    "--max-frame-bytes",
-    type=int,
-    default=DEFAULT_MAX_FRAME_BYTES,
-    show_default=True,
-    show_envvar=True,
-    metavar="BYTES",
-    help="The longest sealed frame that is taken, from 65552 (64 KiB and a tag) to 67108864 (64 MiB).",
-)
-ca_file_option = click.option(
-    "--ca-file",
-    type=click.Path(exists=True, dir_okay=False),
-    show_envvar=True,
-    help="File with the certificates (PEM) that vouch for the server. By default those of this machine.",
-)
-key_url_option = click.option(
-    "--key-url",
-    show_envvar=True,
-    metavar="PATH|URL",
-    help="Where the server publishes its key, if not under /.well-known/hpke-keys at its root.",
-)
+def max_frame_bytes_option(command: CommandT) -> CommandT:
+    """Add `--max-frame-bytes`."""
+    add = click.option(
+        "--max-frame-bytes",
+        type=int,
+        default=DEFAULT_MAX_FRAME_BYTES,
+        show_default=True,
+        show_envvar=True,
+        metavar="BYTES",
+        help="The longest sealed frame that is taken, from 65552 (64 KiB and a tag) to 67108864 (64 MiB).",
+    )
+    return add(command)
+
+
+def ca_file_option(command: CommandT) -> CommandT:
+    """Add `--ca-file`."""
+    add = click.option(
+        "--ca-file",
+        type=click.Path(exists=True, dir_okay=False),
+        show_envvar=True,
+        help="File with the certificates (PEM) that vouch for the server. By default those of this machine.",
+    )
+    return add(command)
+
+
+def key_url_option(command: CommandT) -> CommandT:
+    """Add `--key-url`."""
+    add = click.option(
+        "--key-url",
+        show_envvar=True,
+        metavar="PATH|URL",
+        help="Where the server publishes its key, if not under /.well-known/hpke-keys at its root.",
+    )
+    return add(command)

@@ -56,12 +56,13 @@ def listening(listen: str, *, allow_remote: bool, upstream: Upstream) -> Iterato
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(each) for each in _bound(host, port)]
         port = sockets[0].getsockname()[1]
-        if upstream.socket_path is None and upstream.is_on_this_host and upstream.port == port and is_local(host):
+        shown = f"[{host}]" if ":" in host else host
+        names = _names(shown, port)
+        if upstream.socket_path is None and upstream.address in names:
             raise click.UsageError(f"--to: {upstream.shown} is where this proxy itself listens (--listen {listen})")
         for each in sockets:
             _listen(each, listen)
-        shown = f"[{host}]" if ":" in host else host
-        yield Place(sockets, f"http://{shown}:{port}", _names(shown, port))
+        yield Place(sockets, f"http://{shown}:{port}", names)
 
 
 def is_local(host: str) -> bool:

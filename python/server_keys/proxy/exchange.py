@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import httpx2
-from starlette.types import Send
+from starlette.types import Receive, Send
 
 from server_keys._log import logger
 from server_keys._sealing.answers import Answer
-from server_keys._sealing.upload import Upload
 from server_keys.proxy.failures import BROKEN, CannotPassOnError, Failure, failure_of
 from server_keys.proxy.headers import declared_length, of_response
 
@@ -18,11 +17,15 @@ class ClientGoneError(Exception):
 
 
 class RequestBody(httpx2.AsyncByteStream):
-    """A request's body, read from the client while it is sent to the upstream."""
+    """A request's body, read from the client while it is sent to the upstream.
 
-    def __init__(self, upload: Upload) -> None:
-        self._upload = upload
-        self.is_over = asyncio.Event()
+    Args:
+        receive: the server's.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.is_over: asyncio.Event = asyncio.Event()
         """Set when the upstream takes no more of it."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -32,10 +35,12 @@ class RequestBody(httpx2.AsyncByteStream):
             ClientGoneError: the client went away before the end.
         """
         try:
-            while not self._upload.ended:
-                message = await self._upload.receive()
+            more_body = True
+            while more_body:
+                message = await self._receive()
                 if message["type"] != "http.request":
                     raise ClientGoneError
+                more_body = message.get("more_body", False)
                 if piece := message.get("body", b""):
                     yield piece
         finally:
@@ -48,8 +53,8 @@ class Exchange:
     Args:
         client: sends the request.
         request: the request; its stream is `body`, or empty.
-        upload: the client's body.
-        body: what reads it, or None if there is none.
+        body: reads the client's body, or is None if there is none.
+        receive: the server's.
         send: the server's.
         shown: what a log calls the upstream.
     """
@@ -58,15 +63,15 @@ class Exchange:
         self,
         client: httpx2.AsyncClient,
         request: httpx2.Request,
-        upload: Upload,
         body: RequestBody | None,
+        receive: Receive,
         send: Send,
         shown: str,
     ) -> None:
         self._client = client
         self._request = request
-        self._upload = upload
         self._body = body
+        self._receive = receive
         self._send = send
         self._shown = shown
         self._is_answered = False
@@ -91,7 +96,7 @@ class Exchange:
         if self._body is not None:
             await self._body.is_over.wait()
         # What still comes of a body that the upstream did not want is thrown away, so that the client reads its answer.
-        while (await self._upload.receive())["type"] == "http.request":
+        while (await self._receive())["type"] == "http.request":
             pass
         if not self._is_answered:
             raise ClientGoneError

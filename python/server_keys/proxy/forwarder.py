@@ -44,15 +44,15 @@ class Forwarder:
         upload = Upload(scope, receive)
         answer = _refusal(scope)
         if answer is None:
-            answer = await self._exchange(scope, upload, send).run()
+            answer = await self._exchange(scope, upload.receive, send).run()
         if answer is not None:
             await send_answer(answer, scope, upload, send, head=scope["method"] == "HEAD")
 
-    def _exchange(self, scope: Scope, upload: Upload, send: Send) -> Exchange:
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers = of_request(scope["headers"], self._host)
         if self._described is not None:
             headers = self._described(headers, scope)
-        body = RequestBody(upload) if has_body(scope["headers"]) else None
+        body = RequestBody(receive) if has_body(scope["headers"]) else None
         request = httpx2.Request(
             scope["method"],
             self._url,
@@ -61,7 +61,7 @@ class Forwarder:
             # As it came: an HTTP client's URL would resolve its dots and quote it anew.
             extensions={"target": _target(scope), "timeout": self._client.timeout.as_dict()},
         )
-        return Exchange(self._client, request, upload, body, send, self._shown)
+        return Exchange(self._client, request, body, receive, send, self._shown)
 
 
 def _refusal(scope: Scope) -> Answer | None:

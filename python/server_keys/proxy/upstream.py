@@ -61,9 +61,10 @@ class Upstream:
         return self.socket_path is not None or is_loopback(urlsplit(self.url).hostname or "")
 
     @property
-    def port(self) -> int:
-        """Its port."""
-        return urlsplit(self.url).port or _PORTS[self.scheme]
+    def address(self) -> str:
+        """Its host and port, the port also where the authority leaves it out."""
+        parts = urlsplit(self.url)
+        return self.authority if parts.port else f"{self.authority}:{_PORTS[self.scheme]}"
 
 
 def is_loopback(host: str) -> bool:
