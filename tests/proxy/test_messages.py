@@ -28,7 +28,19 @@ def told(url: str, method: str = "POST", target: str = "/echo", *, body: bytes =
 
 
 @pytest.mark.parametrize(
-    "target", ["/", "/a/../b", "//a//b", "/a%2Fb%20c", "/%", "/q?", "/q?a=1&a=%3D+", "/a;b=c", "/~a/!$&'()*+,=:@"]
+    "target",
+    [
+        "/",
+        "/a/../b",
+        "//a//b",
+        "/a%2Fb%20c",
+        "/%",
+        "/q?",
+        "/q?a=1&a=%3D+",
+        "/a;b=c",
+        "/~a/!$&'()*+,=:@",
+        "/q?a='b'&c=%zz#d",
+    ],
 )
 def test_a_target_arrives_as_it_was_sent(sealed: str, target: str) -> None:
     assert told(sealed, target=target)["target"] == target.removesuffix("?")
@@ -168,3 +180,11 @@ def test_an_upgrade_is_refused_with_a_clear_word(
 def test_another_server_runs_it_as_well(upstream_url: str, stack: Any) -> None:
     with running(open_app(OpenOptions(to=upstream_url, share=None)), stack) as url, sealed_client() as client:
         assert client.post(f"{url}/echo?q=1", content=b"x").json()["target"] == "/echo?q=1"
+
+
+def test_a_target_that_is_too_long_is_refused(chain: tuple[Running, Running]) -> None:
+    for end in chain:
+        response = http.client.HTTPConnection("127.0.0.1", end.port, timeout=10)
+        response.request("GET", "/" + "a" * 70_000)
+        assert response.getresponse().status in (400, 414, 431)
+        response.close()

@@ -30,6 +30,7 @@ UPGRADE = problem(
 NOT_ORIGIN_FORM = problem(
     400, "the request line must have a path such as /v1/models and nothing before it: this is no forward proxy"
 )
+UNUSABLE_TARGET = problem(414, "the request target is longer than 64 KiB, or is no path")
 
 BROKEN = (
     httpx2.HTTPError,

@@ -1,6 +1,7 @@
 """The ASGI app in the middle of both ends: it passes each request on to one upstream."""
 
 from collections.abc import Callable
+from typing import Any
 
 import httpx2
 from starlette.types import Receive, Scope, Send
@@ -8,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 from server_keys._sealing.answers import Answer, send_answer
 from server_keys._sealing.upload import Upload
 from server_keys.proxy.exchange import Exchange, RequestBody
-from server_keys.proxy.failures import NOT_ORIGIN_FORM, UPGRADE
+from server_keys.proxy.failures import NOT_ORIGIN_FORM, UNUSABLE_TARGET, UPGRADE
 from server_keys.proxy.headers import RawHeaders, has_body, of_request
 from server_keys.proxy.upstream import Upstream
 
@@ -44,7 +45,12 @@ class Forwarder:
         upload = Upload(scope, receive)
         answer = _refusal(scope)
         if answer is None:
-            answer = await self._exchange(scope, upload.receive, send).run()
+            try:
+                exchange = self._exchange(scope, upload.receive, send)
+            except httpx2.InvalidURL:
+                answer = UNUSABLE_TARGET
+            else:
+                answer = await exchange.run()
         if answer is not None:
             await send_answer(answer, scope, upload, send, head=scope["method"] == "HEAD")
 
@@ -53,13 +59,14 @@ class Forwarder:
         if self._described is not None:
             headers = self._described(headers, scope)
         body = RequestBody(receive) if has_body(scope["headers"]) else None
+        target = _target(scope)
+        url = self._url.copy_with(raw_path=target)
+        extensions: dict[str, Any] = {"timeout": self._client.timeout.as_dict()}
+        if url.raw_path != target:
+            # Send it as it came: the URL has resolved its dots, or quoted it anew.
+            extensions["target"] = target
         request = httpx2.Request(
-            scope["method"],
-            self._url,
-            headers=headers,
-            stream=body or httpx2.ByteStream(b""),
-            # As it came: an HTTP client's URL would resolve its dots and quote it anew.
-            extensions={"target": _target(scope), "timeout": self._client.timeout.as_dict()},
+            scope["method"], url, headers=headers, stream=body or httpx2.ByteStream(b""), extensions=extensions
         )
         return Exchange(self._client, request, body, receive, send, self._shown)
 
