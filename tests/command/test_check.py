@@ -18,6 +18,18 @@ from tests.helpers.servers import STANDARD, running
 from tests.helpers.upstream_app import Upstream
 from tests.helpers.wire_tap import tapped
 
+SUBJECTS = {
+    "key",
+    "way of the key",
+    "lifetime",
+    "caches",
+    "processes",
+    "plaintext",
+    "sealed request",
+    "headers",
+    "streams",
+}
+
 
 def build_app(refresh_time: float = 300, **options: Any) -> FastAPI:
     app = FastAPI()
@@ -75,17 +87,7 @@ def test_a_server_that_is_well() -> None:
         key_id = app.state.ephemeral_keys.status.key_id
     assert found.pop("rotation")[0] == "not checked"
     assert {verdict for verdict, _, _ in found.values()} == {"ok"}
-    assert set(found) == {
-        "key",
-        "way of the key",
-        "lifetime",
-        "caches",
-        "processes",
-        "plaintext",
-        "sealed request",
-        "headers",
-        "streams",
-    }
+    assert set(found) == SUBJECTS
     assert found["key"][2]["key_id"] == key_id
     assert found["lifetime"][2]["max_age_s"] == 295
     assert found["streams"][2]["first_s"] < 0.3 < found["streams"][2]["last_s"]
