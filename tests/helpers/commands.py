@@ -117,6 +117,7 @@ def serving(*arguments: str, environment: Mapping[str, str] | None = None) -> It
             if process.poll() is None:
                 assert running.stop() == 0, running.log
             assert "Traceback" not in running.log
+            assert "a request failed" not in running.log  # whatever failed had no word of its own
         finally:
             process.kill()
             process.wait()

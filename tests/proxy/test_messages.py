@@ -12,6 +12,7 @@ from server_keys.client import sealed_client
 from server_keys.proxy import OpenOptions, open_app
 from tests.helpers.commands import Running, serving
 from tests.helpers.servers import PLAIN, STANDARD, running
+from tests.helpers.tcp_proxy import tcp_proxy
 
 
 def told(url: str, method: str = "POST", target: str = "/echo", *, body: bytes = b"x", **headers: str) -> Any:
@@ -188,3 +189,13 @@ def test_a_target_that_is_too_long_is_refused(chain: tuple[Running, Running]) ->
         response.request("GET", "/" + "a" * 70_000)
         assert response.getresponse().status in (400, 414, 431)
         response.close()
+
+
+def test_a_connection_to_the_upstream_serves_one_request_after_the_other(upstream_url: str) -> None:
+    with tcp_proxy(int(upstream_url.rpartition(":")[2])) as between, sealed_client() as client:
+        options = ("--to", f"http://127.0.0.1:{between.port}", "--listen", "127.0.0.1:0")
+        with serving("open", *options) as opened:
+            for path in ("/echo", "/large", "/no-content", "/not-modified", "/headers", "/echo"):
+                assert client.post(f"{opened.url}{path}", content=b"1").status_code < 400
+            assert client.head(f"{opened.url}/echo").status_code == 200
+        assert len(between.sent) == 1
