@@ -73,19 +73,19 @@ def check(
     machine: bool,
     strict: bool,
 ) -> int:
-    r"""Examine the server at URL, and say what is wrong with its sealing.
+    """Examine the server at URL, and say what is wrong with its sealing.
 
     It fetches the key over several connections, tries whether plaintext is refused, and sends one sealed request.
     Nothing that it sends by default starts anything on the server.
 
     \b
     server-keys check https://my-server
-    server-keys check https://my-server --path /v1/chat/completions --header 'Authorization: Bearer KEY' \
+    server-keys check https://my-server --path /v1/chat/completions --header 'Authorization: Bearer KEY' \\
       --data '{"model": "tiny", "stream": true, "messages": [{"role": "user", "content": "Count to 100"}]}'
     server-keys check https://my-server --wait-s 600 --json
 
     The status is 0 if nothing failed, 1 if something did, 2 for wrong usage.
-    """
+    """  # noqa: D301 - click reads the control character
     with usage_errors({}, otherwise="URL"):
         upstream = Upstream.parse(url)
         if upstream.socket_path is not None:

@@ -25,7 +25,7 @@ ENVIRONMENT_PREFIX = "SERVER_KEYS"
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 def cli() -> None:
-    r"""Sealed bodies for any program, at either end.
+    """Sealed bodies for any program, at either end.
 
     \b
     On the machine of the clients:
@@ -37,7 +37,7 @@ def cli() -> None:
       server-keys check https://my-server
 
     Each option is also an environment variable, which its help names.
-    """
+    """  # noqa: D301 - click reads the control character
 
 
 for _subcommand in (seal, open_, check, completion):

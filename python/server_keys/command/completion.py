@@ -10,12 +10,12 @@ _SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    r"""Print the script that completes this command in SHELL.
+    """Print the script that completes this command in SHELL.
 
     \b
     bash:  eval "$(server-keys completion bash)"      in ~/.bashrc
     zsh:   eval "$(server-keys completion zsh)"       in ~/.zshrc
     fish:  server-keys completion fish | source       in ~/.config/fish/config.fish
-    """
+    """  # noqa: D301 - click reads the control character
     root = context.find_root()
     click.echo(_SHELLS[shell](root.command, {}, "server-keys", "_SERVER_KEYS_COMPLETE").source())

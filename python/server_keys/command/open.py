@@ -111,7 +111,7 @@ _NOBODY = "none"
 @limit_options
 @server_options
 def open_(to: str, listen: str, workers: int, grace_s: float, log_level: str, **values: Any) -> None:
-    r"""Open sealed requests for any HTTP server on this host, and seal its answers.
+    """Open sealed requests for any HTTP server on this host, and seal its answers.
 
     The server behind needs no change: llama.cpp, Ollama, SGLang, TGI, vLLM's Rust frontend. It must be reachable
     through this proxy only.
@@ -121,7 +121,7 @@ def open_(to: str, listen: str, workers: int, grace_s: float, log_level: str, **
     server-keys open --to unix:/run/model.sock --workers 4 --key-refresh-time-s 60
 
     Its keys live in this command's memory, and are replaced while it runs. All workers have the same.
-    """
+    """  # noqa: D301 - click reads the control character
     from server_keys.proxy import open_app
 
     options = _options(to, values)

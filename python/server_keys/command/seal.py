@@ -15,7 +15,7 @@ from server_keys.command.common_options import (
     server_options,
 )
 from server_keys.command.listening import listening
-from server_keys.command.named_function import NamedFunction
+from server_keys.command.named_function import named_function
 from server_keys.command.serving import serve
 from server_keys.command.usage import usage_errors
 from server_keys.proxy.options import SealOptions
@@ -54,7 +54,7 @@ from server_keys.proxy.options import SealOptions
 @key_url_option
 @click.option(
     "--verify-key",
-    type=NamedFunction(),
+    callback=named_function,
     show_envvar=True,
     metavar="MODULE:FUNCTION",
     help="Python function that gets each public key (32 bytes) before anything is sealed to it, and raises an "
@@ -65,7 +65,7 @@ from server_keys.proxy.options import SealOptions
 @limit_options
 @server_options
 def seal(to: str, listen: str, allow_remote_clients: bool, grace_s: float, log_level: str, **values: Any) -> None:
-    r"""Seal what programs on this machine send, and open the answers.
+    """Seal what programs on this machine send, and open the answers.
 
     Any program that can set a base URL talks plaintext to this proxy. Sealed bodies leave the machine.
 
@@ -75,7 +75,7 @@ def seal(to: str, listen: str, allow_remote_clients: bool, grace_s: float, log_l
     OPENAI_BASE_URL=http://127.0.0.1:8011/v1 your-agent
 
     It takes requests that call it by its own name (Host), and none of web pages (Origin), unless you let them.
-    """
+    """  # noqa: D301 - click reads the control character
     from server_keys.proxy import seal_app
 
     limits = limits_of(values)
