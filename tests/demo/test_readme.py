@@ -21,6 +21,7 @@ PAGES = (
     "js/README.md",
     "docs/client.md",
     "docs/many-processes.md",
+    "docs/protocol.md",
     "docs/vllm.md",
 )
 
