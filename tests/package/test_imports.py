@@ -39,7 +39,7 @@ MAY_IMPORT = {
     # Both ends of a proxy: the client's transport, the server's middleware.
     "proxy": SERVER | {"client"},
     # What an operator types: it configures and runs the proxy.
-    "command": BASE | {"server_keys", "_sealing.protocol", "_sharing.share", "client", "proxy"},
+    "command": BASE | {"server_keys", "_sealing.key_entries", "_sealing.protocol", "_sharing.share", "client", "proxy"},
     "vllm": SERVER | OPERATIONS | {"server_keys", "_sharing", "_sharing.share"},
     "__main__": {"server_keys"},
 }
