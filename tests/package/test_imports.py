@@ -41,7 +41,8 @@ MAY_IMPORT = {
     "proxy": SERVER | {"client"},
     # What an operator types: it configures and runs the proxy.
     "command": BASE
-    | {"server_keys", "_sealing.identity", "_sealing.protocol", "_sealing.signer", "_sharing.share", "client", "proxy"},
+    | {f"_sealing.{name}" for name in ("identity", "key_entries", "protocol")}
+    | {"server_keys", "_sharing.share", "client", "proxy"},
     "vllm": SERVER | OPERATIONS | {"server_keys", "_sharing", "_sharing.share"},
     "__main__": {"server_keys"},
 }

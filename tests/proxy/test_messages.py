@@ -10,7 +10,7 @@ import pytest
 
 from server_keys.client import sealed_client
 from server_keys.proxy import OpenOptions, open_app
-from tests.helpers.commands import Running, serving
+from tests.helpers.commands import Running, sealing_chain, serving
 from tests.helpers.servers import PLAIN, STANDARD, running
 from tests.helpers.tcp_proxy import tcp_proxy
 
@@ -32,7 +32,6 @@ def told(url: str, method: str = "POST", target: str = "/echo", *, body: bytes =
     "target",
     [
         "/",
-        "/a/../b",
         "//a//b",
         "/a%2Fb%20c",
         "/%",
@@ -45,6 +44,10 @@ def told(url: str, method: str = "POST", target: str = "/echo", *, body: bytes =
 )
 def test_a_target_arrives_as_it_was_sent(sealed: str, target: str) -> None:
     assert told(sealed, target=target)["target"] == target.removesuffix("?")
+
+
+def test_dots_in_a_path_are_resolved(sealed: str) -> None:
+    assert told(sealed, target="/a/../b/./c?d=..")["target"] == "/b/c?d=.."
 
 
 @pytest.mark.parametrize(
@@ -145,12 +148,25 @@ def test_statuses_without_a_body_have_none(sealed: str, path: str) -> None:
             assert response.content == b""
 
 
-def test_a_head_has_the_length_and_no_body(sealed: str, upstream_url: str) -> None:
+def test_a_head_has_no_body_and_the_length_where_it_is_not_sealed(sealed: str, opened: str) -> None:
     with httpx2.Client() as client:
-        for _ in range(2):
-            response = client.head(f"{sealed}/anything")
-            assert int(response.headers["content-length"]) > 100
+        for url in (opened, sealed, opened):
+            response = client.head(f"{url}/anything")
+            assert response.status_code == 200
             assert response.content == b""
+            if url == opened:
+                assert int(response.headers["content-length"]) > 100
+
+
+def test_version_1_may_be_required_at_both_ends(upstream_url: str) -> None:
+    requiring = ("--require-v1", "--open-paths", "/health, /ping")
+    with sealing_chain(upstream_url, opening=requiring, sealing=requiring[:1]) as (sealed, opened):
+        assert told(sealed.url, "GET", body=b"")["method"] == "GET"
+        assert told(sealed.url, "POST")["body"] == "x"
+        refused = httpx2.get(opened.url)
+        assert refused.status_code == 400
+        assert "version 1 only" in refused.json()["message"]
+        assert told(opened.url, "GET", "/ping", body=b"")["target"] == "/ping"
 
 
 def test_a_redirect_is_passed_on_and_not_followed(opened: str) -> None:

@@ -8,6 +8,7 @@ import click
 from server_keys import __version__
 from server_keys.command.check import check
 from server_keys.command.completion import completion
+from server_keys.command.identity import identity
 from server_keys.command.open import open_
 from server_keys.command.seal import seal
 
@@ -33,6 +34,7 @@ def cli() -> None:
       curl http://127.0.0.1:8011/v1/models
     On the server, before any HTTP server:
       server-keys open --to http://127.0.0.1:8080 --listen 0.0.0.0:8000
+      server-keys identity new server.key
     From anywhere:
       server-keys check https://my-server
 
@@ -40,7 +42,7 @@ def cli() -> None:
     """  # noqa: D301 - click reads the control character
 
 
-for _subcommand in (seal, open_, check, completion):
+for _subcommand in (seal, open_, check, identity, completion):
     cli.add_command(_subcommand)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from server_keys._checks import overlap_seconds, period_seconds
+from server_keys._checks import PLACES, checked_open_paths, overlap_seconds, period_seconds
 from server_keys._sharing.share import SECRET_FILE_VARIABLE, checked_share
 from server_keys.command.common_options import (
     ca_file_option,
@@ -71,6 +71,31 @@ _NOBODY = "none"
     help="Refuse requests that carry a body in plaintext, or serve them, too.",
 )
 @click.option(
+    "--require-v1",
+    is_flag=True,
+    envvar="SERVER_KEYS_REQUIRE_V1",
+    show_envvar=True,
+    help="Refuse all that is not sealed by version 1 of the wire, requests without a body, too.",
+)
+@click.option(
+    "--sealed-place",
+    type=click.Choice(PLACES),
+    default="exact",
+    show_default=True,
+    envvar="SERVER_KEYS_PLACE",
+    show_envvar=True,
+    help="How the path of a request of version 1 is compared with the one that its client sealed. suffix: behind a "
+    "proxy that takes a prefix away.",
+)
+@click.option(
+    "--open-paths",
+    default="",
+    envvar="SERVER_KEYS_OPEN_PATHS",
+    show_envvar=True,
+    metavar="PATHS",
+    help="Paths for which nothing is required, such as /health, separated by commas. None by default.",
+)
+@click.option(
     "--key-refresh-time-s",
     type=float,
     default=300.0,
@@ -105,6 +130,14 @@ _NOBODY = "none"
     show_envvar=True,
     metavar="PATH",
     help="File with the secret of the group that shares keys by valkey://.",
+)
+@click.option(
+    "--key-identity",
+    envvar="SERVER_KEYS_IDENTITY",
+    show_envvar=True,
+    metavar="PATH",
+    help="File with the server's identity, which signs its keys, so that clients know whose they are: server-keys "
+    "identity new writes it.",
 )
 @max_frame_bytes_option
 @ca_file_option
@@ -146,6 +179,8 @@ def _options(to: str, values: dict[str, Any]) -> OpenOptions:
         "key_overlap_s": "--key-overlap-s",
         "max_frame_bytes": "--max-frame-bytes",
         "group_secret_file": "--group-secret-file",
+        "open_paths": "--open-paths",
+        "identity": "--key-identity",
         "a trusted peer": "--trust-peer: a trusted peer",
     }
     share = None if values["key_share"].lower() == _NOBODY else values["key_share"]
@@ -154,6 +189,9 @@ def _options(to: str, values: dict[str, Any]) -> OpenOptions:
         overlap = overlap_seconds("key_overlap_s", values["key_overlap_s"], refresh_time)
         secret_file = _given("group_secret_file", values)
         checked_share(share, period_s=refresh_time, overlap_s=overlap, group_secret_file=secret_file)
+    given = values["open_paths"]
+    with usage_errors(names, otherwise="--open-paths"):
+        open_paths = checked_open_paths([path.strip() for path in given.split(",")] if given.strip() else [])
     with usage_errors(names, otherwise="--to"):
         return OpenOptions(
             to=to,
@@ -161,10 +199,13 @@ def _options(to: str, values: dict[str, Any]) -> OpenOptions:
             trusted_peers=values["trust_peer"],
             refresh_time=refresh_time,
             overlap=overlap,
-            required=values["required"],
+            required="v1" if values["require_v1"] else values["required"],
+            place=values["sealed_place"],
+            open_paths=open_paths,
             max_frame_bytes=values["max_frame_bytes"],
             share=share,
             group_secret_file=secret_file,
+            identity=values["key_identity"] or None,
             ca_file=values["ca_file"],
             limits=limits,
         )

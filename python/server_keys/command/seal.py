@@ -60,6 +60,25 @@ from server_keys.proxy.options import SealOptions
     help="Python function that gets each public key (32 bytes) before anything is sealed to it, and raises an "
     "exception to refuse it: for pinning or attestation.",
 )
+@click.option(
+    "--verify-answer",
+    callback=named_function,
+    show_envvar=True,
+    metavar="MODULE:FUNCTION",
+    help="Python function that gets each key answer and the URL that it came from, and raises an exception to refuse "
+    "it. It sees the keys of every version of the wire.",
+)
+@click.option(
+    "--identity",
+    multiple=True,
+    show_envvar=True,
+    metavar="ed25519:...",
+    help="The server's identity, as server-keys identity prints it: keys that it has not signed are refused. May be "
+    "repeated while one replaces another.",
+)
+@click.option(
+    "--require-v1", is_flag=True, show_envvar=True, help="Refuse servers that do not offer version 1 of the wire."
+)
 @max_frame_bytes_option
 @ca_file_option
 @limit_options
@@ -79,7 +98,16 @@ def seal(to: str, listen: str, allow_remote_clients: bool, grace_s: float, log_l
     from server_keys.proxy import seal_app
 
     limits = limits_of(values)
-    with usage_errors({"max_frame_bytes": "--max-frame-bytes", "key_url": "--key-url"}, otherwise="--to"):
+    with usage_errors(
+        {
+            "max_frame_bytes": "--max-frame-bytes",
+            "key_url": "--key-url",
+            "require_v1": "--require-v1",
+            "an identity": "--identity: an identity",
+            "the identity": "--identity: the identity",
+        },
+        otherwise="--to",
+    ):
         options = SealOptions(
             to=to,
             origins=values.pop("allow_origin"),
@@ -101,6 +129,7 @@ def seal(to: str, listen: str, allow_remote_clients: bool, grace_s: float, log_l
 
 
 def _warnings(options: SealOptions) -> list[str]:
-    if options.upstream.scheme == "http" and not options.upstream.is_on_this_host and options.verify_key is None:
-        return ["over plain http anybody on the way can replace the server's key: use https, or --verify-key"]
+    checks_keys = options.verify_key is not None or options.verify_answer is not None or options.identity
+    if options.upstream.scheme == "http" and not options.upstream.is_on_this_host and not checks_keys:
+        return ["over plain http anybody on the way can replace the server's key: use https, or --identity"]
     return []

@@ -1,5 +1,6 @@
 """The ASGI app in the middle of both ends: it passes each request on to one upstream."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ from server_keys.proxy.upstream import Upstream
 
 TARGET = "server_keys.target"
 """The request target as it came, in scopes of the server that `server-keys` runs. ASGI itself hides its form."""
+
+
+_DOT_SEGMENT = re.compile(rb"/\.\.?(?:/|$)")
 
 
 class Forwarder:
@@ -52,7 +56,7 @@ class Forwarder:
             else:
                 answer = await exchange.run()
         if answer is not None:
-            await send_answer(answer, scope, upload, send, head=scope["method"] == "HEAD")
+            await send_answer(answer, scope, upload, send)
 
     def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers = of_request(scope["headers"], self._host)
@@ -62,8 +66,9 @@ class Forwarder:
         target = _target(scope)
         url = self._url.copy_with(raw_path=target)
         extensions: dict[str, Any] = {"timeout": self._client.timeout.as_dict()}
-        if url.raw_path != target:
-            # Send it as it came: the URL has resolved its dots, or quoted it anew.
+        if url.raw_path != target and not _DOT_SEGMENT.search(scope["raw_path"]):
+            # Send it as it came: the URL has quoted it anew. Dot segments stay resolved, because version 1 of the wire
+            # seals a target without them.
             extensions["target"] = target
         request = httpx2.Request(
             scope["method"], url, headers=headers, stream=body or httpx2.ByteStream(b""), extensions=extensions

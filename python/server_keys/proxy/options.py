@@ -6,7 +6,9 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from server_keys._checks import Place, Required
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
+from server_keys._sealing.signer import Signer, checked_identity
 from server_keys.proxy.upstream import Upstream
 
 UNIX_PEER = "unix"
@@ -57,6 +59,12 @@ class SealOptions:
     """The web pages that may use the proxy, by their origins (`https://chat.example`), beside its own."""
     verify_key: Callable[[bytes], object | Awaitable[object]] | None = None
     """As for `server_keys.client.AsyncSealedTransport`."""
+    verify_answer: Callable[[bytes, str], object | Awaitable[object]] | None = None
+    """As for `server_keys.client.AsyncSealedTransport`."""
+    require_v1: bool = False
+    """As for `server_keys.client.AsyncSealedTransport`."""
+    identity: tuple[str, ...] = ()
+    """As for `server_keys.client.AsyncSealedTransport`; empty for none."""
     key_url: str | None = None
     """As for `server_keys.client.AsyncSealedTransport`."""
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
@@ -77,7 +85,14 @@ class SealOptions:
 
     def sealing(self) -> dict[str, object]:
         """Return the arguments for the client that seals."""
-        return {"verify_key": self.verify_key, "key_url": self.key_url, "max_frame_bytes": self.max_frame_bytes}
+        return {
+            "verify_key": self.verify_key,
+            "verify_answer": self.verify_answer,
+            "identity": self.identity or None,
+            "require_v1": self.require_v1,
+            "key_url": self.key_url,
+            "max_frame_bytes": self.max_frame_bytes,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,13 +116,19 @@ class OpenOptions:
     """As for `server_keys.protect`, in seconds."""
     overlap: float | None = None
     """As for `server_keys.protect`, in seconds."""
-    required: bool = True
-    """Whether requests that carry a body in plaintext are refused."""
+    required: Required = True
+    """As for `server_keys.protect`. Bodies in plaintext are refused by default."""
+    place: Place = "exact"
+    """As for `server_keys.protect`."""
+    open_paths: tuple[str, ...] = ()
+    """As for `server_keys.protect`."""
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
     """As for `server_keys.protect`."""
     share: str | None = field(default="auto", repr=False)  # a URL may have a password
     """As for `server_keys.protect`."""
     group_secret_file: str | os.PathLike[str] | None = None
+    """As for `server_keys.protect`."""
+    identity: str | os.PathLike[str] | Signer | None = None
     """As for `server_keys.protect`."""
     ca_file: str | None = None
     """A file with the certificates (PEM) that vouch for an upstream of `https://`."""
@@ -121,6 +142,8 @@ class OpenOptions:
                 "an address of this host or a Unix socket, or allow a remote upstream"
             )
         self.trusted_networks()
+        if self.identity is not None:
+            checked_identity(self.identity)
 
     @property
     def upstream(self) -> Upstream:
@@ -137,9 +160,12 @@ class OpenOptions:
             "refresh_time": self.refresh_time,
             "overlap": self.overlap,
             "required": self.required,
+            "place": self.place,
+            "open_paths": self.open_paths,
             "max_frame_bytes": self.max_frame_bytes,
             "share": self.share,
             "group_secret_file": self.group_secret_file,
+            "identity": self.identity,
         }
 
 

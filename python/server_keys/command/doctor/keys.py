@@ -31,8 +31,10 @@ def of_key(answer: KeyAnswer, url: httpx2.URL) -> Finding:
             "app, or tell where its key is (--key-url)"
         )
         return Finding("key", Verdict.FAILURE, says, {"status": answer.status})
-    says = f"{answer.key_id}: X25519, HKDF-SHA256, AES-256-GCM; it came in {answer.took_s * 1000:.0f} ms"
-    return Finding("key", Verdict.OK, says, {"key_id": answer.key_id, "took_s": answer.took_s})
+    kind = "X25519, and X-Wing for version 1 of the wire" if answer.offers_v1 else "X25519, for plain EHBP only"
+    says = f"{answer.key_id}: {kind}; it came in {answer.took_s * 1000:.0f} ms"
+    values = {"key_id": answer.key_id, "offers_v1": answer.offers_v1, "took_s": answer.took_s}
+    return Finding("key", Verdict.OK, says, values)
 
 
 def of_way(answer: KeyAnswer, target: Target) -> Finding:

@@ -8,7 +8,8 @@ from typing import cast
 
 import httpx2
 
-from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, RESPONSE_NONCE_HEADER, public_key_of
+from server_keys._sealing.key_entries import PublishedKeys, keys_of
+from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, RESPONSE_NONCE_HEADER
 from server_keys.client.httpx2 import SealedTransport
 from server_keys.proxy.upstream import Upstream
 
@@ -52,8 +53,18 @@ class KeyAnswer:
         """The key, or None if the answer is none."""
         if self.status != 200 or self.headers.get("Content-Type") != KEY_CONFIG_MEDIA_TYPE:
             return None
+        keys = self._keys
+        return keys and keys.x25519
+
+    @property
+    def offers_v1(self) -> bool:
+        """Whether there is a key for version 1 of the wire, too."""
+        return self._keys is not None and self._keys.xwing is not None
+
+    @property
+    def _keys(self) -> PublishedKeys | None:
         try:
-            return public_key_of(self.body)
+            return keys_of(self.body)
         except ValueError:
             return None
 
