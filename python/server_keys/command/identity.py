@@ -14,7 +14,7 @@ def identity() -> None:
     \b
     server-keys identity new server.key
     server-keys open --to http://127.0.0.1:8080 --key-identity server.key
-    server-keys seal --to https://my-server --identity "$(server-keys identity show server.key)"
+    server-keys identity show server.key
 
     The server gets the file, and clients the public half that this prints.
     """  # noqa: D301 - click reads the control character
