@@ -3,6 +3,7 @@
 import { concat, toHex, utf8 } from "./bytes.js";
 import { KeyConfigurationError, StatusMismatchError, UnsealedResponseError } from "./errors.js";
 import { frame } from "./frames.js";
+import { Identity } from "./identity.js";
 import { KEY_PATH, sealedTarget } from "./place.js";
 import { receivedAtMost, request } from "./requests.js";
 import { SealedAsEhbp } from "./sealed_as_ehbp.js";
@@ -10,7 +11,7 @@ import { SealedAsV1 } from "./sealed_as_v1.js";
 import { ServerKey } from "./server_key.js";
 import { xwing } from "./xwing.js";
 
-export { KeyConfigurationError, MissingEndError, StatusMismatchError, UnsealedResponseError } from "./errors.js";
+export { KeyConfigurationError, KeyRejectedError, MissingEndError, StatusMismatchError, UnsealedResponseError } from "./errors.js";
 
 const MOST_UNSEALED_BYTES = 64 * 1024;
 const METHOD = /^[!#$%&'*+.^_`|~0-9A-Z-]{1,32}$/;
@@ -28,10 +29,11 @@ export class EhbpClient {
 
   // baseUrl: the server, from which the paths of requests are resolved; the page's own server by default.
   // keyUrl: where the server publishes its key, resolved in the same way. Requests are sealed for their path below it.
+  // identity: the server's identity ("ed25519:..."). Keys that it has not signed are refused.
   // requireV1: refuse a server, and an engine, that speaks plain EHBP alone.
   // xwing: the X-Wing that version 1 uses, as js/xwing.js describes it; that of WebCrypto by default, null for none.
   // onWire: called with each key, header and frame as it travels. The demo shows them.
-  constructor({ baseUrl = globalThis.location?.href, keyUrl = KEY_PATH, requireV1 = false, xwing: kem, onWire = () => {} } = {}) {
+  constructor({ baseUrl = globalThis.location?.href, keyUrl = KEY_PATH, identity = null, requireV1 = false, xwing: kem, onWire = () => {} } = {}) {
     if (!/^https?:/i.test(baseUrl) || !URL.canParse(baseUrl)) {
       throw new TypeError(`baseUrl must be a server's URL such as "https://my-server", not ${JSON.stringify(baseUrl)}`);
     }
@@ -40,8 +42,10 @@ export class EhbpClient {
     this.#requireV1 = requireV1;
     this.#xwing = kem;
     this.#onWire = onWire;
-    this.#serverKey = new ServerKey(this.#keyUrl.href, ({ x25519, xwing }, maxAge) => {
-      this.#onWire({ kind: "key", path: pathOf(this.#keyUrl), publicKey: toHex(x25519), xwingKeyId: xwing?.keyId ?? null, maxAge });
+    const checked = identity === null ? null : new Identity(identity);
+    this.#serverKey = new ServerKey(this.#keyUrl.href, checked, ({ x25519, xwing }, maxAge) => {
+      const path = pathOf(this.#keyUrl);
+      this.#onWire({ kind: "key", path, publicKey: toHex(x25519), xwingKeyId: xwing?.keyId ?? null, maxAge, identity });
     });
   }
 

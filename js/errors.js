@@ -9,6 +9,9 @@ class NamedError extends Error {
 // The server published no key that can be used, or none that the caller's options or the request ask for.
 export class KeyConfigurationError extends NamedError {}
 
+// The key answer is not signed by the server's identity, or not for this time.
+export class KeyRejectedError extends NamedError {}
+
 // The answer to a sealed request is not sealed. Anybody between client and server may have written it.
 export class UnsealedResponseError extends NamedError {
   constructor(status, text) {

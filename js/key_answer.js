@@ -6,10 +6,10 @@ import { PUBLIC_KEY_BYTES } from "./xwing.js";
 export const MOST_ANSWER_BYTES = 16 * 1024;
 
 // One key configuration (RFC 9458, section 3): key id 0, X25519, its key, one suite of HKDF-SHA256 and AES-256-GCM.
-const FIRST_BYTES = 41;
+export const FIRST_BYTES = 41;
 const FIRST_START = "000020";
 const SUITE = "000400010002";
-const LENGTH_BYTES = 2;
+export const LENGTH_BYTES = 2;
 const XWING = "647a";
 const XWING_KEY_AT = 3;
 const XWING_ENTRY_BYTES = XWING_KEY_AT + PUBLIC_KEY_BYTES + SUITE.length / 2;
@@ -28,7 +28,8 @@ export function keysOf(answer) {
   return { x25519: answer.slice(3, 35), xwing: found[0] ?? null };
 }
 
-function entriesOf(bytes) {
+// Returns the entries that follow the first 41 bytes.
+export function entriesOf(bytes) {
   const entries = [];
   for (let at = 0; at < bytes.length; ) {
     const length = (bytes[at] << 8) | (bytes[at + 1] ?? 0);

@@ -10,6 +10,7 @@ const LONGEST_FETCH_MS = 10_000;
 
 export class ServerKey {
   #url;
+  #identity;
   #onFetched;
   #keys = null;
   #goodUntil = 0;
@@ -18,9 +19,11 @@ export class ServerKey {
   // For demonstrations only: keeps keys for longer than the server allows, so that the server refuses them.
   ignoreMaxAge = false;
 
+  // identity must have signed each answer; null takes any.
   // onFetched is called with the keys of each answer, and with the seconds for which they may be used.
-  constructor(url, onFetched = () => {}) {
+  constructor(url, identity = null, onFetched = () => {}) {
     this.#url = url;
+    this.#identity = identity;
     this.#onFetched = onFetched;
   }
 
@@ -50,7 +53,8 @@ export class ServerKey {
     const answer = await receivedAtMost(response, MOST_ANSWER_BYTES);
     if (answer === null) throw new KeyConfigurationError(`GET ${this.#url} was answered with more than ${MOST_ANSWER_BYTES} bytes`);
     const keys = keysOf(answer);
-    const lifetime = lifetimeOf(response.headers);
+    const most = this.#identity ? await this.#identity.check(answer) : Number.POSITIVE_INFINITY;
+    const lifetime = Math.min(lifetimeOf(response.headers), most);
     this.#onFetched(keys, lifetime);
     this.#goodUntil = askedAt + lifetime * 1000;
     this.#keys = keys;

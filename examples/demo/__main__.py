@@ -23,6 +23,7 @@ from examples.demo.key_history import KeyHistory
 from examples.demo.terminal import GroupView, LiveView, LogAboveTable, PlainView, is_live, say
 from examples.demo.worker import VARIABLE
 from server_keys import engine
+from server_keys._native import SigningKey
 
 try:
     import uvicorn
@@ -42,8 +43,14 @@ def main() -> None:
     overlap_s: float = refresh_time_s if options.overlap_s is None else options.overlap_s
     is_table = is_live(sys.stdout)
     history = KeyHistory() if is_table else KeyHistory(on_event=PlainView(sys.stdout, overlap_s).tell)
+    # For this run only: the demo's clients get it from its page.
+    folder = tempfile.TemporaryDirectory(prefix="server-keys-demo-identity-")
+    identity = Path(folder.name) / "server.key"
+    SigningKey.new_file(identity)
     try:
-        app = create_app(refresh_time_s, overlap_s, word_delay_s=options.word_delay_s, history=history)
+        app = create_app(
+            refresh_time_s, overlap_s, word_delay_s=options.word_delay_s, history=history, identity=identity
+        )
     except ValueError as error:
         parser.error(f"--refresh-time-s, --overlap-s: {error}")
     try:
@@ -54,7 +61,7 @@ def main() -> None:
     # demo still shows the keys' end. asyncio would replace Python's default_int_handler with its own.
     for stopping in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stopping, _interrupt)
-    with listener, suppress(KeyboardInterrupt):
+    with folder, listener, suppress(KeyboardInterrupt):
         view = LiveView(sys.stdout, history, refresh_time_s, overlap_s) if is_table else None
         url = _url(options.host, listener)
         say(f"server-keys demo on {url} - Ctrl-C stops it", sys.stdout)
@@ -65,21 +72,19 @@ def main() -> None:
         else:
             pairs = f"for all {options.workers} processes together"
             say(f"A new X25519 key pair every {refresh_time_s:g} s {pairs}, {overlap}.\n{engine()}\n", sys.stdout)
-            _serve_by_workers(options.workers, listener, refresh_time_s, overlap_s, options.word_delay_s)
+            durations = {"refresh_time_s": refresh_time_s, "overlap_s": overlap_s, "word_delay_s": options.word_delay_s}
+            _serve_by_workers(options.workers, listener, durations, identity)
 
 
-def _serve_by_workers(
-    workers: int, listener: socket.socket, refresh_time_s: float, overlap_s: float, word_delay_s: float
-) -> None:
+def _serve_by_workers(workers: int, listener: socket.socket, durations: dict[str, float], identity: Path) -> None:
     """Serve by several processes, which uvicorn starts, and starts again when they die."""
     # uvicorn passes the socket on as one of another kind, for which asyncio does not do this.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with tempfile.TemporaryDirectory(prefix="server-keys-demo-") as folder:
         board = Board(Path(folder))
-        durations = {"refresh_time_s": refresh_time_s, "overlap_s": overlap_s, "word_delay_s": word_delay_s}
-        os.environ[VARIABLE] = json.dumps({**durations, "folder": folder})
+        os.environ[VARIABLE] = json.dumps({**durations, "folder": folder, "identity": str(identity)})
         ended = threading.Event()
-        view = GroupView(sys.stdout, board, overlap_s)
+        view = GroupView(sys.stdout, board, durations["overlap_s"])
         showing = threading.Thread(target=view.show, args=(ended,))
         showing.start()
         try:

@@ -41,6 +41,7 @@ def create_app(
     word_delay_s: float = 0.0,
     history: KeyHistory | None = None,
     board: Board | None = None,
+    identity: Path | None = None,
 ) -> FastAPI:
     """Return the demo app.
 
@@ -50,6 +51,7 @@ def create_app(
         word_delay_s: seconds between the words of a streamed answer.
         history: watches the keys; a new one by default.
         board: where the processes that serve together tell what they hold; None if this one serves alone.
+        identity: the file of the identity that signs the keys; None for none.
 
     Raises:
         TypeError: a duration is not a number.
@@ -57,7 +59,8 @@ def create_app(
     """
     history = KeyHistory(tell=board.tell if board else None) if history is None else history
     # FastAPI's documentation page would load scripts from elsewhere.
-    app = protect(FastAPI(title="server-keys demo", docs_url=None, redoc_url=None), refresh_time_s, overlap=overlap_s)
+    app = FastAPI(title="server-keys demo", docs_url=None, redoc_url=None)
+    protect(app, refresh_time_s, overlap=overlap_s, identity=identity)
     app.router.lifespan_context = history.kept(app.router.lifespan_context)
     app.state.key_history = history
     app.state.board = board
@@ -65,6 +68,7 @@ def create_app(
     app.include_router(chat_api.router)
     app.include_router(agreement.router)
     app.add_api_route("/keys", key_lives)
+    app.add_api_route("/identity", identity_of_server)
     app.add_exception_handler(KeysUnavailableError, _unavailable)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -113,6 +117,12 @@ def key_lives(keys: EphemeralKeys, request: Request) -> dict[str, Any]:
         if board
         else [],
     }
+
+
+def identity_of_server(keys: EphemeralKeys) -> dict[str, str | None]:
+    """Return the identity that signs the keys. It is for the show: whoever replaced those could replace this, too."""
+    status = keys.status.identity
+    return {"identity": status.identity if status else None}
 
 
 def _next_event_in_s(keys: KeyRing) -> float | None:

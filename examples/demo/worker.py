@@ -23,4 +23,5 @@ def create_worker() -> FastAPI:
         options["overlap_s"],
         word_delay_s=options["word_delay_s"],
         board=Board(Path(options["folder"])),
+        identity=Path(options["identity"]),
     )

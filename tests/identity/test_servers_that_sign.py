@@ -25,6 +25,7 @@ from server_keys.client.identity import Identities
 from server_keys.errors import IdentityFileError
 from tests.helpers import asgi
 from tests.helpers.held_time import HeldTime, run_in_held_time
+from tests.helpers.scripts import run_script
 from tests.helpers.signed_answers import OtherSigner
 
 SIGNER, STRANGER = OtherSigner(bytes(range(32))), OtherSigner(bytes(32))
@@ -511,3 +512,24 @@ def test_openssl_accepts_the_signature(path: Path, tmp_path: Path) -> None:
         return (await process.communicate())[0]
 
     assert b"Signature Verified Successfully" in asyncio.run(verified())
+
+
+def test_a_forked_worker_reads_the_file_itself(path: Path) -> None:
+    run_script(
+        """
+        import asyncio, os, sys, time
+        from server_keys import KeyRing
+        from server_keys._sealing.signed_answers import SignedAnswers
+        from server_keys.client.identity import Identities
+
+        answers = SignedAnswers(sys.argv[1])
+        answers.open()
+        if os.fork() == 0:
+            page = asyncio.run(answers.answer(KeyRing(300)))
+            Identities(sys.argv[2]).check(page.body, "u", time.time())
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+        """,
+        str(path),
+        SIGNER.identity,
+    )

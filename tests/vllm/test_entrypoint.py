@@ -22,6 +22,7 @@ from tests.helpers.fake_vllm import (
     write,
 )
 from tests.helpers.fake_vllm import run as run_python
+from tests.helpers.signed_answers import OtherSigner
 
 SCRIPT = str(Path(sys.executable).parent / "server-keys-vllm")
 
@@ -120,6 +121,7 @@ def test_help_shows_the_options_without_vllm_within_a_second(folder: Path) -> No
             "/health,/health/keys,/ping,/metrics by default",
             "--key-share SHARE",
             "--group-secret-file PATH",
+            "--key-identity PATH",
             "SERVER_KEYS_SHARE",
             "SERVER_KEYS_REFRESH_TIME_S",
             "300 by default",
@@ -248,6 +250,19 @@ def test_a_vllm_that_cannot_be_imported_is_refused(folder: Path) -> None:
     write(folder, "vllm.entrypoints.cli.launch", "def cmd_init(): return []")
     write(folder, RENDER, "import no_such_thing")
     assert "ModuleNotFoundError: No module named 'no_such_thing'" in refused(run(folder, "model"))
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_an_identity_that_cannot_be_used_ends_the_start_in_one_line(folder: Path, how: str) -> None:
+    make_fake_vllm(folder, "0.32.0")
+    path = folder / "server.key"
+    path.write_bytes(OtherSigner(bytes(32)).pem)
+    path.chmod(0o644)
+    arguments = ["--key-identity", str(path)] if how == "option" else []
+    result = run(folder, "model", *arguments, **({} if arguments else {"SERVER_KEYS_IDENTITY": str(path)}))
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = set(result.stderr.splitlines())
+    assert line.startswith(f'server-keys: the identity file "{path}" can be read or written by every user')
 
 
 def test_no_key_no_server(folder: Path) -> None:

@@ -286,3 +286,36 @@ def test_vllm_gets_no_setting_that_it_would_log() -> None:
     settings = take_settings(args, {})
     assert vars(args) == {"port": "80"}
     assert (settings.share, settings.group_secret_file, settings.refresh_time_s) == (VALKEY, "/run/secret", 9)
+
+
+IDENTITY = "SERVER_KEYS_IDENTITY"
+
+
+def test_an_identity_is_the_path_of_a_file_that_child_processes_find_too() -> None:
+    assert settings_at_a_glance([], {}).identity is None
+    assert settings_at_a_glance([], {IDENTITY: ""}).identity is None
+    for settings in (
+        settings_at_a_glance(["--key-identity", "/run/server.key"], {IDENTITY: "/etc/other.key"}),
+        settings_at_a_glance([], {IDENTITY: "/run/server.key"}),
+    ):
+        assert settings.identity == "/run/server.key"
+        assert Settings.read(settings.as_environment()) == settings
+    relative = settings_at_a_glance(["--key-identity=server.key"], {}).identity
+    assert relative is not None
+    assert relative.startswith("/")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "why"),
+    [
+        (["--key-identity", "ed25519:x"], {}, "--key-identity: identity is the public half"),
+        (["--key-identity="], {}, "--key-identity: identity is an empty path"),
+        ([], {IDENTITY: "ed25519:x"}, f"{IDENTITY}: identity is the public half"),
+        (["--key-identity", "x", "--no-protect"], {}, "signs the keys that are published, and --no-protect"),
+        (["--key-identity"], {}, "--key-identity must be followed by a path"),
+    ],
+)
+def test_an_identity_that_makes_no_sense(
+    arguments: list[str], environment: dict[str, str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert why in refused(arguments, environment, capsys)

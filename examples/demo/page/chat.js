@@ -20,11 +20,12 @@ export class Chat {
   #answeredBy = null;
 
   // onSealed is called with what the client tells about a message that it has sealed: key, version, KEM.
-  constructor(conversation, wire, onSealed) {
+  // identity: whose signature the server's keys must have.
+  constructor(conversation, wire, identity, onSealed) {
     this.#conversation = conversation;
     this.#wire = wire;
     this.#onSealed = onSealed;
-    this.#client = new EhbpClient({ onWire: (event) => this.#tell(event) });
+    this.#client = new EhbpClient({ identity, onWire: (event) => this.#tell(event) });
   }
 
   set holdsOnToKey(hold) {

@@ -64,8 +64,23 @@ async function checkCryptography() {
   }
 }
 
-function connectChat() {
-  const chat = new Chat(new Conversation(element("conversation")), wire, (sealed) => {
+// Resolves to the identity that this server names, or null. Real clients know it from elsewhere.
+async function identityOfServer() {
+  try {
+    await crypto.subtle.importKey("raw", new Uint8Array(32), { name: "Ed25519" }, false, ["verify"]);
+  } catch (error) {
+    if (error.name === "NotSupportedError") return null; // an older browser
+  }
+  try {
+    const response = await fetch("/identity", { signal: AbortSignal.timeout(LONGEST_WAIT_MS) });
+    return response.ok ? (await response.json()).identity : null;
+  } catch {
+    return null;
+  }
+}
+
+function connectChat(identity) {
+  const chat = new Chat(new Conversation(element("conversation")), wire, identity, (sealed) => {
     timeline.mark(sealed.publicKey);
     tellProtocol(sealed);
   });
@@ -159,7 +174,7 @@ if (missing) {
   notice("cryptography", missing);
   for (const id of ["prompt", "send", "agree"]) element(id).disabled = true;
 } else {
-  connectChat();
+  connectChat(await identityOfServer());
   connectExchange();
 }
 document.documentElement.dataset.ready = "true";

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from server_keys._clock import boot_time
+from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._keys.identity_status import IdentityStatus
 from server_keys._keys.retries import Retries
 from server_keys._keys.ring import KeyRing
@@ -99,6 +100,7 @@ class SignedAnswers:
         self._under_way: concurrent.futures.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._quiet_until = 0.0
+        renew_lock_after_fork(self)
 
     # Ray Serve pickles an app with all that is around it, and locks cannot be pickled. The copy reads the file itself.
     def __reduce__(self) -> tuple[type["SignedAnswers"], tuple[str | Signer]]:

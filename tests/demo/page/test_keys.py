@@ -212,3 +212,12 @@ def test_a_server_that_was_started_again_has_other_keys(browser: Browser) -> Non
     expect(page.get_by_role("alert")).to_contain_text("does not answer")
     expect(chip).to_have_text("key erased: this recording stays closed")
     page.close()
+
+
+def test_the_page_checks_who_signed_the_key_and_says_so(visit: Visit) -> None:
+    visit.say("hello")
+    verified = visit.page.locator(".line.fetched .verified").first
+    expect(verified).to_have_text("verified")
+    title = verified.get_attribute("title") or ""
+    assert re.match(r"signed by ed25519:[A-Za-z0-9_-]{43}, which this page has from the same server", title)
+    assert visit.complaints == []
