@@ -50,7 +50,7 @@ export class WireExchange {
       if (event.kind === "key") {
         const line = this.#line("fetched", `GET ${event.path}`, `${event.publicKey.slice(0, 16)}… for ${duration(event.maxAge)}`);
         if (event.identity) {
-          const verified = child(line, "span", "chip verified", "verified");
+          const verified = child(line, "span", "verified", "✓ verified");
           verified.title = `signed by ${event.identity}, which this page has from the same server; other clients know it from elsewhere`;
         }
         this.#head.before(line);

@@ -217,7 +217,7 @@ def test_a_server_that_was_started_again_has_other_keys(browser: Browser) -> Non
 def test_the_page_checks_who_signed_the_key_and_says_so(visit: Visit) -> None:
     visit.say("hello")
     verified = visit.page.locator(".line.fetched .verified").first
-    expect(verified).to_have_text("verified")
+    expect(verified).to_have_text("✓ verified")
     title = verified.get_attribute("title") or ""
     assert re.match(r"signed by ed25519:[A-Za-z0-9_-]{43}, which this page has from the same server", title)
     assert visit.complaints == []
