@@ -19,6 +19,7 @@ PAGES_ELSEWHERE = {
     "README.md": "index.md",
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
     "benches/RESULTS.md": "benchmarks.md",
     "js/README.md": "javascript-client.md",
 }
