@@ -1,3 +1,4 @@
+// The OpenAI SDK over npm ehbp, which seals in this process: node over_ehbp.mjs
 import { createTransport, KeyConfigMismatchError } from "ehbp";
 import OpenAI from "openai";
 

@@ -15,6 +15,9 @@ TESTS = {
     ),
     ("README.md", "rust/core/"): "tests/demo/test_readme.py::test_each_folder_of_the_tree_exists",
     ("js/README.md", "EhbpClient"): "tests/js/test_client.py::test_the_example_of_the_readme_chats",
+    ("docs/go.md", "http.Post"): (
+        "tests/examples/test_over_the_proxy.py::test_the_page_shows_a_part_of_the_example_for_go"
+    ),
     # It needs Node, and packages from npm.
     ("docs/javascript.md", "sealedFetch"): "tests/examples/test_node.py::test_the_page_shows_the_example",
     ("docs/operations.md", "readinessProbe"): (

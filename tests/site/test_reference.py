@@ -3,6 +3,7 @@
 import functools
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ MODULES = {
     "server_keys": "server_keys",
     "server_keys.client": "client",
     "server_keys.client.httpx": "httpx",
+    "server_keys.proxy": "proxy",
     "server_keys.metrics": "metrics",
     "server_keys.middleware": "middleware",
     "server_keys.readiness": "readiness",
@@ -77,8 +79,9 @@ def test_each_public_module_has_a_page() -> None:
         for path in Path(server_keys.__file__).parent.glob("[!_]*")
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
-    # Its functions are those of `server_keys`.
-    assert {f"server_keys.{path.stem}" for path in public} - {"server_keys.build_app"} <= set(MODULES)
+    # The functions of the one are those of `server_keys`, and the other is for the command line.
+    others = {"server_keys.build_app", "server_keys.command"}
+    assert {f"server_keys.{path.stem}" for path in public} - others <= set(MODULES)
 
 
 @pytest.mark.parametrize(("module", "name"), NAMES, ids=".".join)
@@ -93,12 +96,15 @@ def test_each_public_name_is_there_with_its_parameters(
         return
     if not hasattr(value, "__dataclass_fields__"):
         _assert_parameters(page, f"{module}.{name}", value)
+    if inspect.isroutine(value):
+        _assert_ends(page, f"{module}.{name}", value)
     if inspect.isclass(value):
         methods = [
             method for method in vars(value) if not method.startswith("_") and inspect.isroutine(vars(value)[method])
         ]
         for method in methods:
             _assert_parameters(page, f"{module}.{name}.{method}", getattr(value, method))
+            _assert_ends(page, f"{module}.{name}.{method}", getattr(value, method))
 
 
 def _is_error(value: object) -> bool:
@@ -117,6 +123,18 @@ def _assert_parameters(page: Page, name: str, value: Callable[..., object]) -> N
         assert kind, (name, parameter)
         assert meaning, (name, parameter)
         assert (default == "required") is is_required, (name, parameter, default)
+
+
+def _assert_ends(page: Page, name: str, value: Callable[..., object]) -> None:
+    """Check that what a function returns and raises is told: in tables, or what it returns in its first sentence."""
+    documentation = inspect.getdoc(value) or ""
+    nothing = (None, "None", "NoReturn", inspect.Signature.empty)
+    returns_nothing = inspect.signature(value).return_annotation in nothing
+    told = bool(page.evaluate(ROWS, [name, "Returns:"])) or documentation.startswith("Return ")
+    assert told or returns_nothing, name
+    raised = re.search(r"^Raises:\n((?:    .*\n?)+)", documentation, re.MULTILINE)
+    expected = re.findall(r"^    (\w+): ", raised[1], re.MULTILINE) if raised else []
+    assert [row[0] for row in page.evaluate(ROWS, [name, "Raises:"])] == expected, name
 
 
 def test_the_documented_functions_have_the_documented_layout(open_page: Callable[[str], Page]) -> None:

@@ -12,22 +12,35 @@ from urllib.request import urlopen
 import pytest
 from packaging.requirements import Requirement
 
+from examples.demo.app import create_app
 from server_keys.vllm.settings import OPTIONS
+from tests.helpers.commands import run_here, serving
 from tests.helpers.served_command import running_command
 from tests.helpers.server_processes import ROOT, free_port
+from tests.helpers.servers import running
 from tests.site import held_elsewhere
 from tests.site.blocks import Block, of
 
 BLOCKS = [block for block in of("sh", "console", "bash") if not held_elsewhere.test_of(block)]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXAMPLES = ROOT / "examples"
+PROXY = "http://127.0.0.1:8011"
 
 
 def commands(block: Block) -> Iterator[str]:
-    """Yield the commands of a block, without comments."""
+    """Yield the commands of a block. One goes on behind a backslash, and until a quotation ends."""
+    command = ""
     for line in block.code.replace("\\\n", " ").splitlines():
-        if shlex.split(line, comments=True):
-            yield line
+        command += line
+        try:
+            words = shlex.split(command, comments=True)
+        except ValueError:
+            command += "\n"
+            continue
+        if words:
+            yield command
+        command = ""
+    assert not command, f"{block}: a quotation has no end"
 
 
 def run(command: str, folder: Path) -> str:
@@ -113,13 +126,56 @@ def shell(block: Block, command: str, folder: Path) -> None:
     """It is run with the rest of its block, at the end."""
 
 
+def server_keys(block: Block, command: str, folder: Path) -> None:
+    """The tests of the command and of the examples start it. The subcommand's own help has options and variables."""
+    words = shlex.split(command, comments=True)
+    subcommand = words[words.index("server-keys") + 1]
+    told = run_here(subcommand, "--help").stdout
+    variables = re.findall(r"\b(SERVER_KEYS_\w+)=", command)
+    assert not [
+        word
+        for word in (*words, *variables)
+        if word.startswith(("--", "SERVER_KEYS_")) and word.partition("=")[0] not in told
+    ]
+
+
+def curl(block: Block, command: str, folder: Path) -> None:
+    """It is asked of the page's proxy, before the demo's app."""
+    assert PROXY in command
+    command = command.replace("curl ", "curl --fail --silent --show-error ", 1).replace('"tiny"', '"toy-rambler"')
+    with (
+        running(create_app(1000)) as server,
+        serving("seal", "--to", server, "--listen", "127.0.0.1:0") as proxy,
+    ):
+        assert run(command.replace(PROXY, proxy.url), folder)
+
+
+def go(block: Block, command: str, folder: Path) -> None:
+    """The tests of the examples run it: the file is there."""
+    words = shlex.split(command, comments=True)
+    assert words[1] == "run"
+    assert (ROOT / words[2]).is_file()
+
+
+def completion(block: Block, command: str, folder: Path) -> None:
+    """The command is installed elsewhere: what would be evaluated is a script."""
+    named = re.fullmatch(r'eval "\$\(server-keys completion (\w+)\)"', command)
+    assert named
+    (folder / "script").write_text(run_here("completion", named[1]).stdout)
+    assert run(f"{named[1]} -n script && cat script", folder)
+
+
 CHECKS: dict[str, Callable[[Block, str, Path], None]] = {
+    "curl": curl,
+    "eval": completion,
+    "go": go,
     "kubectl": kubectl,
     "make": make,
     "npm": npm,
     "openssl": shell,
     "pip": pip,
     ".venv-dev/bin/python": python,
+    "server-keys": server_keys,
     "server-keys-vllm": server_keys_vllm,
     "umask": shell,
     "uvicorn": uvicorn,
