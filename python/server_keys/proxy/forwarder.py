@@ -52,7 +52,7 @@ class Forwarder:
             else:
                 answer = await exchange.run()
         if answer is not None:
-            await send_answer(answer, scope, upload, send, head=scope["method"] == "HEAD")
+            await send_answer(answer, scope, upload, send)
 
     def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
         headers = of_request(scope["headers"], self._host)
