@@ -21,17 +21,12 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 
 def target(path: bytes, query: bytes) -> bytes:
-    """Return the normalised target of a request.
+    """Return the normalised target of a request, with the dot segments that its client sends.
 
     Args:
         path: the path as it is on the wire, escapes included. An empty one is `/`.
         query: what follows the question mark, as it is on the wire.
     """
-    return with_query(normalised_path(path), query)
-
-
-def target_with_dots(path: bytes, query: bytes) -> bytes:
-    """Return the normalised target of a request whose dot segments its client does not remove before it sends it."""
     return with_query(_escaped(_merged(_decoded(path))), query)
 
 

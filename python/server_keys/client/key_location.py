@@ -84,7 +84,7 @@ class KeyLocation:
         """Return the target that the sealed head of `request` names, below the prefix of the key's URL."""
         sent: bytes | str = request.extensions.get("target", request.url.raw_path)
         path, _, query = (sent.encode() if isinstance(sent, str) else sent).partition(b"?")
-        return sealed_target(place.below(self._prefix, place.target_with_dots(path, query)))
+        return sealed_target(place.below(self._prefix, place.target(path, query)))
 
     def request_for(
         self, library: Library, request: http.Request, *, past_caches: bool, most_s: float | None
