@@ -153,6 +153,8 @@ def test_a_head_has_no_body_and_the_length_where_it_is_not_sealed(sealed: str, o
         for url in (opened, sealed, opened):
             response = client.head(f"{url}/anything")
             assert response.status_code == 200
+            # It is sealed on the way, and of what is sealed no length of a plaintext leaves.
+            assert ("content-length" in response.headers) == (url == opened)
             assert response.content == b""
             if url == opened:
                 assert int(response.headers["content-length"]) > 100

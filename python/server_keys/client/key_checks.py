@@ -67,7 +67,7 @@ class KeyChecks:
         if not isinstance(require_v1, bool):
             raise TypeError(f"require_v1 must be True or False, not {require_v1!r}")
         self._identities = None if identity is None else Identities(identity)
-        self.can_use_v1 = verify_key is None or verify_answer is not None or self._identities is not None
+        self.can_use_v1: bool = verify_key is None or verify_answer is not None or self._identities is not None
         if require_v1 and not self.can_use_v1:
             raise TypeError(
                 "require_v1=True needs verify_answer= or identity= where there is verify_key=: version 1 seals to "
