@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pyo3::PyErr;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
-use server_keys_core::Error;
+use server_keys_core::{Error, ReplayTableFault};
 
 pyo3::create_exception!(
     server_keys,
@@ -38,6 +38,24 @@ pyo3::create_exception!(
     PyValueError,
     "A group secret, or the file that holds it, cannot be used. The message says why, without the secret."
 );
+pyo3::create_exception!(
+    server_keys._native,
+    ReplayTableError,
+    PyRuntimeError,
+    "A table of seen requests cannot be made, opened or used."
+);
+pyo3::create_exception!(
+    server_keys._native,
+    ReplayTableFullError,
+    ReplayTableError,
+    "A table of seen requests has no room for one more."
+);
+pyo3::create_exception!(
+    server_keys._native,
+    ReplayTableLostError,
+    ReplayTableError,
+    "The file of a table of seen requests was removed, resized or overwritten."
+);
 
 pub(crate) fn to_python(error: Error) -> PyErr {
     let message = error.to_string();
@@ -50,6 +68,12 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         Error::KeyMismatch => KeyMismatchError::new_err(message),
         Error::OutOfMemory => PyMemoryError::new_err(message),
         Error::GroupSecret(_) => GroupSecretError::new_err(message),
+        Error::ReplayTable(ReplayTableFault::Full) => ReplayTableFullError::new_err(message),
+        Error::ReplayTable(ReplayTableFault::Lost) => ReplayTableLostError::new_err(message),
+        Error::ReplayTable(ReplayTableFault::Capacity { .. } | ReplayTableFault::IdLength { .. }) => {
+            PyValueError::new_err(message)
+        }
+        Error::ReplayTable(_) => ReplayTableError::new_err(message),
         Error::PrivateKeyLength(_) | Error::TooManyKeyPairs { .. } | Error::EpochCount { .. } => {
             PyValueError::new_err(message)
         }

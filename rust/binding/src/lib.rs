@@ -6,6 +6,7 @@ mod error;
 mod exclusive;
 mod key_pair;
 mod new_bytes;
+mod replay;
 mod sealing;
 mod sharing;
 mod warnings;
@@ -24,10 +25,12 @@ mod _native {
     #[pymodule_export]
     use crate::error::{
         EntropyError, FrameTooLargeError, GroupSecretError, InvalidPublicKeyError, KeyErasedError, KeyMismatchError,
-        MalformedMessageError,
+        MalformedMessageError, ReplayTableError, ReplayTableFullError, ReplayTableLostError,
     };
     #[pymodule_export]
     use crate::key_pair::{KeyPair, erase_in, generate_key_pairs};
+    #[pymodule_export]
+    use crate::replay::ReplayTable;
     #[pymodule_export]
     use crate::sealing::{RequestOpener, RequestSealer, ResponseOpener, ResponseSealer};
     #[pymodule_export]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::group_secret_fault::GroupSecretFault;
+use crate::replay_table_fault::ReplayTableFault;
 
 /// The reason why an operation on keys or messages failed. No variant carries key material.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub enum Error {
     },
     /// A group secret cannot be used.
     GroupSecret(GroupSecretFault),
+    /// A table of seen requests cannot be used.
+    ReplayTable(ReplayTableFault),
     /// The system has no memory for more private keys.
     OutOfMemory,
     /// The system refused the thread that erases private keys on time.
@@ -81,6 +84,7 @@ impl fmt::Display for Error {
             }
             Self::EpochCount { asked, limit } => write!(f, "a box holds 1 to {limit} epochs, not {asked}"),
             Self::GroupSecret(fault) => write!(f, "{fault}"),
+            Self::ReplayTable(fault) => write!(f, "{fault}"),
             Self::OutOfMemory => {
                 f.write_str("the system has no memory for more private keys: erase some, or raise its limit")
             }
@@ -100,5 +104,11 @@ impl std::error::Error for Error {}
 impl From<getrandom::Error> for Error {
     fn from(source: getrandom::Error) -> Self {
         Self::Entropy(source)
+    }
+}
+
+impl From<ReplayTableFault> for Error {
+    fn from(fault: ReplayTableFault) -> Self {
+        Self::ReplayTable(fault)
     }
 }
