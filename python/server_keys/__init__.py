@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         KeyErasedError,
         KeysUnavailableError,
         MalformedMessageError,
+        MissingEndError,
     )
     from server_keys.middleware import BuildAppFunc, EncryptedBodyMiddleware
 
@@ -47,6 +48,7 @@ __all__ = [
     "KeysUnavailableError",
     "Lifespan",
     "MalformedMessageError",
+    "MissingEndError",
     "SharingStatus",
     "engine",
     "ephemeral_key_lifespan_factory",
@@ -72,6 +74,7 @@ _HOMES = {
         "KeyErasedError",
         "KeysUnavailableError",
         "MalformedMessageError",
+        "MissingEndError",
     ),
     "middleware": ("BuildAppFunc", "EncryptedBodyMiddleware"),
 }

@@ -1,4 +1,6 @@
-"""The native half of server_keys: X25519 key pairs in protected memory, messages sealed to them (EHBP), and groups.
+"""The native half of server_keys: key pairs in protected memory, messages sealed to them, and groups.
+
+X25519 pairs are for EHBP, X-Wing pairs for the wire's version 1.
 
 It is written in Rust: rust/core has the operations, rust/binding makes them a Python module.
 """
@@ -20,14 +22,20 @@ __all__ = [
     "KeyMismatchError",
     "KeyPair",
     "MalformedMessageError",
+    "MissingEndError",
     "ReplayTable",
     "ReplayTableError",
     "ReplayTableFullError",
     "ReplayTableLostError",
     "RequestOpener",
+    "RequestOpenerV1",
     "RequestSealer",
+    "RequestSealerV1",
     "ResponseOpener",
+    "ResponseOpenerV1",
     "ResponseSealer",
+    "ResponseSealerV1",
+    "XWingKeyPair",
     "engine",
     "erase_in",
     "generate_key_pairs",
@@ -46,6 +54,9 @@ class EntropyError(RuntimeError):
 
 class MalformedMessageError(ValueError):
     """A sealed message is malformed, incomplete or not authentic. The error does not say which, on purpose."""
+
+class MissingEndError(MalformedMessageError):
+    """A sealed message ended before its end frame came: it was cut on its way, or its sender gave up."""
 
 class FrameTooLargeError(ValueError):
     """A frame announces more bytes than the limit."""
@@ -167,6 +178,55 @@ class KeyPair:
     def __deepcopy__(self, memo: object, /) -> NoReturn: ...
     def __reduce_ex__(self, protocol: object, /) -> NoReturn: ...
 
+@final
+class XWingKeyPair:
+    """An X-Wing key pair (draft-connolly-cfrg-xwing-kem: ML-KEM-768 and X25519, KEM 0x647a of HPKE).
+
+    Its seed stays in native memory, protected as a `KeyPair`'s private key is; ML-KEM's private key is made of it at
+    each use, and wiped after it. Two pairs are equal when their public keys are.
+    """
+
+    def __new__(cls, *_arguments: object, **_keywords: object) -> Self:
+        """Raise TypeError: `generate` and `from_seed` make key pairs."""
+
+    @staticmethod
+    def generate() -> XWingKeyPair:
+        """Make a key pair from the system's random source, off the GIL.
+
+        Raises:
+            EntropyError: the random source failed.
+            MemoryError: the system has no memory for the seed.
+        """
+
+    @staticmethod
+    def from_seed(seed: Buffer) -> XWingKeyPair:
+        """Make the key pair of an existing seed, such as a test vector's, off the GIL.
+
+        Args:
+            seed: 32 bytes, as in the draft's GenerateKeyPairDerand. The caller must wipe its own copy.
+
+        Raises:
+            TypeError: `seed` is not bytes-like.
+            ValueError: it has another length than 32 bytes.
+        """
+
+    @property
+    def public_key(self) -> bytes:
+        """The public key: 1,216 bytes, ML-KEM's 1,184 and X25519's 32. It stays readable after `erase()`."""
+
+    @property
+    def erased(self) -> bool:
+        """Whether the seed is gone: erased, or left in the process that this one was forked from."""
+
+    def erase(self) -> None:
+        """Wait for uses that have begun, then wipe the seed. Erasing twice is fine."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __copy__(self) -> NoReturn: ...
+    def __deepcopy__(self, memo: object, /) -> NoReturn: ...
+    def __reduce_ex__(self, protocol: object, /) -> NoReturn: ...
+
 def generate_key_pairs(count: int) -> list[KeyPair]:
     """Make many key pairs at once, off the GIL, on all processors where that is faster.
 
@@ -180,14 +240,14 @@ def generate_key_pairs(count: int) -> list[KeyPair]:
         ValueError: `count` is negative or above 1,048,576.
     """
 
-def erase_in(key_pair: KeyPair, delay_s: float) -> None:
+def erase_in(key_pair: KeyPair | XWingKeyPair, delay_s: float) -> None:
     """Have a key pair's private key erased after some seconds by a thread that needs neither an event loop nor the GIL.
 
     Of several calls the earliest deadline counts. Time goes on while the machine sleeps, where the system has a clock
     that does. The thread exists while there are deadlines; it keeps no pair alive.
 
     Args:
-        key_pair: the pair.
+        key_pair: the pair, of either kind.
         delay_s: seconds; from zero down, it is erased at once.
 
     Raises:
@@ -426,6 +486,230 @@ class ResponseOpener:
         """
 
 @final
+class RequestOpenerV1:
+    """Opens one request of the wire's version 1 on the server (HPKE base mode with X-Wing, RFC 9180).
+
+    Its head is opened at once, off the GIL. That costs one trial, whoever sent the request. After it the key pair is
+    not needed, so erasing it cannot hurt a request in flight. Until `finish` returns, the body may not be whole.
+
+    Args:
+        encapsulated_key: what the client sent to agree on keys, 1,120 bytes.
+        sealed_head: what `RequestSealerV1.seal_head` made.
+        key_pair: the key pair that the request names.
+        max_frame_bytes: the longest accepted frame, tag included.
+
+    Raises:
+        KeyMismatchError: the head does not open under this key pair, or the pair is erased.
+        MalformedMessageError: the encapsulated key has another length, its X25519 half is a point of small order, or
+            the sealed head has less than 16 bytes.
+    """
+
+    def __new__(
+        cls, encapsulated_key: Buffer, sealed_head: Buffer, key_pair: XWingKeyPair, *, max_frame_bytes: int = 16777216
+    ) -> RequestOpenerV1: ...
+    @property
+    def head(self) -> bytes:
+        """What the client sealed as the head."""
+
+    @property
+    def replay_id(self) -> bytes:
+        """The number by which a server knows the request again: 8 bytes. Who repeats the request cannot change it."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the body is at its end: the end frame came, or `expect_no_body` was called."""
+
+    def expect_no_body(self) -> None:
+        """Say that the head announces no body. After it any byte that is fed is an error, and `finish` passes.
+
+        Raises:
+            MalformedMessageError: some of a body came already.
+        """
+
+    def feed(self, piece: Buffer) -> bytes:
+        """Take the next piece of the sealed body, of any size, and return the plaintext of the frames it completes.
+
+        After an error the body is not whole, and nothing more of it is opened.
+
+        Raises:
+            FrameTooLargeError: a frame announces more than `max_frame_bytes`.
+            MalformedMessageError: anything else is wrong, like a frame of less than 16 bytes, or a byte after the end.
+        """
+
+    def bytes_to_open(self, piece_bytes: int) -> int:
+        """Return how many bytes `feed` would open, at most, of a next piece of this length.
+
+        It is 0 for a piece that completes no frame.
+
+        Raises:
+            KeyErasedError: the opener is erased, or this process was forked from its own.
+        """
+
+    def finish(self) -> None:
+        """Say that the body has ended. Only when this returns is it whole.
+
+        Raises:
+            MalformedMessageError: something was wrong before.
+            MissingEndError: the end frame did not come.
+        """
+
+    def response_sealer(self) -> ResponseSealerV1:
+        """Make the sealer of the response to this request, with a random nonce.
+
+        Raises:
+            EntropyError: the random source failed.
+        """
+
+    def erase(self) -> None:
+        """Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
+
+        Every later use raises `KeyErasedError`.
+        """
+
+@final
+class ResponseSealerV1:
+    """Seals one response of the wire's version 1 on the server: its head, then its body, then its end.
+
+    The keys are AES-256-GCM's, derived from the request. Parts that are sealed in another order raise `RuntimeError`.
+    """
+
+    @property
+    def response_nonce(self) -> bytes:
+        """What the client needs to derive the same keys, 32 bytes."""
+
+    def seal_head(self, head: Buffer) -> bytes:
+        """Return the sealed head, 16 bytes longer. It comes first, and once.
+
+        Raises:
+            RuntimeError: the head is sealed already.
+        """
+
+    def seal(self, plaintext: Buffer) -> bytes:
+        """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes.
+
+        Raises:
+            RuntimeError: the head is not sealed yet, or the end is.
+        """
+
+    def seal_end(self) -> bytes:
+        """Return the frame that ends the body: 20 bytes. Nothing is sealed after it.
+
+        Raises:
+            RuntimeError: the head is not sealed yet, or the end is.
+        """
+
+    def erase(self) -> None:
+        """Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
+
+        Every later use raises `KeyErasedError`.
+        """
+
+@final
+class RequestSealerV1:
+    """Seals one request of the wire's version 1 on the client: its head, then its body, then its end.
+
+    The keys are agreed on off the GIL (HPKE base mode with X-Wing, RFC 9180). Parts that are sealed in another order
+    raise `RuntimeError`.
+
+    Args:
+        public_key: the server's X-Wing public key, 1,216 bytes.
+
+    Raises:
+        InvalidPublicKeyError: the key has another length, its X25519 half is a point of small order, or its ML-KEM half
+            is no encapsulation key (FIPS 203, section 7.2).
+        EntropyError: the random source failed.
+    """
+
+    def __new__(cls, public_key: Buffer) -> RequestSealerV1: ...
+    @property
+    def encapsulated_key(self) -> bytes:
+        """What the server needs to agree on the same keys, 1,120 bytes."""
+
+    def seal_head(self, head: Buffer) -> bytes:
+        """Return the sealed head, 16 bytes longer. It comes first, and once.
+
+        Raises:
+            RuntimeError: the head is sealed already.
+        """
+
+    def seal(self, plaintext: Buffer) -> bytes:
+        """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes.
+
+        Raises:
+            RuntimeError: the head is not sealed yet, or the end is.
+        """
+
+    def seal_end(self) -> bytes:
+        """Return the frame that ends the body: 20 bytes. Nothing is sealed after it.
+
+        Raises:
+            RuntimeError: the head is not sealed yet, or the end is.
+        """
+
+    def response_opener(
+        self, response_nonce: Buffer, sealed_head: Buffer, *, max_frame_bytes: int = 16777216
+    ) -> ResponseOpenerV1:
+        """Make the opener of the response, and open its head.
+
+        Args:
+            response_nonce: what `ResponseSealerV1.response_nonce` was, 32 bytes.
+            sealed_head: what `ResponseSealerV1.seal_head` made.
+            max_frame_bytes: the longest accepted frame, tag included.
+
+        Raises:
+            MalformedMessageError: the nonce has another length, or the head does not open.
+        """
+
+    def erase(self) -> None:
+        """Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
+
+        Every later use raises `KeyErasedError`.
+        """
+
+@final
+class ResponseOpenerV1:
+    """Opens one response of the wire's version 1 on the client. Until `finish` returns, the body may not be whole."""
+
+    @property
+    def head(self) -> bytes:
+        """What the server sealed as the head."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the body is at its end: the end frame came, or `expect_no_body` was called."""
+
+    def expect_no_body(self) -> None:
+        """Say that the head announces no body. After it any byte that is fed is an error, and `finish` passes.
+
+        Raises:
+            MalformedMessageError: some of a body came already.
+        """
+
+    def feed(self, piece: Buffer) -> bytes:
+        """Take the next piece of the sealed body, of any size, and return the plaintext of the frames it completes.
+
+        After an error the body is not whole, and nothing more of it is opened.
+
+        Raises:
+            FrameTooLargeError: a frame announces more than `max_frame_bytes`.
+            MalformedMessageError: anything else is wrong, like a frame of less than 16 bytes, or a byte after the end.
+        """
+
+    def finish(self) -> None:
+        """Say that the body has ended. Only when this returns is it whole.
+
+        Raises:
+            MalformedMessageError: something was wrong before.
+            MissingEndError: the end frame did not come.
+        """
+
+    def erase(self) -> None:
+        """Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
+
+        Every later use raises `KeyErasedError`.
+        """
+
+@final
 class GroupKeys:
     """The keys that the members of a group derive from its secret. They stay in native memory.
 
@@ -522,21 +806,23 @@ def seal_boxes(
     *,
     whole: bool,
     as_of_ms: int,
-    epochs: Sequence[tuple[int, KeyPair, int, int]],
+    epochs: Sequence[tuple[int, KeyPair, XWingKeyPair | None, int, int]],
 ) -> list[bytes | None]:
     """Seal the private keys of epochs to each member's one-time key, off the GIL (HPKE in PSK mode, RFC 9180).
 
     Args:
         group: the keys of the group.
-        one_time_keys: one raw public key of 32 bytes for each member.
+        one_time_keys: one raw public key for each member. To one of 32 bytes the box is sealed with X25519, and holds
+            no X-Wing pairs: who undoes X25519 later would have them. To one of 1,216 bytes it is sealed with X-Wing.
         whole: whether these are all epochs of the group that live.
         as_of_ms: the time of the store from which the durations below count, in milliseconds, from 0 to 2**64 - 1.
-        epochs: from 1 to 8 tuples of a number (0 to 2**64 - 1), a key pair, the milliseconds until it is published
-            (-2**63 to 2**63 - 1; negative: it is published), and the milliseconds until it ends (0 to 2**64 - 1).
+        epochs: from 1 to 8 tuples of a number (0 to 2**64 - 1), a key pair, an X-Wing pair or None, the milliseconds
+            until they are published (-2**63 to 2**63 - 1; negative: they are published), and the milliseconds until
+            they end (0 to 2**64 - 1).
 
     Returns:
         One box for each one-time key, in their order; None for a key that nothing can be sealed to: it has another
-        length, or is a point of small order.
+        length, is or has a point of small order, or has an ML-KEM half that is none.
 
     Raises:
         EntropyError: the random source failed.
@@ -547,8 +833,8 @@ def seal_boxes(
     """
 
 def open_box(
-    group: GroupKeys, one_time_key: KeyPair, box: Buffer
-) -> tuple[bool, int, list[tuple[int, KeyPair, int, int]]]:
+    group: GroupKeys, one_time_key: KeyPair | XWingKeyPair, box: Buffer
+) -> tuple[bool, int, list[tuple[int, KeyPair, XWingKeyPair | None, int, int]]]:
     """Open a box that a member of the group sealed to a one-time key, off the GIL.
 
     Erase the one-time key then, whether the box opened or not: as long as it exists, it opens the box again.
@@ -559,7 +845,8 @@ def open_box(
         box: what `seal_boxes` made, at most 16 KiB. Keys of kinds that this version does not know are passed over.
 
     Returns:
-        `whole`, `as_of_ms` and `epochs`, as the member passed them to `seal_boxes`.
+        `whole`, `as_of_ms` and `epochs`, as the member passed them to `seal_boxes`; without X-Wing pairs, if the
+        one-time key is a `KeyPair`.
 
     Raises:
         KeyErasedError: the one-time key is erased, or this process was forked from the one that has the keys.

@@ -5,6 +5,7 @@ Key pairs, sealed messages and group secrets (raised by the native core):
 - `ValueError`
     - `InvalidPublicKeyError`
     - `MalformedMessageError`
+        - `MissingEndError`
     - `FrameTooLargeError`
     - `KeyMismatchError`
     - `GroupSecretError`
@@ -41,6 +42,7 @@ from server_keys._native import (
     KeyErasedError,
     KeyMismatchError,
     MalformedMessageError,
+    MissingEndError,
 )
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "KeyRejectedError",
     "KeysUnavailableError",
     "MalformedMessageError",
+    "MissingEndError",
     "SealedTransportError",
     "SettingsError",
     "SharePlaceError",

@@ -1,4 +1,4 @@
-"""Groups and their boxes, made without the native module: keys by cryptography, boxes by pyhpke.
+"""Groups and their boxes, made without the native module: keys by cryptography, boxes by pyhpke and cryptography.
 
 Run as a program, it writes the known answers that the tests in Python and in Rust read.
 """
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pyhpke import AEADId, CipherSuite, KDFId, KEMId, KEMKey, KEMKeyPair
 
 from tests.helpers.message_keys import KEM_SUITE, SUITE, labeled_expand, labeled_extract
+from tests.helpers.wire_v1 import HpkeContext, XWingSecret, encapsulated_to, xwing_vectors
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 X25519 = 0x0020
@@ -93,6 +94,20 @@ class GroupSecrets:
         nonce = labeled_expand(SUITE, secret, b"base_nonce", context, 12)
         AESGCM(key).decrypt(nonce, box[32:], b"")  # raises unless these are the box's own
         return {agreed, extracted, shared_secret, secret, key}
+
+    def seal_xwing(self, one_time_key: bytes, plaintext: bytes) -> bytes:
+        """Seal a box to an X-Wing public key."""
+        shared_secret, encapsulated_key = encapsulated_to(one_time_key)
+        return encapsulated_key + self.xwing_context(one_time_key, shared_secret).cipher.seal(0, plaintext)
+
+    def open_xwing(self, one_time_key: XWingSecret, box: bytes) -> bytes:
+        """Open a box that is sealed with X-Wing; cryptography's InvalidTag if it is not authentic."""
+        shared_secret = one_time_key.decapsulated(box[:1120])
+        return self.xwing_context(one_time_key.public_key, shared_secret).cipher.open(0, box[1120:])
+
+    def xwing_context(self, one_time_key: bytes, shared_secret: bytes) -> HpkeContext:
+        info = b"server-keys x-wing box v1" + self.group_id + one_time_key
+        return HpkeContext.of(shared_secret, info, self.pre_shared_key, self.group_id)
 
     def _info(self, one_time_key: bytes) -> bytes:
         return b"server-keys box v1" + self.group_id + one_time_key
@@ -180,6 +195,38 @@ def box_vectors() -> dict[str, object]:
     }
 
 
+def xwing_box_vectors() -> dict[str, object]:
+    """Known answers for boxes that are sealed with X-Wing. Their one-time and encapsulated keys are the draft's."""
+    secret, label = _bytes("secret"), b"label"
+    group = GroupSecrets.of_secret(secret, label)
+    both = Epoch(1, 250, 60_000, [(X25519, _bytes("key 1")), (POST_QUANTUM, _bytes("seed 1"))])
+    one = Epoch(2, -1, 0, [(X25519, _bytes("key 2"))])
+    later = Epoch(3, 0, 1, [(0xFFFF, b"later"), (POST_QUANTUM, _bytes("seed 3")), (X25519, _bytes("key 3"))])
+    cases: list[tuple[str, list[Epoch]]] = [
+        ("both pairs", [both]),
+        ("an epoch without an X-Wing pair", [one, both]),
+        ("kinds of keys that come later", [later]),
+    ]
+    boxes = []
+    for (case, epochs), vector in zip(cases, xwing_vectors(), strict=True):
+        one_time_key = XWingSecret(vector["seed"])
+        context = group.xwing_context(one_time_key.public_key, one_time_key.decapsulated(vector["ct"]))
+        box = vector["ct"] + context.cipher.seal(0, contents(epochs, as_of_ms=5))
+        known = [
+            {
+                "number": epoch.number,
+                "private_key": dict(epoch.keys)[X25519].hex(),
+                "seed": dict(epoch.keys).get(POST_QUANTUM, b"").hex(),
+                "publish_in_ms": epoch.publish_in_ms,
+                "ends_in_ms": epoch.ends_in_ms,
+            }
+            for epoch in epochs
+        ]
+        boxes.append({"case": case, "one_time_seed": one_time_key.seed.hex(), "box": box.hex(), "epochs": known})
+    source = "tests/helpers/group_boxes.py, by cryptography; encapsulated keys are those of xwing.json"
+    return {"source": source, "secret": secret.hex(), "label": label.hex(), "as_of_ms": 5, "boxes": boxes}
+
+
 def _box_vector(
     group: GroupSecrets, case: str, epochs: Sequence[Epoch], *, whole: bool, as_of_ms: int
 ) -> dict[str, object]:
@@ -206,5 +253,6 @@ def _box_vector(
 
 
 if __name__ == "__main__":
-    for file, vectors in (("group.json", group_vectors()), ("box.json", box_vectors())):
+    written = (("group.json", group_vectors()), ("box.json", box_vectors()), ("xwing_box.json", xwing_box_vectors()))
+    for file, vectors in written:
         (VECTORS / file).write_text(json.dumps(vectors, indent=2) + "\n")

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from server_keys import KeyErasedError, KeyPair, MalformedMessageError, generate_key_pairs
-from server_keys._native import GroupKeys, open_box, seal_boxes
+from server_keys._native import GroupKeys, XWingKeyPair, open_box, seal_boxes
 from tests.helpers import group_boxes
 from tests.helpers.group_boxes import POST_QUANTUM, VECTORS, X25519, Epoch, GroupSecrets, contents
 
@@ -26,7 +26,9 @@ class OneTimeKey:
         self.public_key = self.native.public_key
 
 
-def sealed(one_time_key: bytes, *epochs: tuple[int, KeyPair, int, int], group: GroupKeys = GROUP) -> bytes:
+def sealed(
+    one_time_key: bytes, *epochs: tuple[int, KeyPair, XWingKeyPair | None, int, int], group: GroupKeys = GROUP
+) -> bytes:
     (box,) = seal_boxes(group, [one_time_key], whole=True, as_of_ms=0, epochs=epochs)
     assert box is not None
     return box
@@ -56,9 +58,10 @@ def test_boxes_of_the_known_answers_open(box: dict[str, Any]) -> None:
     whole, as_of_ms, epochs = open_box(group, one_time_key, bytes.fromhex(box["box"]))
     assert (whole, as_of_ms) == (box["whole"], box["as_of_ms"])
     assert len(epochs) == len(box["epochs"])
-    for (number, pair, publish_in_ms, ends_in_ms), known in zip(epochs, box["epochs"], strict=True):
+    for (number, pair, xwing_pair, publish_in_ms, ends_in_ms), known in zip(epochs, box["epochs"], strict=True):
         assert (number, publish_in_ms, ends_in_ms) == (known["number"], known["publish_in_ms"], known["ends_in_ms"])
         assert belongs_together(pair, bytes.fromhex(known["private_key"]))
+        assert xwing_pair is None
 
 
 def test_pyhpke_opens_what_is_sealed_and_finds_the_bytes_of_the_protocol() -> None:
@@ -72,7 +75,7 @@ def test_pyhpke_opens_what_is_sealed_and_finds_the_bytes_of_the_protocol() -> No
             [one_time_key.public_key for one_time_key in one_time_keys],
             whole=whole,
             as_of_ms=2**64 - 1,
-            epochs=[(number, pair, *rest) for (number, *rest), pair in zip(times, pairs, strict=True)],  # type: ignore[misc]
+            epochs=[(number, pair, None, *rest) for (number, *rest), pair in zip(times, pairs, strict=True)],  # type: ignore[misc]
         )
         expected = contents(
             [Epoch(*time, [(X25519, key.private_bytes_raw())]) for time, key in zip(times, keys, strict=True)],
@@ -85,20 +88,20 @@ def test_pyhpke_opens_what_is_sealed_and_finds_the_bytes_of_the_protocol() -> No
             assert open_box(GROUP, one_time_key.native, box) == (
                 whole,
                 2**64 - 1,
-                [(number, pair, *rest) for (number, *rest), pair in zip(times, pairs, strict=True)],
+                [(number, pair, None, *rest) for (number, *rest), pair in zip(times, pairs, strict=True)],
             )
 
 
 def test_a_group_of_a_name_seals_and_opens_too() -> None:
     one_time_key, pair = OneTimeKey(), KeyPair.generate()
-    box = sealed(one_time_key.public_key, (1, pair, 2, 3), group=GroupKeys.of_name(b"name"))
+    box = sealed(one_time_key.public_key, (1, pair, None, 2, 3), group=GroupKeys.of_name(b"name"))
     assert GroupSecrets.of_name(b"name").open(one_time_key.known, box)
-    assert open_box(GroupKeys.of_name(b"name"), one_time_key.native, box) == (True, 0, [(1, pair, 2, 3)])
+    assert open_box(GroupKeys.of_name(b"name"), one_time_key.native, box) == (True, 0, [(1, pair, None, 2, 3)])
 
 
 def test_no_part_of_a_box_opens_and_no_box_with_a_changed_bit() -> None:
     one_time_key = OneTimeKey()
-    box = sealed(one_time_key.public_key, (1, KeyPair.generate(), 2, 3))
+    box = sealed(one_time_key.public_key, (1, KeyPair.generate(), None, 2, 3))
     for length in range(len(box)):
         malformed(box[:length], one_time_key.native)
     malformed(box + b"\0", one_time_key.native)
@@ -110,7 +113,7 @@ def test_no_part_of_a_box_opens_and_no_box_with_a_changed_bit() -> None:
 
 def test_a_box_opens_in_its_group_by_its_one_time_key_only() -> None:
     one_time_key, other_key = OneTimeKey(), OneTimeKey()
-    box = sealed(one_time_key.public_key, (1, KeyPair.generate(), 2, 3))
+    box = sealed(one_time_key.public_key, (1, KeyPair.generate(), None, 2, 3))
     (other_label,) = GroupKeys.from_secret_text(SECRET.hex(), b"other")
     (other_secret,) = GroupKeys.from_secret_text("ab" * 32, b"label")
     for group in (other_label, other_secret, GroupKeys.of_name(SECRET)):
@@ -171,7 +174,7 @@ def test_as_much_as_is_allowed_opens_and_kinds_of_keys_that_come_later_are_passe
     plaintext = contents([Epoch(number, 2, 3, [*later, KEY]) for number in range(8)])
     pair = KeyPair.from_private_key(KEY[1])
     box = SECRETS.seal(one_time_key.public_key, plaintext)
-    assert open_box(GROUP, one_time_key.native, box)[2] == [(number, pair, 2, 3) for number in range(8)]
+    assert open_box(GROUP, one_time_key.native, box)[2] == [(number, pair, None, 2, 3) for number in range(8)]
 
 
 def test_a_box_may_have_16_kib_and_no_byte_more() -> None:
@@ -191,7 +194,7 @@ def test_a_box_may_have_16_kib_and_no_byte_more() -> None:
 def test_none_and_more_than_eight_epochs_are_not_sealed(count: int) -> None:
     pair = KeyPair.generate()
     with pytest.raises(ValueError, match=f"a box holds 1 to 8 epochs, not {count}"):
-        seal_boxes(GROUP, [pair.public_key], whole=True, as_of_ms=0, epochs=[(1, pair, 0, 0)] * count)
+        seal_boxes(GROUP, [pair.public_key], whole=True, as_of_ms=0, epochs=[(1, pair, None, 0, 0)] * count)
 
 
 def test_a_key_that_nothing_can_be_sealed_to_gets_none_and_costs_the_others_nothing() -> None:
@@ -201,24 +204,24 @@ def test_a_key_that_nothing_can_be_sealed_to_gets_none_and_costs_the_others_noth
     wrong += [b"", bytes(range(31)), bytes(range(33)), bytes(range(64)), bytes(100_000)]
     first, second = (one_time_key.public_key for one_time_key in one_time_keys)
     pair = KeyPair.generate()
-    boxes = seal_boxes(GROUP, [first, *wrong, second], whole=True, as_of_ms=0, epochs=[(1, pair, 2, 3)])
+    boxes = seal_boxes(GROUP, [first, *wrong, second], whole=True, as_of_ms=0, epochs=[(1, pair, None, 2, 3)])
     assert boxes[1:-1] == [None] * len(wrong)
     for one_time_key, box in zip(one_time_keys, (boxes[0], boxes[-1]), strict=True):
         assert box is not None
-        assert open_box(GROUP, one_time_key.native, box)[2] == [(1, pair, 2, 3)]
+        assert open_box(GROUP, one_time_key.native, box)[2] == [(1, pair, None, 2, 3)]
     for point in small_order:
         malformed(bytes.fromhex(point["public_key"]) + bytes(100), one_time_keys[0].native)
-    assert seal_boxes(GROUP, [], whole=True, as_of_ms=0, epochs=[(1, pair, 2, 3)]) == []
+    assert seal_boxes(GROUP, [], whole=True, as_of_ms=0, epochs=[(1, pair, None, 2, 3)]) == []
 
 
 def test_nothing_is_sealed_when_one_pair_is_erased_and_no_box_opens_by_an_erased_key() -> None:
     one_time_key, living, erased = OneTimeKey(), KeyPair.generate(), KeyPair.generate()
-    box = sealed(one_time_key.public_key, (1, erased, 2, 3))
+    box = sealed(one_time_key.public_key, (1, erased, None, 2, 3))
     erased.erase()
-    for epochs in ([(1, erased, 2, 3)], [(1, living, 2, 3), (2, erased, 2, 3)]):
+    for epochs in ([(1, erased, None, 2, 3)], [(1, living, None, 2, 3), (2, erased, None, 2, 3)]):
         with pytest.raises(KeyErasedError):
             seal_boxes(GROUP, [one_time_key.public_key], whole=True, as_of_ms=0, epochs=epochs)
-    ((_, delivered, _, _),) = open_box(GROUP, one_time_key.native, box)[2]
+    ((_, delivered, _, _, _),) = open_box(GROUP, one_time_key.native, box)[2]
     assert delivered == erased
     assert not delivered.erased
     one_time_key.native.erase()
@@ -233,7 +236,7 @@ def test_nothing_is_sealed_when_one_pair_is_erased_and_no_box_opens_by_an_erased
 def test_a_number_out_of_its_range_is_an_overflow(
     as_of_ms: int, number: int, publish_in_ms: int, ends_in_ms: int
 ) -> None:
-    epoch = (number, KeyPair.generate(), publish_in_ms, ends_in_ms)
+    epoch = (number, KeyPair.generate(), None, publish_in_ms, ends_in_ms)
     with pytest.raises(OverflowError):
         seal_boxes(GROUP, [], whole=True, as_of_ms=as_of_ms, epochs=[epoch])
 
@@ -241,7 +244,7 @@ def test_a_number_out_of_its_range_is_an_overflow(
 def test_each_box_has_a_key_of_its_own() -> None:
     one_time_key = KeyPair.generate()
     boxes = seal_boxes(
-        GROUP, [one_time_key.public_key] * 50, whole=True, as_of_ms=0, epochs=[(1, KeyPair.generate(), 2, 3)]
+        GROUP, [one_time_key.public_key] * 50, whole=True, as_of_ms=0, epochs=[(1, KeyPair.generate(), None, 2, 3)]
     )
     assert None not in boxes
     assert len({box[:32] for box in boxes if box}) == 50
@@ -249,7 +252,7 @@ def test_each_box_has_a_key_of_its_own() -> None:
 
 def test_a_thousand_members_are_served_off_the_gil() -> None:
     members = generate_key_pairs(1000)
-    epochs = [(number, KeyPair.generate(), 2, 3) for number in range(3)]
+    epochs = [(number, KeyPair.generate(), None, 2, 3) for number in range(3)]
     turns = 0
     stop = threading.Event()
 

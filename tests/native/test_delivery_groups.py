@@ -114,7 +114,7 @@ def test_a_forked_child_has_the_id_and_none_of_the_keys() -> None:
         group, pair, one_time_key = GroupKeys.of_name(b"name"), KeyPair.generate(), KeyPair.generate()
 
         def seal(group, pair):
-            return seal_boxes(group, [one_time_key.public_key], whole=True, as_of_ms=0, epochs=[(1, pair, 0, 1)])
+            return seal_boxes(group, [one_time_key.public_key], whole=True, as_of_ms=0, epochs=[(1, pair, None, 0, 1)])
 
         (box,) = seal(group, pair)
         tag, group_id = group.ask_tag(b"ask"), group.group_id
@@ -139,5 +139,5 @@ def test_a_forked_child_has_the_id_and_none_of_the_keys() -> None:
             os._exit(0 if own.ask_tag(b"ask") == tag and own.group_id == group.group_id == group_id else 2)
         assert os.waitpid(child, 0)[1] == 0
         assert group.is_ask_tag(b"ask", tag)
-        assert open_box(group, one_time_key, box)[2] == [(1, pair, 0, 1)]
+        assert open_box(group, one_time_key, box)[2] == [(1, pair, None, 0, 1)]
     """)

@@ -153,7 +153,7 @@ def test_delivered_keys_are_in_protected_memory_only_and_nowhere_once_erased() -
         reached("opened")
         one_time_key.erase()
         reached("one-time key erased")
-        for _, pair, _, _ in epochs:
+        for _, pair, _, _, _ in epochs:
             pair.erase()
         reached("erased")
     """
@@ -246,7 +246,7 @@ def test_sealing_leaves_neither_the_private_keys_nor_those_of_the_boxes_behind(
 
         group = GroupKeys.of_name(b"name")
         pair = far_down(from_known_private_key)
-        epochs = [(1, pair, 2, 3), (2, KeyPair.generate(), 2, 3)]
+        epochs = [(1, pair, None, 2, 3), (2, KeyPair.generate(), None, 2, 3)]
         one_time_keys = [bytes.fromhex(sys.argv[2])] * 20
 
         def seal():

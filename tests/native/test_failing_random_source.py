@@ -104,7 +104,7 @@ opener.feed(sealer.seal(b"question"))
 group = GroupKeys.of_name(b"name")
 
 def seal_to(*one_time_keys):
-    return seal_boxes(group, one_time_keys, whole=True, as_of_ms=0, epochs=[(1, peer, 0, 0)])
+    return seal_boxes(group, one_time_keys, whole=True, as_of_ms=0, epochs=[(1, peer, None, 0, 0)])
 
 (box,) = seal_to(peer.public_key)
 with no_randomness():
@@ -120,7 +120,7 @@ with no_randomness():
     assert generate_key_pairs(0) == []
     assert opener.feed(sealer.seal(b"more")) == b"more"
     assert GroupKeys.of_name(b"name").ask_tag(b"ask") == group.ask_tag(b"ask")
-    assert open_box(group, peer, box)[2] == [(1, peer, 0, 0)]
+    assert open_box(group, peer, box)[2] == [(1, peer, None, 0, 0)]
     assert seal_to(b"no key") == [None]
 
 assert len({pair.public_key for pair in [KeyPair.generate(), *generate_key_pairs(1000)]}) == 1001

@@ -86,7 +86,7 @@ def opened(group: GroupKeys, key: Private, boxes: Iterable[bytes]) -> set[bytes]
     found = set()
     for box in boxes:
         with contextlib.suppress(MalformedMessageError):
-            found |= {epoch.public_key for _, epoch, _, _ in open_box(group, pair, box)[2]}
+            found |= {epoch.public_key for _, epoch, _, _, _ in open_box(group, pair, box)[2]}
     return found
 
 

@@ -131,7 +131,7 @@ class Door:
                     sent_at,
                     late_by_s=late_by_s,
                 )
-                for number, pair, publish_in_ms, ends_in_ms in contents
+                for number, pair, _, publish_in_ms, ends_in_ms in contents
             ),
             whole,
         )
@@ -156,7 +156,13 @@ class Door:
         """
         now = self._clock()
         contents = [
-            (epoch.number, epoch.pair, int((epoch.publish_at - now) * 1000), int(max(epoch.ends_at - now, 0.0) * 1000))
+            (
+                epoch.number,
+                epoch.pair,
+                None,
+                int((epoch.publish_at - now) * 1000),
+                int(max(epoch.ends_at - now, 0.0) * 1000),
+            )
             for epoch in epochs.held
             if not epoch.pair.erased
         ]

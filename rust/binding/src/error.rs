@@ -25,6 +25,12 @@ pyo3::create_exception!(
     PyValueError,
     "A sealed message is malformed, incomplete or not authentic. The error does not say which, on purpose."
 );
+pyo3::create_exception!(
+    server_keys,
+    MissingEndError,
+    MalformedMessageError,
+    "A sealed message ended before its end frame came: it was cut on its way, or its sender gave up."
+);
 pyo3::create_exception!(server_keys, FrameTooLargeError, PyValueError, "A frame announces more bytes than the limit.");
 pyo3::create_exception!(
     server_keys._native,
@@ -60,10 +66,14 @@ pyo3::create_exception!(
 pub(crate) fn to_python(error: Error) -> PyErr {
     let message = error.to_string();
     match error {
-        Error::PublicKeyLength(_) | Error::PublicKeySmallOrder => InvalidPublicKeyError::new_err(message),
+        Error::PublicKeyLength(_)
+        | Error::PublicKeySmallOrder
+        | Error::XWingPublicKeyLength(_)
+        | Error::MlKemPublicKey => InvalidPublicKeyError::new_err(message),
         Error::KeyErased => KeyErasedError::new_err(message),
         Error::Entropy(_) => EntropyError::new_err(message),
         Error::MalformedMessage => MalformedMessageError::new_err(message),
+        Error::MissingEnd => MissingEndError::new_err(message),
         Error::FrameTooLarge { .. } => FrameTooLargeError::new_err(message),
         Error::KeyMismatch => KeyMismatchError::new_err(message),
         Error::OutOfMemory => PyMemoryError::new_err(message),
@@ -74,10 +84,11 @@ pub(crate) fn to_python(error: Error) -> PyErr {
             PyValueError::new_err(message)
         }
         Error::ReplayTable(_) => ReplayTableError::new_err(message),
-        Error::PrivateKeyLength(_) | Error::TooManyKeyPairs { .. } | Error::EpochCount { .. } => {
-            PyValueError::new_err(message)
-        }
-        // RequestNotOpened, NoThread, and errors that a later core adds.
+        Error::PrivateKeyLength(_)
+        | Error::SeedLength(_)
+        | Error::TooManyKeyPairs { .. }
+        | Error::EpochCount { .. } => PyValueError::new_err(message),
+        // RequestNotOpened, SealedOutOfOrder, NoThread, and errors that a later core adds.
         _ => PyRuntimeError::new_err(message),
     }
 }

@@ -11,6 +11,7 @@ use server_keys_core as core;
 
 use crate::error::to_python;
 use crate::warnings::warn_of_news;
+use crate::xwing_key_pair::XWingKeyPair;
 
 /// An X25519 key pair (RFC 7748) whose private key stays in native memory.
 ///
@@ -95,7 +96,7 @@ impl KeyPair {
     }
 
     /// Wait for exchanges that have begun, then wipe the private key. Erasing twice is fine.
-    fn erase(&self, py: Python<'_>) {
+    pub(crate) fn erase(&self, py: Python<'_>) {
         // Release the GIL while waiting for exchanges that other threads have begun.
         py.detach(|| self.0.erase());
     }
@@ -141,6 +142,15 @@ fn stays_here(done: &str) -> PyErr {
     PyTypeError::new_err(format!(
         "a KeyPair cannot be {done}: its private key never leaves its place in this process; pass public_key instead"
     ))
+}
+
+/// A key pair of either kind.
+#[derive(FromPyObject)]
+pub(crate) enum AnyKeyPair<'py> {
+    #[pyo3(annotation = "KeyPair")]
+    X25519(Bound<'py, KeyPair>),
+    #[pyo3(annotation = "XWingKeyPair")]
+    XWing(Bound<'py, XWingKeyPair>),
 }
 
 /// How many pairs become Python objects before the GIL is released: an event loop waits about 0.2 ms for it at most.
@@ -193,27 +203,33 @@ pub(crate) fn generate_key_pairs<'py>(py: Python<'py>, count: &Bound<'py, PyAny>
 /// that does. The thread exists while there are deadlines; it keeps no pair alive.
 ///
 /// Args:
-///     key_pair: the pair.
+///     key_pair: the pair, of either kind.
 ///     delay_s: seconds; from zero down, it is erased at once.
 ///
 /// Raises:
 ///     RuntimeError: the system refused the thread.
 #[pyfunction]
-pub(crate) fn erase_in(py: Python<'_>, key_pair: &Bound<'_, KeyPair>, delay_s: f64) -> PyResult<()> {
-    let key_pair = &key_pair.get().0;
+pub(crate) fn erase_in(py: Python<'_>, key_pair: AnyKeyPair<'_>, delay_s: f64) -> PyResult<()> {
     if delay_s <= 0.0 {
-        py.detach(|| key_pair.erase());
+        match key_pair {
+            AnyKeyPair::X25519(key_pair) => key_pair.get().erase(py),
+            AnyKeyPair::XWing(key_pair) => key_pair.get().erase(py),
+        }
         return Ok(());
     }
     // Longer than a Duration can be: as good as never.
     let delay = Duration::try_from_secs_f64(delay_s).unwrap_or(Duration::MAX);
-    // With the GIL: this waits for an exchange at most, which takes less time than to get the GIL back.
-    key_pair.erase_in(delay).map_err(to_python)
+    // With the GIL: this waits for one use of the key at most, which takes less time than to get the GIL back.
+    let armed = match key_pair {
+        AnyKeyPair::X25519(key_pair) => key_pair.get().0.erase_in(delay),
+        AnyKeyPair::XWing(key_pair) => key_pair.get().0.erase_in(delay),
+    };
+    armed.map_err(to_python)
 }
 
 /// Copies the 32 bytes of `value`, of any bytes-like type, lends the copy to `use_bytes`, then wipes it. The copy is
 /// needed because another thread may change a `bytearray` meanwhile.
-fn with_32_bytes_of<R>(
+pub(crate) fn with_32_bytes_of<R>(
     value: &Bound<'_, PyAny>,
     name: &str,
     wrong_length: impl FnOnce(usize) -> core::Error,

@@ -8,8 +8,10 @@ mod key_pair;
 mod new_bytes;
 mod replay;
 mod sealing;
+mod sealing_v1;
 mod sharing;
 mod warnings;
+mod xwing_key_pair;
 
 use server_keys_core::WipingAllocator;
 
@@ -25,7 +27,7 @@ mod _native {
     #[pymodule_export]
     use crate::error::{
         EntropyError, FrameTooLargeError, GroupSecretError, InvalidPublicKeyError, KeyErasedError, KeyMismatchError,
-        MalformedMessageError, ReplayTableError, ReplayTableFullError, ReplayTableLostError,
+        MalformedMessageError, MissingEndError, ReplayTableError, ReplayTableFullError, ReplayTableLostError,
     };
     #[pymodule_export]
     use crate::key_pair::{KeyPair, erase_in, generate_key_pairs};
@@ -34,7 +36,12 @@ mod _native {
     #[pymodule_export]
     use crate::sealing::{RequestOpener, RequestSealer, ResponseOpener, ResponseSealer};
     #[pymodule_export]
+    use crate::sealing_v1::{RequestOpenerV1, RequestSealerV1, ResponseOpenerV1, ResponseSealerV1};
+    #[pymodule_export]
     use crate::sharing::{GroupKeys, open_box, seal_boxes};
+
+    #[pymodule_export]
+    use crate::xwing_key_pair::XWingKeyPair;
 
     /// Chooses what computes now, and not in some thread at the first key.
     #[pymodule_init]

@@ -24,7 +24,7 @@ fn maybe_off_gil<R: Send>(py: Python<'_>, bytes: usize, compute: impl FnOnce() -
     if bytes < OFF_GIL_BYTES { compute() } else { py.detach(compute) }
 }
 
-fn seal<'py>(
+pub(crate) fn seal<'py>(
     py: Python<'py>,
     plaintext: &[u8],
     sealed_bytes: usize,
@@ -34,7 +34,7 @@ fn seal<'py>(
 }
 
 /// One end of a message that opens frames.
-trait Feed: Send {
+pub(crate) trait Feed: Send {
     fn plaintext_bytes(&self, piece: &[u8]) -> usize;
 
     fn feed_into<'b>(
@@ -72,7 +72,7 @@ impl Feed for core::ResponseOpener {
     }
 }
 
-fn feed<'py>(
+pub(crate) fn feed<'py>(
     py: Python<'py>,
     opener: &Exclusive<impl Feed>,
     piece: &[u8],

@@ -9,8 +9,9 @@ use server_keys_core as core;
 
 use crate::bytes_like::BytesLike;
 use crate::error::{of_file_to_python, to_python};
-use crate::key_pair::{KeyPair, SharedKeyPair};
+use crate::key_pair::{AnyKeyPair, KeyPair, SharedKeyPair};
 use crate::warnings::warn_of_news;
+use crate::xwing_key_pair::{SharedXWingKeyPair, XWingKeyPair};
 
 /// The keys that the members of a group derive from its secret. They stay in native memory. See `_native.pyi`.
 #[pyclass(frozen, module = "server_keys._native")]
@@ -98,8 +99,8 @@ fn stays_here(done: &str) -> PyErr {
     ))
 }
 
-/// An epoch, as Python passes it: its number, its key pair, when it is published and when it ends (milliseconds).
-type Epoch = (u64, Py<KeyPair>, i64, u64);
+/// An epoch, as Python passes it: its number, its key pairs, when it is published and when it ends (milliseconds).
+type Epoch = (u64, Py<KeyPair>, Option<Py<XWingKeyPair>>, i64, u64);
 
 /// Seal epochs to the one-time key of each member, off the GIL. See `_native.pyi`.
 #[pyfunction]
@@ -112,9 +113,10 @@ pub(crate) fn seal_boxes<'py>(
     as_of_ms: u64,
     epochs: Vec<Epoch>,
 ) -> PyResult<Vec<Option<Bound<'py, PyBytes>>>> {
-    let epochs = epochs.into_iter().map(|(number, key_pair, publish_in_ms, ends_in_ms)| core::Epoch {
+    let epochs = epochs.into_iter().map(|(number, key_pair, xwing_key_pair, publish_in_ms, ends_in_ms)| core::Epoch {
         number,
         key_pair: SharedKeyPair(key_pair),
+        xwing_key_pair: xwing_key_pair.map(SharedXWingKeyPair),
         publish_in_ms,
         ends_in_ms,
     });
@@ -126,7 +128,7 @@ pub(crate) fn seal_boxes<'py>(
 }
 
 /// An epoch, as Python gets it.
-type OpenedEpoch = (u64, KeyPair, i64, u64);
+type OpenedEpoch = (u64, KeyPair, Option<XWingKeyPair>, i64, u64);
 
 /// Open a box that a member of the group sealed to a one-time key, off the GIL. See `_native.pyi`.
 #[pyfunction]
@@ -134,15 +136,19 @@ type OpenedEpoch = (u64, KeyPair, i64, u64);
 pub(crate) fn open_box(
     py: Python<'_>,
     group: &Bound<'_, GroupKeys>,
-    one_time_key: &Bound<'_, KeyPair>,
+    one_time_key: AnyKeyPair<'_>,
     r#box: BytesLike<'_>,
 ) -> PyResult<(bool, u64, Vec<OpenedEpoch>)> {
-    let (group, one_time_key, sealed) = (&group.get().0, &one_time_key.get().0, r#box.as_bytes());
+    let (group, sealed) = (&group.get().0, r#box.as_bytes());
+    let one_time_key: core::OneTimeKey<'_> = match &one_time_key {
+        AnyKeyPair::X25519(key_pair) => (&key_pair.get().0).into(),
+        AnyKeyPair::XWing(key_pair) => (&key_pair.get().0).into(),
+    };
     let delivery = py.detach(|| core::open_box(group, one_time_key, sealed)).map_err(to_python)?;
     warn_of_news(py)?;
-    let epochs = delivery
-        .epochs
-        .into_iter()
-        .map(|epoch| (epoch.number, KeyPair(epoch.key_pair), epoch.publish_in_ms, epoch.ends_in_ms));
+    let epochs = delivery.epochs.into_iter().map(|epoch| {
+        let key_pairs = (KeyPair(epoch.key_pair), epoch.xwing_key_pair.map(XWingKeyPair));
+        (epoch.number, key_pairs.0, key_pairs.1, epoch.publish_in_ms, epoch.ends_in_ms)
+    });
     Ok((delivery.whole, delivery.as_of_ms, epochs.collect()))
 }

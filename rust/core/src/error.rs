@@ -13,8 +13,14 @@ pub enum Error {
     PublicKeyLength(usize),
     /// A public key is a point of small order: any exchange with it gives zeros (RFC 7748, section 6.1).
     PublicKeySmallOrder,
+    /// An X-Wing public key has this many bytes instead of 1,216.
+    XWingPublicKeyLength(usize),
+    /// The ML-KEM half of a public key is none: a coefficient is not reduced (FIPS 203, section 7.2).
+    MlKemPublicKey,
     /// A private key has this many bytes instead of 32.
     PrivateKeyLength(usize),
+    /// The seed of an X-Wing key pair has this many bytes instead of 32.
+    SeedLength(usize),
     /// A private key or the keys of a message were erased, or they belong to the process that this one was forked from.
     KeyErased,
     /// The system's random source failed.
@@ -28,6 +34,10 @@ pub enum Error {
     },
     /// A message cannot be opened. The error does not say whether its framing, a length or a tag was wrong, on purpose.
     MalformedMessage,
+    /// A message ended before its end frame came: somebody cut it.
+    MissingEnd,
+    /// A part of a message was sealed out of order: it has one head, then the body, then one end.
+    SealedOutOfOrder,
     /// A frame announces this many bytes, more than the receiver takes.
     FrameTooLarge {
         /// The length that the frame announces.
@@ -65,7 +75,17 @@ impl fmt::Display for Error {
             Self::PublicKeySmallOrder => f.write_str(
                 "the public key is a point of small order: every exchange with it gives zeros, no honest peer sends it",
             ),
+            Self::XWingPublicKeyLength(length) => {
+                write!(f, "an X-Wing public key has 1216 bytes, this one has {length}: pass the raw key")
+            }
+            Self::MlKemPublicKey => f.write_str(
+                "the ML-KEM half of the public key has numbers that are not reduced (FIPS 203, section 7.2): no honest \
+                 peer sends it",
+            ),
             Self::PrivateKeyLength(length) => write_wrong_length(f, "private", *length),
+            Self::SeedLength(length) => {
+                write!(f, "the seed of an X-Wing key pair has 32 bytes, this one has {length}: pass the raw seed")
+            }
             Self::KeyErased => f.write_str(
                 "the key is gone: it was erased, or it belongs to the process that this one was forked from",
             ),
@@ -74,6 +94,12 @@ impl fmt::Display for Error {
                 write!(f, "one call makes at most {limit} key pairs, not {asked}: call it several times")
             }
             Self::MalformedMessage => f.write_str("the sealed message is malformed, incomplete or not authentic"),
+            Self::MissingEnd => {
+                f.write_str("the sealed message ended before its end frame came: it was cut on its way")
+            }
+            Self::SealedOutOfOrder => {
+                f.write_str("a message is sealed in this order: its head once, then its body, then its end once")
+            }
             Self::FrameTooLarge { announced, limit } => {
                 write!(f, "a frame announces {announced} bytes, more than the limit of {limit}")
             }

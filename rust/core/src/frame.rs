@@ -1,6 +1,7 @@
 //! EHBP's framing. A body is a sequence of frames: a length (32 bits, big-endian), then as many bytes of ciphertext.
 
 use std::mem::MaybeUninit;
+use std::ops::RangeInclusive;
 
 use crate::counting_cipher::CountingCipher;
 use crate::error::Error;
@@ -80,10 +81,13 @@ impl Position {
     }
 
     /// Takes the next part from the front of `piece`.
-    fn advance<'p>(&mut self, piece: &mut &'p [u8], max_frame_bytes: usize) -> Result<Part<'p>, Error> {
+    fn advance<'p>(&mut self, piece: &mut &'p [u8], limits: &RangeInclusive<usize>) -> Result<Part<'p>, Error> {
         let Some(frame_bytes) = self.read_length(piece) else { return Ok(Part::Rest(&[])) };
-        if frame_bytes > max_frame_bytes {
-            return Err(Error::FrameTooLarge { announced: frame_bytes, limit: max_frame_bytes });
+        if frame_bytes > *limits.end() {
+            return Err(Error::FrameTooLarge { announced: frame_bytes, limit: *limits.end() });
+        }
+        if frame_bytes < *limits.start() {
+            return Err(Error::MalformedMessage);
         }
         match piece.split_at_checked(frame_bytes - self.frame_bytes_read) {
             Some((end, rest)) => {
@@ -110,7 +114,7 @@ impl Position {
 
 /// Cuts a body that arrives in pieces into frames. It holds at most one incomplete frame, as far as that has arrived.
 pub(crate) struct FrameReader {
-    max_frame_bytes: usize,
+    limits: RangeInclusive<usize>,
     position: Position,
     /// The part that has arrived of the frame whose length is known.
     partial: Vec<u8>,
@@ -119,7 +123,17 @@ pub(crate) struct FrameReader {
 
 impl FrameReader {
     pub(crate) fn new(max_frame_bytes: usize) -> Self {
-        Self { max_frame_bytes, position: Position::START, partial: Vec::new(), empty_frames_in_a_row: 0 }
+        Self::with_limits(0..=max_frame_bytes)
+    }
+
+    /// Makes one that refuses frames of other lengths.
+    pub(crate) fn with_limits(limits: RangeInclusive<usize>) -> Self {
+        Self { limits, position: Position::START, partial: Vec::new(), empty_frames_in_a_row: 0 }
+    }
+
+    /// Says whether the body is read to the end of a frame, or nothing of it is read yet.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.position.length_bytes_read == 0
     }
 
     /// Returns how many bytes [`feed_into`](Self::feed_into) would open, at most, of a next piece of this length: none
@@ -133,7 +147,7 @@ impl FrameReader {
     pub(crate) fn plaintext_bytes(&self, mut piece: &[u8]) -> usize {
         let mut position = self.position;
         let mut plaintext_bytes = 0;
-        while let Ok(Part::End(_, frame_bytes)) = position.advance(&mut piece, self.max_frame_bytes) {
+        while let Ok(Part::End(_, frame_bytes)) = position.advance(&mut piece, &self.limits) {
             plaintext_bytes += frame_bytes.saturating_sub(TAG_BYTES);
         }
         plaintext_bytes
@@ -163,7 +177,7 @@ impl FrameReader {
 
     fn cut(&mut self, mut piece: &[u8], mut open: impl FnMut(&[u8]) -> Result<usize, Error>) -> Result<(), Error> {
         loop {
-            let (end, frame_bytes) = match self.position.advance(&mut piece, self.max_frame_bytes)? {
+            let (end, frame_bytes) = match self.position.advance(&mut piece, &self.limits)? {
                 Part::Rest(rest) => return self.keep(rest),
                 Part::End(end, frame_bytes) => (end, frame_bytes),
             };
@@ -202,7 +216,7 @@ impl FrameReader {
     /// Checks that the body may end here, between two frames. Nothing of it is kept.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         self.partial = Vec::new();
-        if self.position.length_bytes_read == 0 { Ok(()) } else { Err(Error::MalformedMessage) }
+        if self.is_between_frames() { Ok(()) } else { Err(Error::MalformedMessage) }
     }
 }
 

@@ -1,4 +1,5 @@
-//! HPKE's derivations (RFC 9180) for DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and AES-256-GCM in base mode.
+//! HPKE's derivations (RFC 9180) with HKDF-SHA256 and AES-256-GCM: for DHKEM(X25519, HKDF-SHA256) in base mode, and for
+//! X-Wing in base and PSK mode.
 //!
 //! They are here and not the `hpke` crate's because that computes the receiver's public key anew in each decapsulation,
 //! wants a copy of the private key, and decrypts to initialized memory only. The tests compare the two.
@@ -14,16 +15,41 @@ use crate::x25519;
 /// The protocol and its version, which begins every label.
 const VERSION: &[u8] = b"HPKE-v1";
 /// "KEM", and the number of DHKEM(X25519, HKDF-SHA256).
-const KEM_SUITE: &[u8] = b"KEM\x00\x20";
+const KEM_SUITE: Suite = Suite(b"KEM\x00\x20");
 /// "HPKE", and the numbers of that KEM, of HKDF-SHA256 and of AES-256-GCM.
-const SUITE: &[u8] = b"HPKE\x00\x20\x00\x01\x00\x02";
-const BASE_MODE: &[u8] = &[0];
+const X25519_SUITE: Suite = Suite(b"HPKE\x00\x20\x00\x01\x00\x02");
+/// The same for X-Wing, whose number is 0x647a.
+const XWING_SUITE: Suite = Suite(b"HPKE\x64\x7a\x00\x01\x00\x02");
+
+/// What the labels of a KEM's messages have in common.
+#[derive(Clone, Copy)]
+struct Suite(&'static [u8]);
+
+/// What the members of a group know, and which binds a message to them (section 5.1.2).
+pub(crate) struct PreSharedKey<'a> {
+    pub(crate) key: &'a [u8; 32],
+    pub(crate) id: &'a [u8],
+}
 
 /// What the two sides of a message derive. Make and use it in [`without_trace`](crate::no_trace::without_trace).
 pub(crate) struct MessageSecrets {
     pub(crate) key: Zeroizing<[u8; 32]>,
     pub(crate) base_nonce: [u8; NONCE_BYTES],
-    pub(crate) exporter_secret: Zeroizing<[u8; 32]>,
+    pub(crate) exporter: Exporter,
+}
+
+/// What further secrets of a message are derived from (section 5.3).
+pub(crate) struct Exporter {
+    suite: Suite,
+    secret: Zeroizing<[u8; 32]>,
+}
+
+impl Exporter {
+    /// Context.Export. Call it in [`without_trace`](crate::no_trace::without_trace).
+    pub(crate) fn export(&self, context: &[u8], exported: &mut [u8]) -> Result<(), Error> {
+        let key = Hkdf::from_prk(self.secret.as_slice()).map_err(|_| Error::MalformedMessage)?;
+        labeled_expand(&key, self.suite, b"sec", [context, &[], &[]], exported)
+    }
 }
 
 /// The public keys that a message's secrets are bound to.
@@ -52,29 +78,40 @@ impl MessageSecrets {
     fn agree(private_key: &[u8; 32], peer: &[u8; 32], parties: &Parties<'_>, info: &[u8]) -> Result<Self, Error> {
         let mut agreed = Zeroizing::new([0; 32]);
         x25519::agree(private_key, peer, &mut agreed)?;
-        Self::derive(&*shared_secret(&agreed, parties)?, info)
+        Self::derive(X25519_SUITE, &*shared_secret(&agreed, parties)?, info, None)
     }
 
-    /// KeySchedule (section 5.1), without a pre-shared key.
-    fn derive(shared_secret: &[u8; 32], info: &[u8]) -> Result<Self, Error> {
-        let [psk, psk_id] = [b"", b""];
-        let psk_id_hash = labeled_extract(SUITE, &[], b"psk_id_hash", psk_id).0;
-        let info_hash = labeled_extract(SUITE, &[], b"info_hash", info).0;
-        let context: [&[u8]; 3] = [BASE_MODE, &psk_id_hash, &info_hash];
-        let secret = labeled_extract(SUITE, shared_secret, b"secret", psk).1;
-        let mut secrets =
-            Self { key: Zeroizing::default(), base_nonce: [0; NONCE_BYTES], exporter_secret: Zeroizing::default() };
-        labeled_expand(&secret, SUITE, b"key", context, secrets.key.as_mut_slice())?;
-        labeled_expand(&secret, SUITE, b"base_nonce", context, &mut secrets.base_nonce)?;
-        labeled_expand(&secret, SUITE, b"exp", context, secrets.exporter_secret.as_mut_slice())?;
+    /// Derives from the secret that X-Wing gives both sides.
+    pub(crate) fn of_xwing(
+        shared_secret: &[u8; 32],
+        info: &[u8],
+        pre_shared_key: Option<PreSharedKey<'_>>,
+    ) -> Result<Self, Error> {
+        Self::derive(XWING_SUITE, shared_secret, info, pre_shared_key)
+    }
+
+    /// KeySchedule (section 5.1), in base mode or in PSK mode.
+    fn derive(
+        suite: Suite,
+        shared_secret: &[u8; 32],
+        info: &[u8],
+        pre_shared_key: Option<PreSharedKey<'_>>,
+    ) -> Result<Self, Error> {
+        let (mode, psk, psk_id): (u8, &[u8], &[u8]) = match pre_shared_key {
+            None => (0, &[], &[]),
+            Some(PreSharedKey { key, id }) => (1, key, id),
+        };
+        let psk_id_hash = labeled_extract(suite, &[], b"psk_id_hash", psk_id).0;
+        let info_hash = labeled_extract(suite, &[], b"info_hash", info).0;
+        let context: [&[u8]; 3] = [&[mode], &psk_id_hash, &info_hash];
+        let secret = labeled_extract(suite, shared_secret, b"secret", psk).1;
+        let exporter = Exporter { suite, secret: Zeroizing::default() };
+        let mut secrets = Self { key: Zeroizing::default(), base_nonce: [0; NONCE_BYTES], exporter };
+        labeled_expand(&secret, suite, b"key", context, secrets.key.as_mut_slice())?;
+        labeled_expand(&secret, suite, b"base_nonce", context, &mut secrets.base_nonce)?;
+        labeled_expand(&secret, suite, b"exp", context, secrets.exporter.secret.as_mut_slice())?;
         Ok(secrets)
     }
-}
-
-/// Context.Export (section 5.3).
-pub(crate) fn export(exporter_secret: &[u8; 32], context: &[u8], exported: &mut [u8; 32]) -> Result<(), Error> {
-    let key = Hkdf::from_prk(exporter_secret).map_err(|_| Error::MalformedMessage)?;
-    labeled_expand(&key, SUITE, b"sec", [context, &[], &[]], exported)
 }
 
 /// ExtractAndExpand (section 4.1).
@@ -87,9 +124,9 @@ fn shared_secret(agreed: &[u8; 32], parties: &Parties<'_>) -> Result<Zeroizing<[
 }
 
 /// LabeledExtract (section 4). Returns the pseudorandom key, as bytes and ready for [`labeled_expand`].
-fn labeled_extract(suite: &[u8], salt: &[u8], label: &[u8], key_material: &[u8]) -> ([u8; 32], Hkdf<Sha256>) {
+fn labeled_extract(suite: Suite, salt: &[u8], label: &[u8], key_material: &[u8]) -> ([u8; 32], Hkdf<Sha256>) {
     let mut extract = HkdfExtract::<Sha256>::new(Some(salt));
-    for part in [VERSION, suite, label, key_material] {
+    for part in [VERSION, suite.0, label, key_material] {
         extract.input_ikm(part);
     }
     let (bytes, key) = extract.finalize();
@@ -99,14 +136,14 @@ fn labeled_extract(suite: &[u8], salt: &[u8], label: &[u8], key_material: &[u8])
 /// LabeledExpand (section 4), with the parts of `info` one after the other.
 fn labeled_expand(
     key: &Hkdf<Sha256>,
-    suite: &[u8],
+    suite: Suite,
     label: &[u8],
     [first, second, third]: [&[u8]; 3],
     expanded: &mut [u8],
 ) -> Result<(), Error> {
     // No secret here has more than 32 bytes.
     let length = (expanded.len() as u16).to_be_bytes();
-    key.expand_multi_info(&[&length, VERSION, suite, label, first, second, third], expanded)
+    key.expand_multi_info(&[&length, VERSION, suite.0, label, first, second, third], expanded)
         .map_err(|_| Error::MalformedMessage)
 }
 
@@ -163,10 +200,10 @@ mod tests {
         for secrets in [of_sender, of_receiver] {
             assert_eq!(*secrets.key, key(&vector.key));
             assert_eq!(secrets.base_nonce, *bytes(&vector.base_nonce));
-            assert_eq!(*secrets.exporter_secret, key(&vector.exporter_secret));
+            assert_eq!(*secrets.exporter.secret, key(&vector.exporter_secret));
             for Export { exporter_context, exported_value } in &vector.exports {
                 let mut exported = [0; 32];
-                export(&secrets.exporter_secret, &bytes(exporter_context), &mut exported).unwrap();
+                secrets.exporter.export(&bytes(exporter_context), &mut exported).unwrap();
                 assert_eq!(exported, key(exported_value));
             }
         }
@@ -201,7 +238,7 @@ mod tests {
             assert_eq!(theirs.open(&sealed.unwrap(), &[]).unwrap(), message);
             let (mut their_export, mut our_export) = ([0; 32], [0; 32]);
             theirs.export(b"label", &mut their_export).unwrap();
-            export(&secrets.exporter_secret, b"label", &mut our_export).unwrap();
+            secrets.exporter.export(b"label", &mut our_export).unwrap();
             assert_eq!(our_export, their_export);
         }
     }

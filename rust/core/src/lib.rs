@@ -54,20 +54,26 @@ mod replay_table;
 mod replay_table_fault;
 mod request;
 mod request_context;
+mod request_v1;
 mod response;
 mod response_keys;
+mod response_v1;
 mod secret;
 mod secret_file;
 mod self_check;
 #[cfg(test)]
 #[path = "../../../benches/timing.rs"]
 mod timing;
+mod whole_body;
 mod writer;
 mod x25519;
+mod xwing;
+mod xwing_box;
+mod xwing_key_pair;
 
 pub use arena::HomeProcess;
 pub use box_contents::{Delivery, Epoch, MAX_EPOCHS_PER_BOX};
-pub use delivery::{MAX_BOX_BYTES, open_box, seal_boxes};
+pub use delivery::{MAX_BOX_BYTES, OneTimeKey, open_box, seal_boxes};
 pub use engine::{Engine, Unused, engine};
 pub use engine_fault::{EngineFault, unreported_engine_fault};
 pub use error::Error;
@@ -83,6 +89,10 @@ pub use replay_table::{
 };
 pub use replay_table_fault::ReplayTableFault;
 pub use request::{RequestOpener, RequestSealer};
+pub use request_v1::{REPLAY_ID_BYTES, RequestOpenerV1, RequestSealerV1};
 pub use response::{ResponseOpener, ResponseSealer};
 pub use response_keys::{ENCAPSULATED_KEY_BYTES, RESPONSE_NONCE_BYTES};
+pub use response_v1::{ResponseOpenerV1, ResponseSealerV1};
 pub use self_check::Mismatch;
+pub use xwing::{XWING_ENCAPSULATED_KEY_BYTES, XWING_PUBLIC_KEY_BYTES};
+pub use xwing_key_pair::XWingKeyPair;

@@ -9,6 +9,10 @@ pub(crate) const WIPED_STACK_BYTES: usize = 16 * 1024;
 /// The same for a batch of keys, whose numbers are eight times as large. Wiping so much takes 1 us for 32 keys.
 pub(crate) const WIPED_STACK_BYTES_OF_BATCH: usize = 48 * 1024;
 
+/// The same for computations with ML-KEM's matrices. It is more than twice as deep as the deepest of them; a test measures
+/// that. Wiping it takes a microsecond.
+pub(crate) const DEEPLY_WIPED_STACK_BYTES: usize = 96 * 1024;
+
 /// Runs `computation` in a stack frame of its own, then wipes that frame and the registers that it may have used.
 ///
 /// The computation must return nothing secret: the result passes through the caller's frame, which is not wiped. This
@@ -29,6 +33,14 @@ pub(crate) fn batch_without_trace<R>(computation: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Does the same with a computation that needs as much of the stack as ML-KEM does.
+pub(crate) fn without_deep_trace<R>(computation: impl FnOnce() -> R) -> R {
+    let result = in_own_frame(computation);
+    wipe_stack::<DEEPLY_WIPED_STACK_BYTES>();
+    wipe_registers();
+    result
+}
+
 /// Runs a computation as [`without_trace`] does and puts its result into a box, which keeps no trace of others either.
 ///
 /// A move copies all bytes of a value, also those that were never written. They may hold another message's key, which
@@ -36,6 +48,12 @@ pub(crate) fn batch_without_trace<R>(computation: impl FnOnce() -> R) -> R {
 pub(crate) fn boxed_without_trace<T, E>(computation: impl FnOnce() -> Result<T, E>) -> Result<Box<T>, E> {
     wipe_stack::<WIPED_STACK_BYTES>();
     without_trace(|| computation().map(Box::new))
+}
+
+/// Does the same with a computation that needs as much of the stack as ML-KEM does.
+pub(crate) fn boxed_without_deep_trace<T, E>(computation: impl FnOnce() -> Result<T, E>) -> Result<Box<T>, E> {
+    wipe_stack::<DEEPLY_WIPED_STACK_BYTES>();
+    without_deep_trace(|| computation().map(Box::new))
 }
 
 /// Wipes the stack and the registers when it is dropped.
@@ -236,7 +254,10 @@ fn wipe_registers() {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Delivery, Epoch, GroupKeys, KeyPair, RequestOpener, RequestSealer, open_box, seal_boxes};
+    use crate::{
+        Delivery, Epoch, GroupKeys, KeyPair, RequestOpener, RequestOpenerV1, RequestSealer, RequestSealerV1,
+        XWingKeyPair, open_box, seal_boxes,
+    };
 
     const PATTERN: u64 = 0xa5a5_5a5a_a5a5_5a5a;
     const MEASURED_BYTES: usize = 256 * 1024;
@@ -309,6 +330,64 @@ mod tests {
     }
 
     #[test]
+    fn no_computation_leaves_words_of_a_seed_on_the_stack() {
+        let measured = std::thread::Builder::new().stack_size(4 * MEASURED_BYTES).spawn(|| {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed).unwrap();
+            let pair = XWingKeyPair::from_seed(&seed).unwrap();
+            let mut sealer = RequestSealerV1::new(pair.public_key()).unwrap();
+            let head = sealer.seal_head(b"head").unwrap();
+            assert!(words_left(&seed, || copy_to_the_stack(&seed)) > 0, "the search finds nothing");
+            [
+                words_left(&seed, || drop(XWingKeyPair::from_seed(&seed).unwrap())),
+                words_left(&seed, || {
+                    drop(RequestOpenerV1::new(sealer.encapsulated_key(), &head, &pair, 1000).unwrap());
+                }),
+            ]
+        });
+        assert_eq!(measured.unwrap().join().unwrap(), [0; 2]);
+    }
+
+    #[test]
+    fn no_computation_with_ml_kem_reaches_below_the_stack_that_is_wiped_then() {
+        let measured = std::thread::Builder::new().stack_size(4 * MEASURED_BYTES).spawn(|| {
+            let (server, member) = (XWingKeyPair::generate().unwrap(), XWingKeyPair::generate().unwrap());
+            let mut sealer = RequestSealerV1::new(server.public_key()).unwrap();
+            let head = sealer.seal_head(&[7; 10_000]).unwrap();
+            let group = GroupKeys::of_name(b"name").unwrap();
+            let key_pair = KeyPair::generate().unwrap();
+            let epoch = Epoch {
+                number: 1,
+                key_pair: &key_pair,
+                xwing_key_pair: Some(&server),
+                publish_in_ms: 0,
+                ends_in_ms: 0,
+            };
+            let delivery = Delivery { whole: true, as_of_ms: 0, epochs: vec![epoch] };
+            let sealed = seal_boxes(&group, &[member.public_key()], &delivery).unwrap().remove(0).unwrap();
+            // Measure without the wiping, which would be deepest.
+            NOT_WIPING.set(true);
+            [
+                ("generate", stack_depth(|| drop(XWingKeyPair::generate().unwrap()))),
+                ("seal", stack_depth(|| drop(RequestSealerV1::new(server.public_key()).unwrap()))),
+                (
+                    "open",
+                    stack_depth(|| {
+                        drop(RequestOpenerV1::new(sealer.encapsulated_key(), &head, &server, 20_000).unwrap());
+                    }),
+                ),
+                ("seal a box", stack_depth(|| drop(seal_boxes(&group, &[member.public_key()], &delivery).unwrap()))),
+                ("open a box", stack_depth(|| drop(open_box(&group, &member, &sealed).unwrap()))),
+            ]
+        });
+        for (computation, depth) in measured.unwrap().join().unwrap() {
+            println!("{computation} with ML-KEM: {depth} bytes");
+            assert!(depth < DEEPLY_WIPED_STACK_BYTES, "{computation} reaches {depth} bytes down");
+            assert!(depth > WIPED_STACK_BYTES, "{computation} needs no deeper wipe");
+        }
+    }
+
+    #[test]
     fn no_computation_reaches_below_the_stack_that_is_wiped() {
         let measured = std::thread::Builder::new().stack_size(4 * MEASURED_BYTES).spawn(|| {
             let (server, peer) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
@@ -318,7 +397,13 @@ mod tests {
             let body = sealer.seal(&text).unwrap();
             let mut shared_secret = [0; 32];
             let group = GroupKeys::of_name(b"name").unwrap();
-            let epoch = Epoch { number: 1, key_pair: &server, publish_in_ms: 0, ends_in_ms: 0 };
+            let epoch = Epoch {
+                number: 1,
+                key_pair: &server,
+                xwing_key_pair: None::<&XWingKeyPair>,
+                publish_in_ms: 0,
+                ends_in_ms: 0,
+            };
             let delivery = Delivery { whole: true, as_of_ms: 0, epochs: vec![epoch] };
             let sealed = seal_boxes(&group, &[peer.public_key()], &delivery).unwrap().remove(0).unwrap();
             let secret = [b'a'; 64];

@@ -18,6 +18,7 @@ use crate::response_keys::ENCAPSULATED_KEY_BYTES;
 use crate::writer::{Writer, filled};
 
 const INFO: &[u8] = b"ehbp request";
+const RESPONSE_LABEL: &[u8] = b"ehbp response";
 
 /// Opens one request on the server.
 ///
@@ -149,7 +150,10 @@ fn open_first_frame(
     for (index, key_pair) in accepted.iter().map(Borrow::borrow).enumerate() {
         let parties = Parties { encapsulated_key, receiver: key_pair.public_key() };
         let context = key_pair.private_key().read(|scalar| {
-            boxed_without_trace(|| RequestContext::new(MessageSecrets::of_receiver(scalar, &parties, INFO)?))
+            boxed_without_trace(|| {
+                let secrets = MessageSecrets::of_receiver(scalar, &parties, INFO)?;
+                RequestContext::new(secrets, RESPONSE_LABEL)
+            })
         });
         match context {
             Ok(Ok(mut context)) => {
@@ -188,7 +192,10 @@ impl RequestSealer {
         let encapsulated_key = *ephemeral.public_key();
         let parties = Parties { encapsulated_key: &encapsulated_key, receiver };
         let context = ephemeral.private_key().read(|scalar| {
-            boxed_without_trace(|| RequestContext::new(MessageSecrets::of_sender(scalar, &parties, INFO)?))
+            boxed_without_trace(|| {
+                let secrets = MessageSecrets::of_sender(scalar, &parties, INFO)?;
+                RequestContext::new(secrets, RESPONSE_LABEL)
+            })
         })??;
         Ok(Self { home, encapsulated_key, context, _traces: TracesWiped })
     }

@@ -11,9 +11,10 @@ use crate::request_context::RequestContext;
 use crate::response_keys::{ENCAPSULATED_KEY_BYTES, RESPONSE_NONCE_BYTES, ResponseKeys};
 use crate::writer::filled;
 
-fn derive_cipher(
+/// Makes the cipher of the response that carries `response_nonce`.
+pub(crate) fn derive_cipher(
     context: &RequestContext,
-    encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
+    encapsulated_key: &[u8],
     response_nonce: &[u8; RESPONSE_NONCE_BYTES],
 ) -> Result<Box<CountingCipher>, Error> {
     let home = HomeProcess::current()?;

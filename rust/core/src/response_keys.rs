@@ -22,10 +22,10 @@ impl ResponseKeys {
     /// in [`without_trace`](crate::no_trace::without_trace).
     pub(crate) fn derive(
         secret: &[u8; 32],
-        encapsulated_key: &[u8; ENCAPSULATED_KEY_BYTES],
+        encapsulated_key: &[u8],
         response_nonce: &[u8; RESPONSE_NONCE_BYTES],
     ) -> Result<Self, Error> {
-        let salt = [*encapsulated_key, *response_nonce].concat();
+        let salt = [encapsulated_key, response_nonce].concat();
         let pseudorandom_key = Hkdf::<Sha256>::new(Some(&salt), secret);
         let mut keys = Self { key: Zeroizing::default(), base_nonce: [0; NONCE_BYTES] };
         pseudorandom_key.expand(b"key", keys.key.as_mut_slice()).map_err(|_| Error::MalformedMessage)?;

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use server_keys_core::{
-    Delivery, Epoch, Error, GroupKeys, GroupSecretFault, KeyPair, MAX_BOX_BYTES, MAX_EPOCHS_PER_BOX, open_box,
-    seal_boxes,
+    Delivery, Epoch, Error, GroupKeys, GroupSecretFault, KeyPair, MAX_BOX_BYTES, MAX_EPOCHS_PER_BOX, XWingKeyPair,
+    open_box, seal_boxes,
 };
 
 #[derive(Deserialize)]
@@ -67,10 +67,11 @@ fn group(secret: &str, label: &[u8]) -> GroupKeys {
     groups.remove(0)
 }
 
-fn delivery_of<'a>(pairs: &[&'a KeyPair]) -> Delivery<&'a KeyPair> {
+fn delivery_of<'a>(pairs: &[&'a KeyPair]) -> Delivery<&'a KeyPair, &'a XWingKeyPair> {
     let epochs = pairs.iter().enumerate().map(|(index, &key_pair)| Epoch {
         number: index as u64,
         key_pair,
+        xwing_key_pair: None,
         publish_in_ms: -5,
         ends_in_ms: 7,
     });
