@@ -1,7 +1,9 @@
 """Checks of the durations, limits and switches that users pass, made where they pass them."""
 
 import math
+from collections.abc import Sequence
 from numbers import Real
+from typing import Literal
 
 # The longest frame that `server_keys.client` sends, tag included. A smaller limit would refuse its requests.
 SMALLEST_MAX_FRAME_BYTES = 64 * 1024 + 16
@@ -10,6 +12,13 @@ LARGEST_MAX_FRAME_BYTES = 64 * 1024 * 1024
 SHORTEST_PERIOD_S = 0.01
 LONGEST_PERIOD_S = 366 * 24 * 60 * 60
 PERIOD_RANGE = f"a number of seconds from {SHORTEST_PERIOD_S} to {LONGEST_PERIOD_S} (366 days)"
+
+
+Required = bool | Literal["v1"]
+"""What a server insists on: nothing (False), sealed bodies (True), or version 1 of the wire."""
+Place = Literal["exact", "suffix", "off"]
+"""How strictly the place of a request is compared with the one that its client sealed."""
+PLACES: tuple[Place, ...] = ("exact", "suffix", "off")
 
 
 def period_seconds(parameter: str, value: object) -> float:
@@ -60,15 +69,46 @@ def checked_max_frame_bytes(value: int) -> int:
     return value
 
 
-def checked_required(value: bool) -> bool:
-    """Return `value`, which says whether sealed bodies are required, if it is a bool.
+def checked_required(value: Required) -> Required:
+    """Return `value`, which says what is required, if it is a bool or `"v1"`.
 
     Raises:
-        TypeError: it is not a bool.
+        TypeError: it is something else.
     """
-    if not isinstance(value, bool):
-        raise TypeError(f"required must be True or False, not {value!r}")
+    if not isinstance(value, bool) and value != "v1":
+        raise TypeError(f'required must be True, False or "v1", not {value!r}')
     return value
+
+
+def checked_place(value: Place) -> Place:
+    """Return `value` if it is one of `PLACES`.
+
+    Raises:
+        TypeError: it is no str.
+        ValueError: it is another str.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f'place must be "exact", "suffix" or "off", not {value!r}')
+    if value not in PLACES:
+        raise ValueError(f'place must be "exact", "suffix" or "off", not {value!r}')
+    return value
+
+
+def checked_open_paths(value: Sequence[str]) -> tuple[str, ...]:
+    """Return `value` as a tuple if it is a sequence of paths.
+
+    Raises:
+        TypeError: it is no sequence of str.
+        ValueError: one of them does not begin with a slash, or has a query.
+    """
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f'open_paths must be a list or a tuple of paths, such as ["/health"], not {value!r}')
+    for path in value:
+        if not isinstance(path, str):
+            raise TypeError(f"open_paths must contain paths, not {path!r} ({type(path).__name__})")
+        if not path.startswith("/") or "?" in path or "#" in path:
+            raise ValueError(f"open_paths must contain paths that begin with a slash, without a query, not {path!r}")
+    return tuple(value)
 
 
 def _number(parameter: str, value: object) -> float:

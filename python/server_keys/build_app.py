@@ -3,7 +3,7 @@
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,16 @@ from fastapi.applications import FastAPI
 from starlette.types import ASGIApp
 
 from server_keys import middleware
-from server_keys._checks import checked_max_frame_bytes, checked_required, overlap_seconds, period_seconds
+from server_keys._checks import (
+    Place,
+    Required,
+    checked_max_frame_bytes,
+    checked_open_paths,
+    checked_place,
+    checked_required,
+    overlap_seconds,
+    period_seconds,
+)
 from server_keys._keys.lifespan import Lifespan, applied_plan, ephemeral_key_lifespan_factory
 from server_keys._keys.startup import StartupCheck
 from server_keys._outermost import put_outermost
@@ -20,6 +29,9 @@ from server_keys._sealing.middleware import EncryptedBodyMiddleware
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
 from server_keys._sharing.key_plan import KeyPlan
 from server_keys.middleware import BuildAppFunc
+
+_STRICTNESS: dict[Required, int] = {False: 0, True: 1, "v1": 2}
+_TAKES: dict[Required, str] = {False: "takes bodies in plaintext", True: "takes more than version 1 of the wire"}
 
 # An attribute of the app: what was added to it. The app's state would not do, because that may be deleted.
 _ADDITIONS = "_server_keys_additions"
@@ -30,7 +42,9 @@ def protect(
     refresh_time: float = 300,
     *,
     overlap: float | None = None,
-    required: bool = False,
+    required: Required = False,
+    place: Place = "exact",
+    open_paths: Sequence[str] = (),
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     share: str | None = "auto",
     group_secret_file: str | os.PathLike[str] | None = None,
@@ -46,7 +60,10 @@ def protect(
         refresh_time: seconds between refreshes of the key, from 0.01 to 31622400 (366 days).
         overlap: seconds for which a replaced key is still accepted, from 0 to `refresh_time`; `refresh_time` by
             default.
-        required: answer requests that carry a body in plaintext with an error.
+        required: answer requests that carry a body in plaintext with an error (True), or all that are not sealed by
+            version 1 of the wire (`"v1"`), except for those for the key and OPTIONS.
+        place: what a request of version 1 is held to: `"exact"`, `"suffix"` or `"off"`. See `EncryptedBodyMiddleware`.
+        open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
         share: the processes that have the same keys. `"auto"`: the workers of one server. Others than workers share by
             `"file:///a/folder"` or `"valkey://host"`; None keeps each process's keys its own. See
@@ -58,17 +75,19 @@ def protect(
 
     Raises:
         RuntimeError: the app has begun to serve, or is protected already, but with other durations, another `share`,
-            another limit, or without `required`.
+            another limit, other places or open paths, or with less required.
         TypeError: `app` is no FastAPI app, its lifespan makes no async context manager, a duration is not a number,
-            `required` is not a bool, the limit is not an int, `share` is neither a str nor None.
-        ValueError: a duration or the limit is out of its range, `share` has no known form or lacks its secret.
+            `required` is neither a bool nor `"v1"`, `place` is no str, `open_paths` is no sequence of str, the limit is
+            not an int, `share` is neither a str nor None.
+        ValueError: a duration or the limit is out of its range, `place`, a path or `share` has no known form, `share`
+            lacks its secret.
     """
     if not isinstance(app, FastAPI):
         raise TypeError(f"app must be a FastAPI app, not {app!r}")
     with_keys = ephemeral_key_lifespan_factory(
         refresh_time, overlap=overlap, share=share, group_secret_file=group_secret_file
     )
-    sealing = _Sealing(required, max_frame_bytes)
+    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes)
     if _has_served(app) and _Additions.of(app).sealing is None:
         # Its lifespan may run already, and would make no keys.
         raise RuntimeError("the app has begun to serve: protect it before its first request")
@@ -114,7 +133,12 @@ def inject_key_lifespan(
 
 
 def inject_middleware(
-    build_app_func: BuildAppFunc, *, required: bool = False, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
+    build_app_func: BuildAppFunc,
+    *,
+    required: Required = False,
+    place: Place = "exact",
+    open_paths: Sequence[str] = (),
+    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
 ) -> BuildAppFunc:
     """Return a function like `build_app_func` whose app also opens sealed requests and seals their responses.
 
@@ -123,29 +147,48 @@ def inject_middleware(
 
     Args:
         build_app_func: builds the app.
-        required: answer requests that carry a body in plaintext with an error.
+        required: answer requests that carry a body in plaintext with an error (True), or all that are not sealed by
+            version 1 of the wire (`"v1"`), except for those for the key and OPTIONS.
+        place: what a request of version 1 is held to: `"exact"`, `"suffix"` or `"off"`. See `EncryptedBodyMiddleware`.
+        open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
 
     Raises:
-        TypeError: `build_app_func` is no function, `required` is not a bool, the limit is not an int; from the new
-            function: `build_app_func` returned something else than a FastAPI app.
-        ValueError: `max_frame_bytes` is out of its range.
-        RuntimeError: from the new function: the app is protected already, but with another limit or without `required`.
+        TypeError: `build_app_func` is no function, `required` is neither a bool nor `"v1"`, `place` is no str,
+            `open_paths` is no sequence of str, the limit is not an int; from the new function: `build_app_func`
+            returned something else than a FastAPI app.
+        ValueError: `place` or a path has no known form, `max_frame_bytes` is out of its range.
+        RuntimeError: from the new function: the app is protected already, but with another limit, other places or open
+            paths, or with less required.
     """
     _require_build_app_func(build_app_func)
-    return _then(build_app_func, functools.partial(_add, sealing=_Sealing(required, max_frame_bytes)))
+    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes)
+    return _then(build_app_func, functools.partial(_add, sealing=sealing))
 
 
 @dataclass(frozen=True)
 class _Sealing:
     """How an app is to seal bodies: the arguments of its `EncryptedBodyMiddleware`, checked."""
 
-    required: bool
+    required: Required
+    place: Place
+    open_paths: tuple[str, ...]
     max_frame_bytes: int
 
-    def __post_init__(self) -> None:
-        checked_required(self.required)
-        checked_max_frame_bytes(self.max_frame_bytes)
+    @classmethod
+    def checked(cls, required: Required, place: Place, open_paths: Sequence[str], max_frame_bytes: int) -> "_Sealing":
+        """Return them.
+
+        Raises:
+            TypeError: one is of another type.
+            ValueError: one has no known form, or is out of its range.
+        """
+        return cls(
+            checked_required(required),
+            checked_place(place),
+            checked_open_paths(open_paths),
+            checked_max_frame_bytes(max_frame_bytes),
+        )
 
     def require_compatible(self, other: "_Sealing") -> None:
         """Check that an app which seals like this already does what `other` asks for.
@@ -153,20 +196,28 @@ class _Sealing:
         Raises:
             RuntimeError: it does not; the message says why.
         """
-        if other.required and not self.required:
+        if _STRICTNESS[other.required] > _STRICTNESS[self.required]:
             raise RuntimeError(
-                "the app is protected already, and takes bodies in plaintext: pass required=True to the call that "
-                "protected it first"
+                f"the app is protected already, and {_TAKES[self.required]}: pass required={other.required!r} to the "
+                "call that protected it first"
             )
-        if other.max_frame_bytes != self.max_frame_bytes:
-            raise RuntimeError(
-                f"the app is protected already, with max_frame_bytes={self.max_frame_bytes}, and cannot have "
-                f"max_frame_bytes={other.max_frame_bytes}, too: give both calls the same"
-            )
+        for name in ("place", "open_paths", "max_frame_bytes"):
+            has, asked = getattr(self, name), getattr(other, name)
+            if has != asked:
+                raise RuntimeError(
+                    f"the app is protected already, with {name}={has!r}, and cannot have {name}={asked!r}, too: give "
+                    "both calls the same"
+                )
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """Return `app` with sealed bodies."""
-        return EncryptedBodyMiddleware(app, required=self.required, max_frame_bytes=self.max_frame_bytes)
+        return EncryptedBodyMiddleware(
+            app,
+            required=self.required,
+            place=self.place,
+            open_paths=self.open_paths,
+            max_frame_bytes=self.max_frame_bytes,
+        )
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,12 @@ class _Recorder:
         self._refusals = Counter(
             "server_keys_refusals_total", "Requests that were refused, by reason.", ["reason"], registry=None
         )
+        self._opened = Counter(
+            "server_keys_opened_requests_total",
+            "Requests that arrived sealed, by the wire: plain EHBP, or its version 1.",
+            ["wire"],
+            registry=None,
+        )
         self._opening = Histogram(
             "server_keys_opening_seconds",
             "The time that opening a request's body took, without the time that it was on its way.",
@@ -138,6 +144,7 @@ class _Recorder:
         self._request_of = {outcome: self._requests.labels(outcome.value) for outcome in Outcome}
         for reason in REASONS:
             self._refusals.labels(reason)
+        self._opened_by = {wire: self._opened.labels(wire) for wire in ("ehbp", "v1")}
         self._received_frames, self._sent_frames = (self._frames.labels(way) for way in ("received", "sent"))
         self._received_bytes, self._sent_bytes = (self._bytes.labels(way) for way in ("received", "sent"))
         self._register(registry)
@@ -150,6 +157,7 @@ class _Recorder:
             self._failures,
             self._requests,
             self._refusals,
+            self._opened,
             self._opening,
             self._frames,
             self._bytes,
@@ -188,6 +196,7 @@ class _Recorder:
     def count_sealed(self, measured: Measured) -> None:
         """Count a request that was opened."""
         self._request_of[Outcome.SEALED].inc()
+        self._opened_by[measured.wire].inc()
         self._opening.observe(measured.opening_s)
         self._received_frames.inc(measured.received_frames)
         self._received_bytes.inc(measured.received_bytes)

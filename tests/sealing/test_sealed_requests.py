@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import tracemalloc
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -419,12 +420,31 @@ def test_build_functions_get_both_in_either_order(app: FastAPI) -> None:
     assert json.loads(b"".join(asyncio.run(run())))["body"] == "both"
 
 
-@pytest.mark.parametrize("required", ["yes", 1, None])
-def test_whether_sealing_is_required_is_never_guessed(required: Any) -> None:
+@pytest.mark.parametrize(
+    ("option", "error", "message"),
+    [
+        *(
+            ({"required": value}, TypeError, f'required must be True, False or "v1", not {value!r}')
+            for value in ("yes", 1, None, "V1", b"v1")
+        ),
+        *(
+            ({"place": value}, error, f'place must be "exact", "suffix" or "off", not {value!r}')
+            for value, error in (("", ValueError), ("Exact", ValueError), (None, TypeError), (True, TypeError))
+        ),
+        ({"open_paths": "/health"}, TypeError, "open_paths must be a list or a tuple of paths"),
+        ({"open_paths": None}, TypeError, "open_paths must be a list or a tuple of paths"),
+        ({"open_paths": [b"/health"]}, TypeError, "open_paths must contain paths, not b'/health'"),
+        *(
+            ({"open_paths": ["/ok", value]}, ValueError, f"begin with a slash, without a query, not {value!r}")
+            for value in ("", "health", "/health?x", "/health#x")
+        ),
+    ],
+)
+def test_what_is_required_is_never_guessed(option: dict[str, Any], error: type[Exception], message: str) -> None:
     for require in (
-        lambda: protect(FastAPI(), required=required),
-        lambda: inject_middleware(FastAPI, required=required),
-        lambda: EncryptedBodyMiddleware(FastAPI(), required=required),
+        lambda: protect(FastAPI(), **option),
+        lambda: inject_middleware(FastAPI, **option),
+        lambda: EncryptedBodyMiddleware(FastAPI(), **option),
     ):
-        with pytest.raises(TypeError, match=f"required must be True or False, not {required!r}"):
+        with pytest.raises(error, match=re.escape(message)):
             require()

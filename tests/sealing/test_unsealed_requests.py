@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from server_keys import EncryptedBodyMiddleware, EntropyError, KeyPair, KeyRing, ephemeral_key_lifespan_factory
 from server_keys._native import RequestSealer
+from server_keys._sealing.key_entries import key_id_of
 from tests.helpers import asgi
 
 
@@ -103,7 +104,18 @@ def test_the_key_is_published_as_every_client_expects_it(ring: KeyRing) -> None:
     assert response.status == 200
     assert response.headers["content-type"] == "application/ohttp-keys"
     assert response.headers["access-control-allow-origin"] == "*"
-    assert response.body.hex() == "000020" + ring.current.public_key.hex() + "000400010002"
+    first, rest = response.body[:41], response.body[41:]
+    assert first.hex() == "000020" + ring.current.public_key.hex() + "000400010002"
+    xwing = ring.current_pairs.xwing
+    assert xwing is not None
+    assert rest.hex() == f"04c9{key_id_of(xwing.public_key):02x}647a" + xwing.public_key.hex() + "000400010002"
+
+
+def test_a_ring_of_somebody_elses_pairs_publishes_plain_ehbp_alone() -> None:
+    with KeyRing(300, generate=lambda: KeyPair.generate()) as ring:
+        app = EncryptedBodyMiddleware(echo, key_ring=ring, required="v1")
+        response = asyncio.run(asgi.call(app, "GET", "/.well-known/hpke-keys"))
+        assert response.body.hex() == "000020" + ring.current.public_key.hex() + "000400010002"
 
 
 @pytest.mark.parametrize(
@@ -137,13 +149,13 @@ def test_the_key_may_be_kept_for_a_little_less_than_the_overlap_by_its_client_al
 def test_the_key_is_found_under_a_root_path(ring: KeyRing, root_path: str, before: str) -> None:
     app = EncryptedBodyMiddleware(echo, key_ring=ring)
     response = asyncio.run(asgi.call(app, "GET", f"{before}/.well-known/hpke-keys", root_path=root_path))
-    assert len(response.body) == 41
+    assert response.body.startswith(bytes.fromhex("000020") + ring.current.public_key)
 
 
 def test_the_key_answers_head_and_refuses_other_methods(ring: KeyRing) -> None:
     app = EncryptedBodyMiddleware(echo, key_ring=ring)
     head = asyncio.run(asgi.call(app, "HEAD", "/.well-known/hpke-keys"))
-    assert (head.status, head.headers["content-length"], head.body) == (200, "41", b"")
+    assert (head.status, head.headers["content-length"], head.body) == (200, "1268", b"")
     post = asyncio.run(asgi.call(app, "POST", "/.well-known/hpke-keys"))
     assert (post.status, post.headers["allow"]) == (405, "GET, HEAD")
 

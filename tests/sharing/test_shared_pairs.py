@@ -90,4 +90,7 @@ def test_another_epoch_of_a_known_number_is_news() -> None:
         held = sorted([first, another], key=lambda epoch: epoch.rank)
         member.looks.append(lambda member: setattr(member, "epochs", Epochs(tuple(held))))
         assert asyncio.run(pairs.has_news())
-        assert {pair.public_key for pair in pairs.accepted} == {first.pair.public_key, another.pair.public_key}
+        assert {accepted.x25519.public_key for accepted in pairs.accepted} == {
+            first.pair.public_key,
+            another.pair.public_key,
+        }

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from server_keys._clock import boot_time
+from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._keys.pair_source import SharingStatus, SourceStatus, key_id
 from server_keys._keys.retries import Retries
 from server_keys._keys.schedule import Schedule
 from server_keys._log import logger
-from server_keys._native import KeyPair, erase_in
 from server_keys.errors import KeysUnavailableError
 
 
@@ -18,13 +18,13 @@ from server_keys.errors import KeysUnavailableError
 class _Pairs:
     """One state of the ring, swapped as a whole."""
 
-    current: KeyPair
+    current: EpochPairs
     made_at: float
-    previous: KeyPair | None
+    previous: EpochPairs | None
     previous_until: float
 
     @property
-    def accepted(self) -> tuple[KeyPair, ...]:
+    def accepted(self) -> tuple[EpochPairs, ...]:
         return (self.current,) if self.previous is None else (self.current, self.previous)
 
 
@@ -33,7 +33,7 @@ class OwnPairs:
 
     Args:
         schedule: how long pairs live.
-        generate: makes a key pair.
+        generate: makes the pairs of an epoch.
         clock: tells the time in seconds; it must never go backwards.
         why_not_shared: what the status says.
     """
@@ -44,7 +44,7 @@ class OwnPairs:
         self,
         schedule: Schedule,
         *,
-        generate: Callable[[], KeyPair] = KeyPair.generate,
+        generate: Callable[[], EpochPairs] = EpochPairs.generate,
         clock: Callable[[], float] = boot_time,
         why_not_shared: str | None = None,
     ) -> None:
@@ -56,16 +56,16 @@ class OwnPairs:
         self._lock = threading.RLock()
         self._refreshes = 0
         self._retries = Retries()
-        self._pairs: _Pairs | None = _Pairs(self._new_pair(), clock(), None, 0.0)
+        self._pairs: _Pairs | None = _Pairs(self._new_pairs(), clock(), None, 0.0)
         renew_lock_after_fork(self)
 
     @property
-    def current(self) -> KeyPair:
-        """The newest pair, made less than `period_s` ago unless refreshes fail."""
+    def current(self) -> EpochPairs:
+        """The newest pairs, made less than `period_s` ago unless refreshes fail."""
         return self._fresh_pairs().current
 
     @property
-    def accepted(self) -> tuple[KeyPair, ...]:
+    def accepted(self) -> tuple[EpochPairs, ...]:
         """The pairs that a peer may still use, newest first."""
         return self._fresh_pairs().accepted
 
@@ -80,7 +80,7 @@ class OwnPairs:
         with self._lock:
             self._open_pairs()
             try:
-                new = self._new_pair()
+                new = self._new_pairs()
             except Exception as error:
                 self._note_failure(error)
                 raise
@@ -102,7 +102,7 @@ class OwnPairs:
                 self._erase_in(pairs.current, previous_until - now)
             else:
                 pairs.current.erase()
-        logger().debug("key %s replaced key %s", key_id(new), key_id(pairs.current))
+        logger().debug("key %s replaced key %s", key_id(new.x25519), key_id(pairs.current.x25519))
 
     def refresh_if_due(self, period_s: float | None = None) -> None:
         """Replace the current pair if it is due, and erase every pair whose time is over. Never raises."""
@@ -121,6 +121,9 @@ class OwnPairs:
                 pairs.previous.erase()
             if pairs is not None and now >= self._schedule.over_at(pairs.made_at):
                 pairs.current.erase()
+            for epoch in pairs.accepted if pairs is not None else ():
+                if epoch.erased:  # Somebody erased one of its pairs.
+                    epoch.erase()
 
     def next_event_in_s(self, period_s: float | None = None) -> float | None:
         """Seconds until `refresh_if_due(period_s)` has something to do; None once closed."""
@@ -149,10 +152,10 @@ class OwnPairs:
             pairs = self._pairs
             now = self._clock()
             return SourceStatus(
-                current=pairs.current if pairs and not pairs.current.erased else None,
+                current=pairs.current.x25519 if pairs and not pairs.current.erased else None,
                 age_s=now - pairs.made_at if pairs else None,
                 next_refresh_in_s=max(self._refresh_at(pairs) - now, 0.0) if pairs else None,
-                previous=pairs.previous if pairs and now < pairs.previous_until else None,
+                previous=pairs.previous.x25519 if pairs and pairs.previous and now < pairs.previous_until else None,
                 refreshes=self._refreshes,
                 failures=self._retries.total,
                 last_error=self._retries.last_error,
@@ -168,14 +171,14 @@ class OwnPairs:
             for pair in pairs.accepted:
                 pair.erase()
 
-    def _new_pair(self) -> KeyPair:
-        pair = self._generate()
-        self._erase_in(pair, self._schedule.period_s + self._schedule.overlap_s)
-        return pair
+    def _new_pairs(self) -> EpochPairs:
+        pairs = self._generate()
+        self._erase_in(pairs, self._schedule.period_s + self._schedule.overlap_s)
+        return pairs
 
-    def _erase_in(self, pair: KeyPair, delay_s: float) -> None:
+    def _erase_in(self, pairs: EpochPairs, delay_s: float) -> None:
         if self._clock is boot_time:
-            erase_in(pair, delay_s)
+            pairs.erase_in(delay_s)
 
     def _fresh_pairs(self) -> _Pairs:
         pairs = self._pairs

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._native import KeyPair
 
 
@@ -46,12 +47,12 @@ class PairSource(Protocol):
     """Whether others have these pairs, too."""
 
     @property
-    def accepted(self) -> tuple[KeyPair, ...]:
-        """The pairs that a peer may still use. The first of those that are published is the current one."""
+    def accepted(self) -> tuple[EpochPairs, ...]:
+        """The pairs that a peer may still use, by epoch. The first of those that are published is the current one."""
 
     @property
-    def current(self) -> KeyPair:
-        """The pair that is published."""
+    def current(self) -> EpochPairs:
+        """The pairs that are published."""
 
     @property
     def current_accepted_for_s(self) -> float:

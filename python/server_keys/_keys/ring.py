@@ -8,6 +8,7 @@ from typing import Self
 
 from server_keys._checks import overlap_seconds, period_seconds
 from server_keys._clock import boot_time
+from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._keys.own_pairs import OwnPairs
 from server_keys._keys.pair_source import PairSource, SharingStatus, key_id
@@ -36,8 +37,8 @@ class KeyRingStatus:
     closed: bool
     """Whether the ring was closed."""
     refusals: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """How many requests were refused, by reason: `key_mismatch`, `malformed`, `frame_too_large`, `plaintext`,
-    `keys_unavailable`, `key_path_method`."""
+    """How many requests were refused, by reason: `key_mismatch`, `malformed`, `frame_too_large`, `wrong_place`,
+    `plaintext`, `not_v1`, `keys_unavailable`, `key_path_method`."""
     sharing: SharingStatus = field(default_factory=SharingStatus)
     """Whether other processes have the same keys."""
 
@@ -50,6 +51,9 @@ class KeyRing:
     blocked event loop nor a machine that slept makes the ring hand out a stale one. A refresh that fails leaves the
     ring as it was. It is logged, counted, and tried again after a capped back-off with jitter.
 
+    With each X25519 pair the ring has an X-Wing pair, to which clients of this package seal (version 1 of the wire). It
+    lives and ends with the X25519 pair.
+
     The ring does not refresh itself. Call `refresh_if_due()` when `next_event_in_s()` says so; otherwise pairs are
     replaced only when the ring is read. `server_keys.periodic_refresh` and the lifespans do that. A pair whose time is
     over is erased on time all the same, by a thread that no blocked event loop holds up.
@@ -57,7 +61,8 @@ class KeyRing:
     Args:
         period_s: seconds until a pair is replaced, from 0.01 to 31622400 (366 days).
         overlap_s: seconds for which a replaced pair is still accepted, from 0 to `period_s`; `period_s` by default.
-        generate: makes a key pair.
+        generate: makes a key pair. With another function than the default the ring has X25519 pairs only: then clients
+            seal by plain EHBP.
         clock: tells the time in seconds; it must never go backwards. The thread that erases pairs on time goes by the
             default clock only: with another one, they are erased when `refresh_if_due()` is called or the ring is read.
 
@@ -78,7 +83,8 @@ class KeyRing:
     ) -> None:
         period_s = period_seconds("period_s", period_s)
         schedule = Schedule(period_s, overlap_seconds("overlap_s", overlap_s, period_s))
-        self._take_pairs_from(OwnPairs(schedule, generate=generate, clock=clock), schedule)
+        generate_pairs = EpochPairs.generate if generate is KeyPair.generate else lambda: EpochPairs(generate())
+        self._take_pairs_from(OwnPairs(schedule, generate=generate_pairs, clock=clock), schedule)
 
     @classmethod
     def over(cls, source: PairSource, schedule: Schedule) -> Self:
@@ -112,13 +118,31 @@ class KeyRing:
         Raises:
             KeysUnavailableError: the ring is closed, or refreshes have failed until the pair's time was over.
         """
-        return self._source.current
+        return self._source.current.x25519
 
     @property
     def accepted(self) -> tuple[KeyPair, ...]:
         """The pairs that a peer may still use: first the current one, then its predecessor for `overlap_s`.
 
         In a shared ring, the pair that the group will publish next is accepted already.
+
+        Raises:
+            KeysUnavailableError: as for `current`.
+        """
+        return tuple(pairs.x25519 for pairs in self._source.accepted)
+
+    @property
+    def current_pairs(self) -> EpochPairs:
+        """All pairs of the current epoch, which are published together.
+
+        Raises:
+            KeysUnavailableError: as for `current`.
+        """
+        return self._source.current
+
+    @property
+    def accepted_pairs(self) -> tuple[EpochPairs, ...]:
+        """All pairs that a peer may still use, by epoch, in the order of `accepted`.
 
         Raises:
             KeysUnavailableError: as for `current`.

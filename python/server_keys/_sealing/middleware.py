@@ -1,14 +1,25 @@
 """The ASGI middleware that opens sealed requests and seals their responses (EHBP)."""
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server_keys._checks import checked_max_frame_bytes, checked_required
+from server_keys._checks import (
+    Place,
+    Required,
+    checked_max_frame_bytes,
+    checked_open_paths,
+    checked_place,
+    checked_required,
+)
 from server_keys._keys.app_ring import held_ring, required_ring
 from server_keys._keys.ring import KeyRing
 from server_keys._native import KeyMismatchError, RequestOpener
 from server_keys._sealing import answers
+from server_keys._sealing.arrival import is_in_place, path_in_app
+from server_keys._sealing.messages_v1 import RequestV1, opened_v1
 from server_keys._sealing.notices import RefusalLog, log_start
 from server_keys._sealing.protocol import (
     DEFAULT_MAX_FRAME_BYTES,
@@ -16,30 +27,38 @@ from server_keys._sealing.protocol import (
     KEY_CONFIG_PATH,
     bytes_of_header,
 )
-from server_keys._sealing.published_key import key_configuration
+from server_keys._sealing.published_key import published_key
 from server_keys._sealing.recorder import Measured, Outcome, recorder_of
-from server_keys._sealing.refusals import KEY_PATH_METHOD, PLAINTEXT, Refusal, refusal_of
+from server_keys._sealing.refusals import KEY_PATH_METHOD, NOT_V1, PLAINTEXT, Refusal, refusal_of, wrong_place
 from server_keys._sealing.replay import Replay
-from server_keys._sealing.request import OPENED, SealedRequest
+from server_keys._sealing.request import OPENED, WIRE, SealedRequest
+from server_keys._sealing.response import SealedResponse
 from server_keys._sealing.spans import refusal_span
 from server_keys._sealing.upload import Upload
+from server_keys._sealing.wire_v1 import is_versioned, parsed_request_header
+from server_keys._sealing.wires import PlainRequest
 from server_keys.errors import KeysUnavailableError
 
 _ENCAPSULATED_KEY = ENCAPSULATED_KEY_HEADER.lower().encode()
 # Their frames end a body, so no header has to announce one.
 _VERSIONS_WITHOUT_FRAMING_HEADERS = frozenset({"2", "3"})
-_UNSEALED_METHODS = frozenset({"HEAD", "OPTIONS"})
 
 
 class EncryptedBodyMiddleware:
     """Opens sealed requests frame by frame as they arrive, and seals each body message of the response at once.
 
-    It publishes the public key under `/.well-known/hpke-keys`. Requests without the header `Ehbp-Encapsulated-Key`,
-    websockets and lifespans pass through. The first frame of a request decides, before the app is called: 400 if it is
-    malformed, 413 if it is too large, 422 if it is sealed to a key that is not accepted. HEAD and OPTIONS have no
-    sealed form. In the scope of a request that arrived sealed, the app finds `server_keys.opened` true. Messages that
-    several of its tasks send at the same time leave one after the other. Frames are numbered: a `send` that is
-    cancelled while the server holds it loses its frame; the client sees the gap and refuses the rest.
+    It publishes its public keys under `/.well-known/hpke-keys`, and speaks two wires by the header
+    `Ehbp-Encapsulated-Key`: plain EHBP, which seals bodies, and its version 1, by which clients of this package also
+    seal the method, the target and the status, and the end of each body. Requests without the header, websockets and
+    lifespans pass through, and OPTIONS always does.
+
+    What decides about a request is the head in version 1, and the first frame in plain EHBP. That is before the app is
+    called: 400 if it is malformed, 413 if it is too large, 422 if it is sealed to a key that is not accepted; in
+    version 1 also a sealed 400 if it was sealed for another place. HEAD and requests without a body have no sealed form
+    in plain EHBP. In the scope of a request that arrived sealed, the app finds `server_keys.opened` true, and in
+    `server_keys.wire` `"ehbp"` or `"v1"`. Messages that several of its tasks send at the same time leave one after the
+    other. Frames are numbered: a `send` that is cancelled while the server holds it loses its frame; the client sees
+    the gap and refuses the rest.
 
     Headers that describe the bytes of a plaintext do not leave: length, digests, ranges. A response that the app
     compressed is decompressed; for a coding other than gzip and deflate the app gets a `RuntimeError`.
@@ -51,12 +70,18 @@ class EncryptedBodyMiddleware:
     Args:
         app: gets the opened requests.
         key_ring: the keys; by default those that a key lifespan put into `app.state`.
-        required: answer requests that carry a body in plaintext with an error.
+        required: answer requests that carry a body in plaintext with an error (True), or all that are not sealed by
+            version 1 of the wire (`"v1"`), except for those for the key and OPTIONS.
+        place: what a request of version 1 is held to. `"exact"`: the method, the path below the app's root path, and
+            the query that its client sealed. `"suffix"`: the path may be the end of the one that was sealed, from a
+            slash on, for a proxy that takes a prefix away without its client's knowledge. `"off"`: the method alone.
+        open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
 
     Raises:
-        TypeError: `required` is not a bool, `max_frame_bytes` is not an int.
-        ValueError: `max_frame_bytes` is out of its range.
+        TypeError: `required` is neither a bool nor `"v1"`, `place` is no str, `open_paths` is no sequence of str,
+            `max_frame_bytes` is not an int.
+        ValueError: `place` is another str, a path does not begin with a slash, `max_frame_bytes` is out of its range.
     """
 
     def __init__(
@@ -64,12 +89,16 @@ class EncryptedBodyMiddleware:
         app: ASGIApp,
         *,
         key_ring: KeyRing | None = None,
-        required: bool = False,
+        required: Required = False,
+        place: Place = "exact",
+        open_paths: Sequence[str] = (),
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     ) -> None:
         self.app = app
         self._key_ring = key_ring
         self._required = checked_required(required)
+        self._place = checked_place(place)
+        self._open_paths = frozenset(checked_open_paths(open_paths))
         self._max_frame_bytes = checked_max_frame_bytes(max_frame_bytes)
         self._refusal_log = RefusalLog()
 
@@ -77,34 +106,42 @@ class EncryptedBodyMiddleware:
         """Serve one request, websocket or lifespan."""
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, self._logging_start(scope, send))
-        if scope["type"] != "http" or OPENED in scope:  # opened by a middleware around this one
+        if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        if _path_in_app(scope) == KEY_CONFIG_PATH and scope["method"] != "OPTIONS":
+        required = self._required_of(scope)
+        if OPENED in scope:  # by a middleware around this one
+            if required == "v1" and scope.get(WIRE) != "v1":
+                return await self._refuse(NOT_V1, scope, Upload(scope, receive), send)
+            return await self.app(scope, receive, send)
+        if path_in_app(scope) == KEY_CONFIG_PATH and scope["method"] != "OPTIONS":
             return await self._publish_key(scope, Upload(scope, receive), send)
-        if scope["method"] in _UNSEALED_METHODS:
-            keys = []
-        else:
-            keys = [value for name, value in scope["headers"] if name == _ENCAPSULATED_KEY]
+        keys = _encapsulated_keys(scope)
         if keys:
             return await self._serve_sealed(keys, scope, Upload(scope, receive), send)
-        if self._required:
+        if required == "v1" and scope["method"] != "OPTIONS":
+            return await self._refuse(NOT_V1, scope, Upload(scope, receive), send)
+        if required:
             return await self._serve_without_body(scope, Upload(scope, receive), send)
         self._count(scope, Outcome.PLAINTEXT if _announces_body(scope) else Outcome.WITHOUT_BODY)
         return await self.app(scope, receive, send)
+
+    def _required_of(self, scope: Scope) -> Required:
+        """Return what is required of a request to this path."""
+        return self._required if path_in_app(scope) not in self._open_paths else False
 
     async def _publish_key(self, scope: Scope, upload: Upload, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
             return await self._refuse(KEY_PATH_METHOD, scope, upload, send)
         try:
             ring = await self._ready_ring(scope)
-            answer = key_configuration(ring.current.public_key, ring.current_accepted_for_s)
+            answer = published_key(ring.current_pairs, ring.current_accepted_for_s)
         except KeysUnavailableError as error:
             return await self._refuse(refusal_of(error), scope, upload, send)
         self._count(scope, Outcome.KEY)
         send = answers.to_any_page(scope, send)
         await answers.send_answer(answer, scope, upload, send, head=scope["method"] == "HEAD")
 
-    async def _serve_sealed(self, keys: list[bytes], scope: Scope, upload: Upload, send: Send) -> None:
+    async def _serve_sealed(self, keys: list[str], scope: Scope, upload: Upload, send: Send) -> None:
         measured, refusal = Measured(), None
         try:
             refusal = await self._serve_or_find_fault(keys, scope, upload, send, measured)
@@ -118,45 +155,91 @@ class EncryptedBodyMiddleware:
             await self._refuse(refusal, scope, upload, send)
 
     async def _serve_or_find_fault(
-        self, keys: list[bytes], scope: Scope, upload: Upload, send: Send, measured: Measured
+        self, keys: list[str], scope: Scope, upload: Upload, send: Send, measured: Measured
     ) -> Refusal | None:
         try:
             (encapsulated_key,) = keys
             ring = await self._ready_ring(scope)
-            arriving = Replay(upload.receive, keeps=ring.is_shared)
-            request = self._sealed_request(encapsulated_key, ring, arriving, send, measured)
-            try:
-                has_body = await request.open_first_frame()
-            except KeyMismatchError:
-                # Another process of the group may have made a key that has not arrived here yet.
-                if not await ring.has_news():
-                    raise
-                arriving.rewind()
-                measured.received_bytes = 0
-                request = self._sealed_request(encapsulated_key, ring, arriving, send, measured)
-                has_body = await request.open_first_frame()
-            arriving.forget()
+            if is_versioned(encapsulated_key):
+                opened = await self._opened_v1(encapsulated_key, ring, measured)
+                if not is_in_place(opened.head, scope, self._place):
+                    await self._refuse_sealed(opened, scope, upload, send, measured)
+                    return None
+                request = SealedRequest(opened, upload.receive, send, measured)
+                has_begun = await request.begin()
+            elif self._required_of(scope) == "v1":
+                return NOT_V1
+            else:
+                request, has_begun = await self._begun_plain(encapsulated_key, ring, upload, send, measured)
         except (KeysUnavailableError, ValueError) as error:
             return refusal_of(error)
-        if has_body is None:  # the client is gone
+        if has_begun is None:  # the client is gone
             self._count(scope, Outcome.DISCONNECTED)
             return None
-        if not has_body:
+        if not has_begun:
             self._count(scope, Outcome.WITHOUT_BODY)
             await self.app(scope, answers.empty_body(upload.receive), send)
             return None
         broken = await request.serve(self.app, scope)
         return None if broken is None else refusal_of(broken)
 
-    def _sealed_request(
-        self, encapsulated_key: bytes, ring: KeyRing, arriving: Replay, send: Send, measured: Measured
-    ) -> SealedRequest:
-        opener = RequestOpener(
-            bytes_of_header(encapsulated_key.decode("latin-1")),
-            ring.accepted,
-            max_frame_bytes=self._max_frame_bytes,
-        )
-        return SealedRequest(opener, arriving.receive, send, measured)
+    async def _opened_v1(self, encapsulated_key: str, ring: KeyRing, measured: Measured) -> RequestV1:
+        header = parsed_request_header(encapsulated_key)
+
+        def opened() -> RequestV1:
+            began_at = time.perf_counter()
+            try:
+                return opened_v1(header, ring.accepted_pairs, self._max_frame_bytes)
+            finally:
+                measured.opening_s += time.perf_counter() - began_at
+
+        try:
+            return opened()
+        except KeyMismatchError:
+            # Another process of the group may have made a key that has not arrived here yet.
+            if not await ring.has_news():
+                raise
+            return opened()
+
+    async def _begun_plain(
+        self, encapsulated_key: str, ring: KeyRing, upload: Upload, send: Send, measured: Measured
+    ) -> tuple[SealedRequest, bool | None]:
+        arriving = Replay(upload.receive, keeps=ring.is_shared)
+
+        def request() -> SealedRequest:
+            opener = RequestOpener(
+                bytes_of_header(encapsulated_key), ring.accepted, max_frame_bytes=self._max_frame_bytes
+            )
+            return SealedRequest(PlainRequest(opener), arriving.receive, send, measured)
+
+        first_try = request()
+        try:
+            has_begun = await first_try.begin()
+            arriving.forget()
+            return first_try, has_begun
+        except KeyMismatchError:
+            # As above. The key arrives with the first frame, so what has arrived of that is opened again.
+            if not await ring.has_news():
+                raise
+        arriving.rewind()
+        measured.received_bytes = 0
+        second_try = request()
+        return second_try, await second_try.begin()
+
+    async def _refuse_sealed(
+        self, opened: RequestV1, scope: Scope, upload: Upload, send: Send, measured: Measured
+    ) -> None:
+        """Refuse a request that arrived elsewhere than it was sealed for. Only its client can read what was meant."""
+        meant = b"%s %s" % (opened.head.method, opened.head.target)
+        refusal = wrong_place(meant.decode("latin-1"), f"{scope['method']} {scope['path']}")
+        try:
+            response = SealedResponse(opened.response(), send, measured)
+        finally:
+            opened.opener.erase()
+        try:
+            await self._refuse(refusal, scope, upload, response.send_for_app())
+        finally:
+            response.end()
 
     async def _serve_without_body(self, scope: Scope, upload: Upload, send: Send) -> None:
         # A client that waits for `100 Continue` has a body, and has not sent it yet.
@@ -211,6 +294,16 @@ class EncryptedBodyMiddleware:
         return send_and_notice
 
 
+def _encapsulated_keys(scope: Scope) -> list[str]:
+    """Return the values of the header by which a request is sealed: none where its method has no sealed form."""
+    if scope["method"] == "OPTIONS":
+        return []
+    keys = [value.decode("latin-1") for name, value in scope["headers"] if name == _ENCAPSULATED_KEY]
+    if scope["method"] == "HEAD" and not any(is_versioned(key) for key in keys):
+        return []
+    return keys
+
+
 def _announces_body(scope: Scope) -> bool:
     """Return whether the headers of a request say that it has a body. HTTP/2 and later need not say so."""
     for name, value in scope["headers"]:
@@ -223,9 +316,3 @@ def _announces_body(scope: Scope) -> bool:
         "PUT",
         "PATCH",
     )
-
-
-def _path_in_app(scope: Scope) -> str:
-    path: str = scope["path"]
-    root_path = scope.get("root_path", "").rstrip("/")
-    return path.removeprefix(root_path) if path.startswith(f"{root_path}/") else path

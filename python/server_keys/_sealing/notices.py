@@ -3,16 +3,22 @@
 import threading
 from collections.abc import Callable
 
+from server_keys._checks import Required
 from server_keys._clock import boot_time
 from server_keys._keys.ring import KeyRing
 from server_keys._log import logger
 from server_keys._sealing.refusals import Refusal
 
+_WITHOUT_SEALING: dict[Required, str] = {
+    False: "taken, too (required=False)",
+    True: "refused (required=True)",
+    "v1": 'refused, and so is what is not sealed by version 1 of the wire (required="v1")',
+}
 # A client in a loop must not fill the disk: one line for each reason in this time.
 _QUIET_S = 60.0
 
 
-def log_start(ring: KeyRing, *, required: bool) -> None:
+def log_start(ring: KeyRing, *, required: Required) -> None:
     """Log at INFO how the server that has just started handles keys and bodies."""
     logger().info(
         "key %s: %s, a new one every %g s, each accepted for %g s longer; sealed bodies (EHBP) are "
@@ -21,7 +27,7 @@ def log_start(ring: KeyRing, *, required: bool) -> None:
         "keys that it shares with others" if ring.status.sharing.shared else "keys of this process",
         ring.period_s,
         ring.overlap_s,
-        "refused (required=True)" if required else "taken, too (required=False)",
+        _WITHOUT_SEALING[required],
     )
 
 

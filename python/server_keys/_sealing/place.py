@@ -4,6 +4,9 @@ Proxies on the way decode characters that need no escape and merge slashes: ngin
 Neither changes what an app sees, since apps get decoded paths. So both ends decode the path and merge its slashes
 before they compare. In a query `%26` and `&` are different things: there only the escapes that RFC 3986, section 6.2.2,
 calls equal are made equal.
+
+Dot segments are the client's to remove, before it sends and before it seals. An app sees those that arrive, so somebody
+who puts them into a path on the way changes what the request means: the server leaves them in.
 """
 
 import re
@@ -11,7 +14,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 # What stands for itself in a normalised path: RFC 3986, section 3.3, `pchar` and the slash.
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
-_SLASHES = re.compile(rb"//+")
+_SLASHES = re.compile("//+")
 _ESCAPE = re.compile(rb"%([0-9a-fA-F]{2})")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -23,24 +26,35 @@ def target(path: bytes, query: bytes) -> bytes:
         path: the path as it is on the wire, escapes included. An empty one is `/`.
         query: what follows the question mark, as it is on the wire.
     """
-    normalised = normalised_path(path)
-    return normalised + b"?" + _ESCAPE.sub(_unescaped, query) if query else normalised
+    return with_query(normalised_path(path), query)
 
 
 def normalised_path(path: bytes) -> bytes:
     """Return a path without dot segments and doubled slashes, with escapes only where they are needed."""
-    decoded = _SLASHES.sub(b"/", b"/" + unquote_to_bytes(path))
-    segments: list[bytes] = []
+    # Servers hand their apps text, in which U+FFFD stands for what is no UTF-8.
+    decoded = _merged(unquote_to_bytes(path).decode(errors="replace"))
+    segments: list[str] = []
     # RFC 3986, section 5.2.4: a dot segment at the end leaves the slash before it.
-    *inner, last = decoded.split(b"/")[1:]
+    *inner, last = decoded.split("/")[1:]
     for segment in (*inner, last):
-        if segment == b"..":
+        if segment == "..":
             segments = segments[:-1]
-        elif segment != b".":
+        elif segment != ".":
             segments.append(segment)
-    if last in (b".", b".."):
-        segments.append(b"")
-    return b"/" + quote(b"/".join(segments), safe=_PATH_SAFE).encode()
+    if last in (".", ".."):
+        segments.append("")
+    return _escaped("/" + "/".join(segments))
+
+
+def arrived_path(decoded: str) -> bytes:
+    """Return a path, which a server has decoded for its app, in the form of `normalised_path`. Dot segments stay."""
+    as_text = decoded.encode(errors="surrogatepass").decode(errors="replace")  # some servers decode to surrogates
+    return _escaped(_merged(as_text))
+
+
+def with_query(path: bytes, query: bytes) -> bytes:
+    """Return the target of a normalised path, and a query as it is on the wire."""
+    return path + b"?" + _ESCAPE.sub(_unescaped, query) if query else path
 
 
 def below(prefix: bytes, path: bytes) -> bytes:
@@ -51,6 +65,14 @@ def below(prefix: bytes, path: bytes) -> bytes:
         path: a path.
     """
     return path[len(prefix) :] if prefix and path.startswith(prefix + b"/") else path
+
+
+def _merged(decoded: str) -> str:
+    return _SLASHES.sub("/", f"/{decoded}")
+
+
+def _escaped(path: str) -> bytes:
+    return quote(path, safe=_PATH_SAFE).encode()
 
 
 def _unescaped(escape: re.Match[bytes]) -> bytes:

@@ -1,21 +1,28 @@
 """The answer that publishes a key, and for how long clients may keep it."""
 
+from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._sealing.answers import Answer
-from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, key_config
+from server_keys._sealing.key_entries import PublishedKeys, XWingKey, key_answer, key_id_of
+from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE
 
 # A key that is fetched now may be replaced at once, and is accepted for the overlap from then on. A client's copy must
 # expire before the overlap ends, with this much time left for a request that is under way.
 _TIME_UNDER_WAY_S = 5.0
 
 
-def key_configuration(public_key: bytes, accepted_for_s: float) -> Answer:
-    """Return the configuration of a public key. Clients may keep it for a little less time than the key is accepted.
+def published_key(pairs: EpochPairs, accepted_for_s: float) -> Answer:
+    """Return the answer that publishes an epoch. Clients may keep it for a little less time than it is accepted.
 
     Args:
-        public_key: the key, 32 bytes.
-        accepted_for_s: seconds for which the key is accepted from now on.
+        pairs: the pairs of the epoch.
+        accepted_for_s: seconds for which they are accepted from now on.
     """
-    return Answer(200, KEY_CONFIG_MEDIA_TYPE, key_config(public_key), cache_control=_cache_control(accepted_for_s))
+    xwing = None
+    if pairs.xwing is not None:
+        public_key = pairs.xwing.public_key
+        xwing = XWingKey(key_id_of(public_key), public_key)
+    answer = key_answer(PublishedKeys(pairs.x25519.public_key, xwing))
+    return Answer(200, KEY_CONFIG_MEDIA_TYPE, answer, cache_control=_cache_control(accepted_for_s))
 
 
 def _cache_control(accepted_for_s: float) -> str:

@@ -37,6 +37,7 @@ class Measured:
         "received_frames",
         "sent_bytes",
         "sent_frames",
+        "wire",
     )
 
     def __init__(self) -> None:
@@ -55,6 +56,8 @@ class Measured:
         self.sent_bytes = 0
         """The length of the sealed response."""
         self.sent_frames = 0
+        self.wire = "ehbp"
+        """How the request was sealed: `ehbp`, or `v1`."""
 
 
 class Recorder(Protocol):

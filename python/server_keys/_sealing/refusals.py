@@ -46,13 +46,28 @@ PLAINTEXT = Refusal(
     "a body came in plaintext, and sealed ones are required. Give that client a sealing transport "
     "(server_keys.client), or protect the app without required=True",
 )
+NOT_V1 = Refusal(
+    "not_v1",
+    problem(400, f"this server takes requests of wire version 1 only: its key is at {KEY_CONFIG_PATH}"),
+    "a request was not sealed by version 1 of the wire, which is required. Give that client a transport of "
+    'server_keys.client, name paths that stay open (open_paths=), or protect the app without required="v1"',
+)
 KEY_PATH_METHOD = Refusal(
     "key_path_method",
     plain_text(405, "Method Not Allowed", (b"allow", b"GET, HEAD")),
     f"{KEY_CONFIG_PATH} was asked for with another method than GET. Look for a client with a wrong URL",
 )
 
-REASONS = ("key_mismatch", "malformed", "frame_too_large", "plaintext", "keys_unavailable", "key_path_method")
+REASONS = (
+    "key_mismatch",
+    "malformed",
+    "frame_too_large",
+    "wrong_place",
+    "plaintext",
+    "not_v1",
+    "keys_unavailable",
+    "key_path_method",
+)
 """All names that refusals are counted by."""
 
 
@@ -70,3 +85,23 @@ def refusal_of(error: Exception) -> Refusal:
             return Refusal("frame_too_large", answer, advice)
         case _:
             return MALFORMED
+
+
+def wrong_place(meant: str, arrived: str) -> Refusal:
+    """Return the refusal of a request that arrived elsewhere than its client meant it to. Its answer is for sealing.
+
+    Args:
+        meant: the method and the target that the client sealed.
+        arrived: the method and the path that the server sees.
+    """
+    return Refusal(
+        "wrong_place",
+        problem(
+            400,
+            f"the request was sealed for {meant} and arrived as {arrived}: nothing on the way may change the path, the "
+            "query or the method. A path is sealed as it is below the key's URL",
+        ),
+        "a request arrived elsewhere than its client meant it to. Look for a proxy that rewrites paths or queries. If "
+        "one takes a prefix away, let it pass the key under that prefix, too, and let clients fetch it there "
+        '(key_url=); or protect the app with place="suffix"',
+    )

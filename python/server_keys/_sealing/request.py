@@ -6,16 +6,19 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server_keys._native import FrameTooLargeError, KeyErasedError, MalformedMessageError, RequestOpener
+from server_keys._native import FrameTooLargeError, KeyErasedError, MalformedMessageError
 from server_keys._sealing import answers
 from server_keys._sealing.off_loop import run_off_loop
 from server_keys._sealing.protocol import NOT_OF_A_SEALED_REQUEST
 from server_keys._sealing.recorder import Measured
 from server_keys._sealing.response import SealedResponse
 from server_keys._sealing.spans import record_opening
+from server_keys._sealing.wires import RequestWire
 
 OPENED = "server_keys.opened"
-"""True in the scope of a request whose body arrived sealed."""
+"""True in the scope of a request that arrived sealed."""
+WIRE = "server_keys.wire"
+"""In the scope of such a request: `ehbp`, or `v1` if also its head was sealed."""
 
 # ASGI extensions through which no part of a body travels. Others would go around the sealing: `http.response.pathsend`
 # hands the server a file to send.
@@ -37,14 +40,15 @@ class SealedRequest:
     longer.
 
     Args:
-        opener: opens the request.
+        wire: knows how the request is sealed.
         receive: the server's, for the sealed request.
         send: the server's, for the sealed response.
         measured: counts what is received and sent.
     """
 
-    def __init__(self, opener: RequestOpener, receive: Receive, send: Send, measured: Measured) -> None:
-        self._opener = opener
+    def __init__(self, wire: RequestWire, receive: Receive, send: Send, measured: Measured) -> None:
+        self._wire = wire
+        self._opener = wire.opener
         self._receive = receive
         self._send = send
         self._measured = measured
@@ -57,44 +61,42 @@ class SealedRequest:
         self._opening_off_loop: asyncio.Task[None] | None = None
         self._response: SealedResponse | None = None
 
-    async def open_first_frame(self) -> bool | None:
-        """Receive until the first frame is opened. If none can be opened, the request ends here.
+    async def begin(self) -> bool | None:
+        """Receive until the app can be called. If it cannot, the request ends here.
 
         Returns:
-            True if the first frame is opened, False if the request has no body, None if the client has disconnected.
+            True if it can, False if the request has no body and so is not sealed, None if the client has disconnected.
 
         Raises:
-            KeyMismatchError: the frame opens under no accepted key.
-            FrameTooLargeError: the frame is longer than the limit.
+            KeyMismatchError: the first frame opens under no accepted key.
+            FrameTooLargeError: a frame is longer than the limit.
             MalformedMessageError: anything else is wrong.
         """
-        is_opened = anything_arrived = False
+        has_begun = False
         try:
-            while not self._opener.opened:
+            while not self._wire.can_begin(has_plaintext=bool(self._opened), has_ended=self._body_ended):
                 message = await self._receive()
                 if message["type"] == "http.disconnect":
                     return None
-                anything_arrived = anything_arrived or bool(message.get("body"))
-                if message.get("more_body", False) or anything_arrived:
-                    await self._open(message)
-                else:
-                    self._opener.finish_without_body()
+                if self._wire.is_unsealed(message):
                     return False
-            is_opened = True
+                await self._open(message)
+            has_begun = True
+            self._measured.wire = self._wire.name
             self._measured.opened_at_ns = time.time_ns()
             return True
         finally:
-            if not is_opened:
+            if not has_begun:
                 self._end()
 
     async def serve(self, app: ASGIApp, scope: Scope) -> FrameTooLargeError | MalformedMessageError | None:
-        """Let `app` answer the request whose first frame is opened. Then the request ends.
+        """Let `app` answer the request, which has begun. Then the request ends.
 
         Returns:
             The error that broke the request before a response began, for the caller to refuse it; else None.
         """
         try:
-            self._response = SealedResponse(self._opener.response_sealer(), self._send, self._measured)
+            self._response = SealedResponse(self._wire.response(), self._send, self._measured)
             return await self._answer(app, scope, self._response)
         finally:
             self._end()
@@ -209,11 +211,11 @@ class SealedRequest:
     def _scope_for_app(self, scope: Scope) -> Scope:
         headers = [(name, value) for name, value in scope["headers"] if name not in _HEADERS_OF_THE_SEALED]
         headers.append((b"accept-encoding", b"identity"))
-        if self._body_ended:
-            headers.append((b"content-length", b"%d" % len(self._opened)))
-        else:
+        if not self._body_ended:
             headers.append((b"transfer-encoding", b"chunked"))
+        elif self._wire.has_body or any(name == b"content-length" for name, _ in scope["headers"]):
+            headers.append((b"content-length", b"%d" % len(self._opened)))
         extensions = {
             name: value for name, value in scope.get("extensions", {}).items() if name in _HARMLESS_EXTENSIONS
         }
-        return {**scope, "headers": headers, "extensions": extensions, OPENED: True}
+        return {**scope, "headers": headers, "extensions": extensions, OPENED: True, WIRE: self._wire.name}

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from starlette.types import Message, Send
 
-from server_keys._native import ResponseSealer
 from server_keys._sealing.content_coding import ContentDecoder
 from server_keys._sealing.declared_length import DeclaredLength
 from server_keys._sealing.protocol import FRAME_PLAINTEXT_BYTES, sealed_length
@@ -13,6 +12,7 @@ from server_keys._sealing.recorder import Measured
 from server_keys._sealing.response_headers import sealed_start
 from server_keys._sealing.spans import record_opening
 from server_keys._sealing.turns import Turns
+from server_keys._sealing.wires import ResponseWire
 
 _STATUSES_WITHOUT_BODY = frozenset({204, 304})
 _WITHOUT_BODY = frozenset({"http.response.trailers", "http.response.early_hint"})
@@ -25,18 +25,20 @@ class SealedResponse:
     """Seals what the app sends and hands it to the server.
 
     Args:
-        sealer: seals the body.
+        wire: knows how the response is sealed.
         send: the server's.
         measured: counts what is sent.
     """
 
-    def __init__(self, sealer: ResponseSealer, send: Send, measured: Measured) -> None:
-        self._sealer = sealer
+    def __init__(self, wire: ResponseWire, send: Send, measured: Measured) -> None:
+        self._wire = wire
+        self._sealer = wire.sealer
         self._send = send
         self._measured = measured
         self._declared: DeclaredLength | None = None
         self._decoder: ContentDecoder | None = None
         self._is_plain = True
+        self._has_body = True
         # Waits for the first message of the body, which may tell how long the sealed body becomes.
         self._held_start: Message | None = None
         self._tell_what_was_sent: Callable[[], None] = lambda: None
@@ -69,7 +71,8 @@ class SealedResponse:
                 if self._dropped or message["type"] != "http.response.body":
                     return await self._send_other(message)
                 body = message.get("body", b"")
-                if not self._is_plain or len(body) > FRAME_PLAINTEXT_BYTES:
+                is_last = not message.get("more_body", False)
+                if is_last or not self._is_plain or len(body) > FRAME_PLAINTEXT_BYTES:
                     return await self._send_body(message)
                 # Copy the message (ASGI says that it is a dict), because it belongs to the app.
                 message = message.copy()  # type: ignore[attr-defined]
@@ -78,9 +81,6 @@ class SealedResponse:
                 if sealed:
                     sent_bytes += len(sealed)
                     sent_frames += 1
-                # Note it only now: a message that the server has not taken has not ended the response.
-                if not message.get("more_body", False):
-                    self._ended = True
             finally:
                 if turns.waiting:
                     turns.pass_on()
@@ -101,7 +101,7 @@ class SealedResponse:
     async def break_off(self) -> None:
         """Take nothing more from the app, and leave a response that has started without a valid end."""
         self._dropped = self._over = True
-        if self._started and not self._ended:
+        if self._started and not self._ended and self._has_body:
             await self._send({**_UNFINISHED})
 
     def break_off_at_once(self) -> None:
@@ -125,9 +125,10 @@ class SealedResponse:
             return
         if kind == "http.response.start":
             record_opening(self._measured)
-            self._declared = DeclaredLength.of(message)
-            self._decoder = ContentDecoder.of(message)
-            self._is_plain = self._declared is None and self._decoder is None
+            self._has_body = self._wire.has_body(message["status"])
+            self._declared = DeclaredLength.of(message) if self._has_body else None
+            self._decoder = ContentDecoder.of(message) if self._has_body else None
+            self._is_plain = self._has_body and self._declared is None and self._decoder is None
             if self._declared is not None and self._decoder is None and not message.get("trailers", False):
                 self._held_start = message
             else:
@@ -139,21 +140,30 @@ class SealedResponse:
 
     async def _send_start(self, start: Message, length: int | None = None) -> None:
         """Send the start of the response, with the length of its sealed body where that is known."""
-        streams = self._declared is None and start["status"] not in _STATUSES_WITHOUT_BODY
-        await self._send(sealed_start(start, self._sealer.response_nonce, streams=streams, sealed_length=length))
+        streams = self._has_body and self._declared is None and start["status"] not in _STATUSES_WITHOUT_BODY
+        header = self._wire.header(start["status"])
+        await self._send(sealed_start(start, header, streams=streams, sealed_length=length))
         self._started = True
 
     async def _send_body(self, message: Message) -> None:
-        """Send a message that is long, or that belongs to a response with a declared length or a content coding."""
+        """Send a message that is long, ends its body, or belongs to a response with a length, a coding, or no body."""
+        if not self._has_body:
+            return await self._send_nothing(message)
         if self._declared is not None:
             start, self._held_start = self._held_start, None
             if start is not None:
                 is_all = self._declared.is_all_in(message)
-                await self._send_start(start, sealed_length(self._declared.missing) if is_all else None)
+                length = sealed_length(self._declared.missing) + self._wire.end_bytes
+                await self._send_start(start, length if is_all else None)
             self._declared.count(message)
         body = message.get("body", b"") if self._decoder is None else self._decoder.decoded(message)
         # The app may use another buffer than bytes again before the last frame is sealed.
         await self._send_frames(message, body if type(body) is bytes else memoryview(body).tobytes())
+
+    async def _send_nothing(self, message: Message) -> None:
+        """Send a message without its body, because HTTP lets none follow."""
+        await self._send({**message, "body": b""})
+        self._ended = not message.get("more_body", False)
 
     async def _send_frames(self, message: Message, body: bytes) -> None:
         """Send a body in frames. Each is sealed when the server has taken the one before."""
@@ -163,13 +173,14 @@ class SealedResponse:
                 # Since the frame before, the request may have broken off, or the app may have returned.
                 if self._dropped:
                     return await self._send_other(message)
-                end = start + FRAME_PLAINTEXT_BYTES
-                is_last = end >= len(body)
+                is_last = start + FRAME_PLAINTEXT_BYTES >= len(body)
                 more_body = not is_last or message.get("more_body", False)
-                sealed = self._sealer.seal(view[start:end])
-                await self._send({**message, "body": sealed, "more_body": more_body})
-                self._measured.sent_bytes += len(sealed)
-                self._measured.sent_frames += bool(sealed)
+                sealed = self._sealer.seal(view[start : start + FRAME_PLAINTEXT_BYTES])
+                end_frame = b"" if more_body else self._wire.end()
+                await self._send({**message, "body": sealed + end_frame, "more_body": more_body})
+                self._measured.sent_bytes += len(sealed) + len(end_frame)
+                self._measured.sent_frames += bool(sealed) + bool(end_frame)
+                # Note it only now: a message that the server has not taken has not ended the response.
                 self._ended = not more_body
         finally:
             if not is_last and not self._over:

@@ -11,7 +11,7 @@ _BUFFERING = b"x-accel-buffering"
 _NOT_SENT = frozenset({name.encode() for name in NOT_OF_A_SEALED_RESPONSE} | {_NONCE.lower()})
 
 
-def sealed_start(start: Message, response_nonce: bytes, *, streams: bool, sealed_length: int | None) -> Message:
+def sealed_start(start: Message, response_nonce: str, *, streams: bool, sealed_length: int | None) -> Message:
     """Return the start of the sealed response to which the app's `start` becomes.
 
     `Cache-Control` gets `no-transform`, beside what the app says there: whoever changes a sealed body breaks it, and
@@ -20,7 +20,7 @@ def sealed_start(start: Message, response_nonce: bytes, *, streams: bool, sealed
 
     Args:
         start: the app's `http.response.start`.
-        response_nonce: the value of the header `Ehbp-Response-Nonce`, 32 bytes.
+        response_nonce: the value of the header `Ehbp-Response-Nonce`.
         streams: whether the app may send its body over time: it did not declare the length.
         sealed_length: the length of the sealed body, where it is known.
     """
@@ -35,7 +35,7 @@ def sealed_start(start: Message, response_nonce: bytes, *, streams: bool, sealed
         "headers": [
             *(header for header in headers if header[0].lower() != _CACHE_CONTROL),
             (_CACHE_CONTROL, _never_transformed(headers)),
-            (_NONCE.lower(), response_nonce.hex().encode()),
+            (_NONCE.lower(), response_nonce.encode()),
             (b"access-control-expose-headers", _NONCE),
         ],
     }

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from server_keys._clock import boot_time
+from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._keys.pair_source import SharingStatus, SourceStatus
 from server_keys._keys.schedule import Schedule
@@ -70,12 +71,12 @@ class SharedPairs:
         self._thread.start()
 
     @property
-    def current(self) -> KeyPair:
+    def current(self) -> EpochPairs:
         """The pair that is published."""
-        return self._published().pair
+        return EpochPairs(self._published().pair)
 
     @property
-    def accepted(self) -> tuple[KeyPair, ...]:
+    def accepted(self) -> tuple[EpochPairs, ...]:
         """The current pair, then the others, newest first: those before it, and one that is published next."""
         current = self._published()
         now = self._clock()
@@ -84,7 +85,7 @@ class SharedPairs:
             for epoch in (*self._member.own, *self._member.epochs.held)
             if now < epoch.ends_at and not epoch.pair.erased and epoch.pair is not current.pair
         ]
-        return (current.pair, *reversed(others))
+        return tuple(EpochPairs(pair) for pair in (current.pair, *reversed(others)))
 
     @property
     def current_accepted_for_s(self) -> float:

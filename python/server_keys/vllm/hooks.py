@@ -24,7 +24,7 @@ from server_keys._sharing.key_plan import KeyPlan
 from server_keys.errors import UnsupportedVllmError
 from server_keys.middleware import BuildAppFunc
 from server_keys.readiness import ready
-from server_keys.vllm.settings import Settings
+from server_keys.vllm.settings import READINESS_PATH, Settings
 from server_keys.vllm.start_checks import refusal
 
 # The module that defines `build_app`, and the modules that bind it by name and call it to serve: first from vLLM 0.29
@@ -41,9 +41,6 @@ _SERVE_COMMAND = "vllm.entrypoints.cli.serve"
 # render` the second. Each takes the parsed arguments, and builds the app that it serves.
 _SERVERS = ("run_server", "run_launch_fastapi")
 
-READINESS_PATH = "/health/keys"
-"""Where vLLM's app answers whether its keys are ready. vLLM's own `/health` tells of its engine."""
-
 # Attributes of functions: one that replaced `build_app`, and one that calls an action first.
 _WRAPPED = "_server_keys_wrapped"
 _HAS_ACTION = "_server_keys_has_action"
@@ -58,7 +55,9 @@ def with_keys(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
     """
     protected = build_app_func
     if settings.protect:
-        protected = inject_middleware(build_app_func, required=settings.require_sealed)
+        protected = inject_middleware(
+            build_app_func, required=settings.required, place=settings.place, open_paths=settings.open_paths
+        )
     build_app_with_keys = inject_key_lifespan(
         protected,
         settings.refresh_time_s,

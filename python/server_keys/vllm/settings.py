@@ -8,12 +8,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self, TypeVar
 
-from server_keys._checks import PERIOD_RANGE, overlap_seconds, period_seconds
+from server_keys._checks import (
+    PERIOD_RANGE,
+    PLACES,
+    Place,
+    Required,
+    checked_open_paths,
+    overlap_seconds,
+    period_seconds,
+)
 from server_keys._sharing.share import SECRET_FILE_VARIABLE, checked_share
 from server_keys.errors import SettingsError
 
 PROGRAM = "server-keys-vllm"
 DEFAULT_REFRESH_TIME_S = 300.0
+READINESS_PATH = "/health/keys"
+"""Where vLLM's app answers whether its keys are ready. vLLM's own `/health` tells of its engine."""
+DEFAULT_OPEN_PATHS: tuple[str, ...] = ("/health", READINESS_PATH, "/ping", "/metrics")
+"""What probes and scrapes ask for, which seal nothing: none of it tells of a prompt or of an answer."""
 
 _SIBLINGS: str | None = "auto"
 _NOBODY = "none"
@@ -71,6 +83,29 @@ REQUIRE_SEALED = Option(
     "Refuse requests that carry a body in plaintext. The default is to serve them.",
     stands_for="1",
 )
+REQUIRE_V1 = Option(
+    "--require-v1",
+    "SERVER_KEYS_REQUIRE_V1",
+    "Refuse requests that are not sealed by version 1 of the wire, as clients of server-keys seal them. The default is "
+    "to serve them.",
+    stands_for="1",
+)
+PLACE = Option(
+    "--sealed-place",
+    "SERVER_KEYS_PLACE",
+    "How the path of a request of version 1 is compared with the one that its client sealed: exact (the default); "
+    "suffix, behind a proxy that takes a prefix away; off.",
+    metavar="PLACE",
+    value="exact, suffix or off",
+)
+OPEN_PATHS = Option(
+    "--open-paths",
+    "SERVER_KEYS_OPEN_PATHS",
+    "Paths for which nothing is required, separated by commas; nothing for none "
+    f"({','.join(DEFAULT_OPEN_PATHS)} by default).",
+    metavar="PATHS",
+    value="paths",
+)
 SHARE = Option(
     "--key-share",
     "SERVER_KEYS_SHARE",
@@ -89,12 +124,24 @@ GROUP_SECRET_FILE = Option(
     value="a path",
 )
 OPTIONS = {
-    option.name: option for option in (REFRESH_TIME, OVERLAP, NO_PROTECT, REQUIRE_SEALED, SHARE, GROUP_SECRET_FILE)
+    option.name: option
+    for option in (
+        REFRESH_TIME,
+        OVERLAP,
+        NO_PROTECT,
+        REQUIRE_SEALED,
+        REQUIRE_V1,
+        PLACE,
+        OPEN_PATHS,
+        SHARE,
+        GROUP_SECRET_FILE,
+    )
 }
 
 USAGE = (
-    f"{PROGRAM} [model] [{REFRESH_TIME.name} SECONDS] [{OVERLAP.name} SECONDS] [{NO_PROTECT.name} | "
-    f"{REQUIRE_SEALED.name}] [{SHARE.name} SHARE] [{GROUP_SECRET_FILE.name} PATH] [options of vllm serve]"
+    f"{PROGRAM} [model] [{REFRESH_TIME.name} SECONDS] [{OVERLAP.name} SECONDS] "
+    f"[{NO_PROTECT.name} | {REQUIRE_SEALED.name} | {REQUIRE_V1.name}] [{PLACE.name} PLACE] [{OPEN_PATHS.name} PATHS] "
+    f"[{SHARE.name} SHARE] [{GROUP_SECRET_FILE.name} PATH] [options of vllm serve]"
 )
 
 
@@ -108,10 +155,21 @@ class Settings:
     """Whether sealed requests are opened and their responses sealed."""
     require_sealed: bool = False
     """Whether requests that carry a body in plaintext are refused."""
+    require_v1: bool = False
+    """Whether all requests are refused that are not sealed by version 1 of the wire."""
+    place: Place = "exact"
+    """How the path of a request is compared with the one that its client sealed."""
+    open_paths: tuple[str, ...] = DEFAULT_OPEN_PATHS
+    """The paths for which nothing is required."""
     share: str | None = field(default=_SIBLINGS, repr=False)
     """Who shares the keys: "auto", a URL, or None for each process' own. A URL may have a password."""
     group_secret_file: str | None = None
     """The file with the secret of a group that shares by valkey://; None also if the environment has the secret."""
+
+    @property
+    def required(self) -> Required:
+        """What is required of requests, as `protect` takes it."""
+        return "v1" if self.require_v1 else self.require_sealed
 
     @classmethod
     def read(cls, environment: Mapping[str, str], options: Mapping[str, str] | None = None) -> Self:
@@ -125,8 +183,9 @@ class Settings:
             options: the text of each option that was given, by its name in `OPTIONS`.
 
         Raises:
-            SettingsError: a text is not what it should be, a number is out of range, `--require-sealed` comes with
-                `--no-protect`, or keys cannot be shared as asked. The message has no password.
+            SettingsError: a text is not what it should be, a number is out of range, `--require-sealed` or
+                `--require-v1` comes with `--no-protect`, or keys cannot be shared as asked. The message has no
+                password.
         """
 
         def read(option: Option, convert: Callable[[str, str], _Value], default: _Value) -> _Value:
@@ -137,11 +196,15 @@ class Settings:
         overlap_s = read(OVERLAP, lambda name, text: _overlap(name, text, refresh_time_s), refresh_time_s)
         protect = read(NO_PROTECT, _switch, True)
         require_sealed = read(REQUIRE_SEALED, _switch, False)
-        if require_sealed and not protect:
-            raise SettingsError(
-                f"{REQUIRE_SEALED.name} (or {REQUIRE_SEALED.variable}=1) refuses all bodies that are not sealed, and "
-                f"{NO_PROTECT.name} (or {NO_PROTECT.variable}=0) opens none that are: leave out one of them"
-            )
+        require_v1 = read(REQUIRE_V1, _switch, False)
+        for required, option in ((require_sealed, REQUIRE_SEALED), (require_v1, REQUIRE_V1)):
+            if required and not protect:
+                raise SettingsError(
+                    f"{option.name} (or {option.variable}=1) refuses all bodies that are not sealed, and "
+                    f"{NO_PROTECT.name} (or {NO_PROTECT.variable}=0) opens none that are: leave out one of them"
+                )
+        place: Place = read(PLACE, _place, "exact")
+        open_paths = read(OPEN_PATHS, _open_paths, DEFAULT_OPEN_PATHS)
         share: str | None = read(SHARE, _share, _SIBLINGS)
         file: str | None = read(GROUP_SECRET_FILE, _path, None)
         if not _takes_secret(share, refresh_time_s, overlap_s, file, environment):
@@ -150,7 +213,7 @@ class Settings:
                     f"{GROUP_SECRET_FILE.name} is for keys that are shared by {SHARE.name} valkey://: leave it out"
                 )
             file = None
-        return cls(refresh_time_s, overlap_s, protect, require_sealed, share, file)
+        return cls(refresh_time_s, overlap_s, protect, require_sealed, require_v1, place, open_paths, share, file)
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables from which `read` makes the same settings. Child processes get them."""
@@ -159,6 +222,9 @@ class Settings:
             OVERLAP.variable: repr(self.overlap_s),
             NO_PROTECT.variable: str(int(self.protect)),
             REQUIRE_SEALED.variable: str(int(self.require_sealed)),
+            REQUIRE_V1.variable: str(int(self.require_v1)),
+            PLACE.variable: self.place,
+            OPEN_PATHS.variable: ",".join(self.open_paths),
             SHARE.variable: _NOBODY if self.share is None else self.share,
         }
         if self.group_secret_file is not None:
@@ -269,6 +335,20 @@ def _switch(name: str, text: str) -> bool:
     if text not in ("0", "1"):
         raise SettingsError(f"{name} must be 1 (on) or 0 (off), not {text!r}")
     return text == "1"
+
+
+def _place(name: str, text: str) -> Place:
+    for place in PLACES:
+        if text == place:
+            return place
+    raise SettingsError(f"{name} must be {PLACE.value}, not {text!r}")
+
+
+def _open_paths(name: str, text: str) -> tuple[str, ...]:
+    try:
+        return checked_open_paths([path.strip() for path in text.split(",")] if text.strip() else [])
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}") from None
 
 
 def _share(name: str, text: str) -> str | None:

@@ -1,0 +1,125 @@
+"""What a sealed request and its response need to know of the wire that they came by: plain EHBP, or its version 1."""
+
+from typing import Protocol
+
+from starlette.types import Message
+
+from server_keys._native import RequestOpener, ResponseSealer
+
+
+class Opener(Protocol):
+    """Opens a request's body. The native module documents what each method does."""
+
+    def feed(self, piece: bytes, /) -> bytes: ...
+    def bytes_to_open(self, piece_bytes: int, /) -> int: ...
+    def finish(self) -> None: ...
+    def erase(self) -> None: ...
+
+
+class Sealer(Protocol):
+    """Seals a response's body. The native module documents what each method does."""
+
+    def seal(self, plaintext: bytes | memoryview, /) -> bytes: ...
+    def erase(self) -> None: ...
+
+
+class ResponseWire(Protocol):
+    """The response to one request."""
+
+    @property
+    def sealer(self) -> Sealer:
+        """Seals the body."""
+
+    @property
+    def end_bytes(self) -> int:
+        """How many bytes end a body."""
+
+    def has_body(self, status: int) -> bool:
+        """Return whether a response with this status has a body on the wire."""
+
+    def header(self, status: int) -> str:
+        """Return the value of `Ehbp-Response-Nonce`. To be called once, before anything is sealed."""
+
+    def end(self) -> bytes:
+        """Return what ends a body that the app has ended. Nothing is sealed after it."""
+
+
+class RequestWire(Protocol):
+    """One request."""
+
+    @property
+    def name(self) -> str:
+        """What operators and apps call the wire."""
+
+    @property
+    def opener(self) -> Opener:
+        """Opens the body."""
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the request has a body, as far as is known before it arrives."""
+
+    def is_unsealed(self, message: Message) -> bool:
+        """Return whether the request, up to this message, is one without a body that has no sealed form."""
+
+    def can_begin(self, *, has_plaintext: bool, has_ended: bool) -> bool:
+        """Return whether the app can be called: what has arrived shows that the request is authentic."""
+
+    def response(self) -> ResponseWire:
+        """Return what the response needs.
+
+        Raises:
+            EntropyError: the random source failed.
+        """
+
+
+class PlainRequest:
+    """A request of plain EHBP. Its first frame tells whether it is authentic; without a body it is not sealed."""
+
+    name = "ehbp"
+    has_body = True
+
+    def __init__(self, opener: RequestOpener) -> None:
+        self.opener = opener
+        self._anything_arrived = False
+
+    def is_unsealed(self, message: Message) -> bool:
+        """Return whether the body has ended before its first byte.
+
+        Raises:
+            MalformedMessageError: it has, and the encapsulated key is a point of small order.
+        """
+        self._anything_arrived = self._anything_arrived or bool(message.get("body"))
+        if self._anything_arrived or message.get("more_body", False):
+            return False
+        self.opener.finish_without_body()
+        return True
+
+    def can_begin(self, *, has_plaintext: bool, has_ended: bool) -> bool:
+        """Return whether the first frame, which may be empty, is opened."""
+        return self.opener.opened
+
+    def response(self) -> "PlainResponse":
+        """Return what the response needs."""
+        return PlainResponse(self.opener.response_sealer())
+
+
+class PlainResponse:
+    """A response of plain EHBP. Its head is not sealed, and its body has no end of its own."""
+
+    end_bytes = 0
+
+    def __init__(self, sealer: ResponseSealer) -> None:
+        self.sealer = sealer
+
+    def has_body(self, status: int) -> bool:
+        """Return True: whatever an app sends is sealed."""
+        return True
+
+    def header(self, status: int) -> str:
+        """Return the nonce in hex digits."""
+        return self.sealer.response_nonce.hex()
+
+    def end(self) -> bytes:
+        """Return nothing."""
+        return b""
