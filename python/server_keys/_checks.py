@@ -19,6 +19,9 @@ Required = bool | Literal["v1"]
 Place = Literal["exact", "suffix", "off"]
 """How strictly the place of a request is compared with the one that its client sealed."""
 PLACES: tuple[Place, ...] = ("exact", "suffix", "off")
+Replay = Literal["refuse", "allow"]
+"""What happens to a sealed request that was received before."""
+REPLAYS: tuple[Replay, ...] = ("refuse", "allow")
 
 
 def period_seconds(parameter: str, value: object) -> float:
@@ -91,6 +94,20 @@ def checked_place(value: Place) -> Place:
         raise TypeError(f'place must be "exact", "suffix" or "off", not {value!r}')
     if value not in PLACES:
         raise ValueError(f'place must be "exact", "suffix" or "off", not {value!r}')
+    return value
+
+
+def checked_replay(value: Replay) -> Replay:
+    """Return `value` if it is one of `REPLAYS`.
+
+    Raises:
+        TypeError: it is no str.
+        ValueError: it is another str.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f'replay must be "refuse" or "allow", not {value!r}')
+    if value not in REPLAYS:
+        raise ValueError(f'replay must be "refuse" or "allow", not {value!r}')
     return value
 
 

@@ -74,7 +74,7 @@ class ReplayTableFullError(ReplayTableError):
     """A table of seen requests has no room for one more."""
 
 class ReplayTableLostError(ReplayTableError):
-    """The file of a table of seen requests was removed, resized or overwritten."""
+    """The file of a table of seen requests was resized or overwritten."""
 
 @final
 class Engine:
@@ -256,7 +256,7 @@ def erase_in(key_pair: KeyPair | XWingKeyPair, delay_s: float) -> None:
 
 @final
 class ReplayTable:
-    """The ids of the requests that were seen since a key pair was made. It never forgets one, and takes 16 bytes for each.
+    """The ids of the requests that were seen since a key pair was made. It forgets none, and takes 16 bytes for each.
 
     Of all threads that add one id, and all processes that have the table's file open, exactly one is told that it is
     new. No thread waits for another. A process may be killed at any time. Each table has a secret by which ids are
@@ -310,15 +310,15 @@ class ReplayTable:
 
         Raises:
             ReplayTableFullError: it is new, and there is no room for it.
-            ReplayTableLostError: the table's file was removed, resized or overwritten, so nobody knows what was seen.
+            ReplayTableLostError: the table's file was resized or overwritten, so nobody knows what was seen.
             ValueError: it has another length.
         """
 
     def require(self) -> None:
-        """Check that the table's file is still what it was.
+        """Check that the table's file is still what it was. It may have lost its name: those who have it open share it.
 
         Raises:
-            ReplayTableLostError: it was removed, resized or overwritten.
+            ReplayTableLostError: it was resized or overwritten.
         """
 
     @property

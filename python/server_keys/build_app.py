@@ -14,10 +14,12 @@ from starlette.types import ASGIApp
 from server_keys import middleware
 from server_keys._checks import (
     Place,
+    Replay,
     Required,
     checked_max_frame_bytes,
     checked_open_paths,
     checked_place,
+    checked_replay,
     checked_required,
     overlap_seconds,
     period_seconds,
@@ -44,6 +46,7 @@ def protect(
     overlap: float | None = None,
     required: Required = False,
     place: Place = "exact",
+    replay: Replay = "refuse",
     open_paths: Sequence[str] = (),
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     share: str | None = "auto",
@@ -63,6 +66,7 @@ def protect(
         required: answer requests that carry a body in plaintext with an error (True), or all that are not sealed by
             version 1 of the wire (`"v1"`), except for those for the key and OPTIONS.
         place: what a request of version 1 is held to: `"exact"`, `"suffix"` or `"off"`. See `EncryptedBodyMiddleware`.
+        replay: `"refuse"` answers a sealed request that was received before with 409; `"allow"` serves it again.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
         share: the processes that have the same keys. `"auto"`: the workers of one server. Others than workers share by
@@ -75,19 +79,19 @@ def protect(
 
     Raises:
         RuntimeError: the app has begun to serve, or is protected already, but with other durations, another `share`,
-            another limit, other places or open paths, or with less required.
+            another limit, other places or open paths, another `replay`, or with less required.
         TypeError: `app` is no FastAPI app, its lifespan makes no async context manager, a duration is not a number,
-            `required` is neither a bool nor `"v1"`, `place` is no str, `open_paths` is no sequence of str, the limit is
-            not an int, `share` is neither a str nor None.
-        ValueError: a duration or the limit is out of its range, `place`, a path or `share` has no known form, `share`
-            lacks its secret.
+            `required` is neither a bool nor `"v1"`, `place` or `replay` is no str, `open_paths` is no sequence of str,
+            the limit is not an int, `share` is neither a str nor None.
+        ValueError: a duration or the limit is out of its range, `place`, `replay`, a path or `share` has no known form,
+            `share` lacks its secret.
     """
     if not isinstance(app, FastAPI):
         raise TypeError(f"app must be a FastAPI app, not {app!r}")
     with_keys = ephemeral_key_lifespan_factory(
         refresh_time, overlap=overlap, share=share, group_secret_file=group_secret_file
     )
-    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes)
+    sealing = _Sealing.checked(required, place, replay, open_paths, max_frame_bytes)
     if _has_served(app) and _Additions.of(app).sealing is None:
         # Its lifespan may run already, and would make no keys.
         raise RuntimeError("the app has begun to serve: protect it before its first request")
@@ -137,6 +141,7 @@ def inject_middleware(
     *,
     required: Required = False,
     place: Place = "exact",
+    replay: Replay = "refuse",
     open_paths: Sequence[str] = (),
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
 ) -> BuildAppFunc:
@@ -150,19 +155,20 @@ def inject_middleware(
         required: answer requests that carry a body in plaintext with an error (True), or all that are not sealed by
             version 1 of the wire (`"v1"`), except for those for the key and OPTIONS.
         place: what a request of version 1 is held to: `"exact"`, `"suffix"` or `"off"`. See `EncryptedBodyMiddleware`.
+        replay: `"refuse"` answers a sealed request that was received before with 409; `"allow"` serves it again.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
 
     Raises:
-        TypeError: `build_app_func` is no function, `required` is neither a bool nor `"v1"`, `place` is no str,
-            `open_paths` is no sequence of str, the limit is not an int; from the new function: `build_app_func`
+        TypeError: `build_app_func` is no function, `required` is neither a bool nor `"v1"`, `place` or `replay` is no
+            str, `open_paths` is no sequence of str, the limit is not an int; from the new function: `build_app_func`
             returned something else than a FastAPI app.
-        ValueError: `place` or a path has no known form, `max_frame_bytes` is out of its range.
+        ValueError: `place`, `replay` or a path has no known form, `max_frame_bytes` is out of its range.
         RuntimeError: from the new function: the app is protected already, but with another limit, other places or open
             paths, or with less required.
     """
     _require_build_app_func(build_app_func)
-    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes)
+    sealing = _Sealing.checked(required, place, replay, open_paths, max_frame_bytes)
     return _then(build_app_func, functools.partial(_add, sealing=sealing))
 
 
@@ -172,11 +178,14 @@ class _Sealing:
 
     required: Required
     place: Place
+    replay: Replay
     open_paths: tuple[str, ...]
     max_frame_bytes: int
 
     @classmethod
-    def checked(cls, required: Required, place: Place, open_paths: Sequence[str], max_frame_bytes: int) -> "_Sealing":
+    def checked(
+        cls, required: Required, place: Place, replay: Replay, open_paths: Sequence[str], max_frame_bytes: int
+    ) -> "_Sealing":
         """Return them.
 
         Raises:
@@ -186,6 +195,7 @@ class _Sealing:
         return cls(
             checked_required(required),
             checked_place(place),
+            checked_replay(replay),
             checked_open_paths(open_paths),
             checked_max_frame_bytes(max_frame_bytes),
         )
@@ -201,7 +211,7 @@ class _Sealing:
                 f"the app is protected already, and {_TAKES[self.required]}: pass required={other.required!r} to the "
                 "call that protected it first"
             )
-        for name in ("place", "open_paths", "max_frame_bytes"):
+        for name in ("place", "replay", "open_paths", "max_frame_bytes"):
             has, asked = getattr(self, name), getattr(other, name)
             if has != asked:
                 raise RuntimeError(
@@ -215,6 +225,7 @@ class _Sealing:
             app,
             required=self.required,
             place=self.place,
+            replay=self.replay,
             open_paths=self.open_paths,
             max_frame_bytes=self.max_frame_bytes,
         )

@@ -29,6 +29,7 @@ class RequestV1:
 
     Args:
         opener: has opened the head.
+        pairs: the epoch that the request is sealed to.
 
     Raises:
         ValueError: the head has another form than a method and a target.
@@ -36,8 +37,10 @@ class RequestV1:
 
     name = "v1"
 
-    def __init__(self, opener: RequestOpenerV1) -> None:
+    def __init__(self, opener: RequestOpenerV1, pairs: EpochPairs) -> None:
         self.opener = opener
+        self.pairs = pairs
+        self.request_id = opener.replay_id
         self.head = parsed_request_head(opener.head)
         self.has_body = self.head.has_body
         if not self.has_body:
@@ -101,7 +104,7 @@ def opened_v1(header: RequestHeader, accepted: Iterable[EpochPairs], max_frame_b
         except KeyMismatchError:
             continue
         try:
-            return RequestV1(opener)
+            return RequestV1(opener, pairs)
         except ValueError:
             opener.erase()
             raise

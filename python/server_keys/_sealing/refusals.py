@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from server_keys._native import FrameTooLargeError, KeyMismatchError
+from server_keys._native import FrameTooLargeError, KeyMismatchError, ReplayTableError, ReplayTableFullError
 from server_keys._sealing.answers import Answer, plain_text, problem
 from server_keys._sealing.protocol import KEY_CONFIG_PATH, KEY_MISMATCH_PROBLEM
 from server_keys.errors import KeysUnavailableError
@@ -58,6 +58,28 @@ KEY_PATH_METHOD = Refusal(
     f"{KEY_CONFIG_PATH} was asked for with another method than GET. Look for a client with a wrong URL",
 )
 
+REPLAYED = Refusal(
+    "replayed",
+    problem(
+        409,
+        "this sealed request was received before, and each is served once: seal the message anew to send it again",
+        # The OpenAI SDK repeats a 409. Its transport would seal the message anew, and the message be served twice.
+        more_headers=((b"x-should-retry", b"false"),),
+    ),
+    "a sealed request came a second time. Either somebody sends again what was recorded, or a proxy on the way repeats "
+    "requests by itself (nginx: proxy_next_upstream non_idempotent): let the client repeat them, which seals them anew",
+)
+_FULL_ADVICE = (
+    "more requests were sealed to one key than can be remembered (262144). The next key comes early, and clients go on "
+    "with it by themselves. If it happens again and again, shorten the refresh time, and look for a client that floods "
+    "the server"
+)
+_LOST_ADVICE = (
+    "it is not known any more which requests were sealed to a key, so none is taken that is. The next key comes early, "
+    "and clients go on with it by themselves. Look for what removes or changes the files in the folder by which the "
+    "processes share their keys (status.sharing.store), and whether its file system is full"
+)
+
 REASONS = (
     "key_mismatch",
     "malformed",
@@ -67,6 +89,9 @@ REASONS = (
     "not_v1",
     "keys_unavailable",
     "key_path_method",
+    "replayed",
+    "replay_table_full",
+    "replay_table_lost",
 )
 """All names that refusals are counted by."""
 
@@ -85,6 +110,27 @@ def refusal_of(error: Exception) -> Refusal:
             return Refusal("frame_too_large", answer, advice)
         case _:
             return MALFORMED
+
+
+def without_memory(error: ReplayTableError, *, has_newer_key: bool, retry_after_s: int) -> Refusal:
+    """Return the refusal of a request that cannot be remembered.
+
+    Args:
+        error: why it cannot.
+        has_newer_key: whether another key is published than the one that the request is sealed to. Then clients shall
+            fetch that, as if this one had ended. Else the answer is for sealing.
+        retry_after_s: seconds after which a newer key is published.
+    """
+    is_full = isinstance(error, ReplayTableFullError)
+    reason, advice = ("replay_table_full", _FULL_ADVICE) if is_full else ("replay_table_lost", _LOST_ADVICE)
+    if has_newer_key:
+        return Refusal(reason, KEY_MISMATCH.answer, advice)
+    answer = problem(
+        503,
+        "the server takes no more requests that are sealed to this key, and will have another one in a moment",
+        more_headers=((b"retry-after", b"%d" % retry_after_s),),
+    )
+    return Refusal(reason, answer, advice)
 
 
 def wrong_place(meant: str, arrived: str) -> Refusal:

@@ -11,7 +11,9 @@ from typing import Any, NoReturn, Self, TypeVar
 from server_keys._checks import (
     PERIOD_RANGE,
     PLACES,
+    REPLAYS,
     Place,
+    Replay,
     Required,
     checked_open_paths,
     overlap_seconds,
@@ -98,6 +100,14 @@ PLACE = Option(
     metavar="PLACE",
     value="exact, suffix or off",
 )
+REPLAY = Option(
+    "--sealed-replay",
+    "SERVER_KEYS_REPLAY",
+    "What happens to a sealed request that was received before: refuse (the default) answers it with 409, allow serves "
+    "it again.",
+    metavar="REPLAY",
+    value="refuse or allow",
+)
 OPEN_PATHS = Option(
     "--open-paths",
     "SERVER_KEYS_OPEN_PATHS",
@@ -132,6 +142,7 @@ OPTIONS = {
         REQUIRE_SEALED,
         REQUIRE_V1,
         PLACE,
+        REPLAY,
         OPEN_PATHS,
         SHARE,
         GROUP_SECRET_FILE,
@@ -140,8 +151,8 @@ OPTIONS = {
 
 USAGE = (
     f"{PROGRAM} [model] [{REFRESH_TIME.name} SECONDS] [{OVERLAP.name} SECONDS] "
-    f"[{NO_PROTECT.name} | {REQUIRE_SEALED.name} | {REQUIRE_V1.name}] [{PLACE.name} PLACE] [{OPEN_PATHS.name} PATHS] "
-    f"[{SHARE.name} SHARE] [{GROUP_SECRET_FILE.name} PATH] [options of vllm serve]"
+    f"[{NO_PROTECT.name} | {REQUIRE_SEALED.name} | {REQUIRE_V1.name}] [{PLACE.name} PLACE] [{REPLAY.name} REPLAY] "
+    f"[{OPEN_PATHS.name} PATHS] [{SHARE.name} SHARE] [{GROUP_SECRET_FILE.name} PATH] [options of vllm serve]"
 )
 
 
@@ -159,6 +170,8 @@ class Settings:
     """Whether all requests are refused that are not sealed by version 1 of the wire."""
     place: Place = "exact"
     """How the path of a request is compared with the one that its client sealed."""
+    replay: Replay = "refuse"
+    """What happens to a sealed request that was received before."""
     open_paths: tuple[str, ...] = DEFAULT_OPEN_PATHS
     """The paths for which nothing is required."""
     share: str | None = field(default=_SIBLINGS, repr=False)
@@ -204,6 +217,7 @@ class Settings:
                     f"{NO_PROTECT.name} (or {NO_PROTECT.variable}=0) opens none that are: leave out one of them"
                 )
         place: Place = read(PLACE, _place, "exact")
+        replay: Replay = read(REPLAY, _replay, "refuse")
         open_paths = read(OPEN_PATHS, _open_paths, DEFAULT_OPEN_PATHS)
         share: str | None = read(SHARE, _share, _SIBLINGS)
         file: str | None = read(GROUP_SECRET_FILE, _path, None)
@@ -213,7 +227,9 @@ class Settings:
                     f"{GROUP_SECRET_FILE.name} is for keys that are shared by {SHARE.name} valkey://: leave it out"
                 )
             file = None
-        return cls(refresh_time_s, overlap_s, protect, require_sealed, require_v1, place, open_paths, share, file)
+        return cls(
+            refresh_time_s, overlap_s, protect, require_sealed, require_v1, place, replay, open_paths, share, file
+        )
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables from which `read` makes the same settings. Child processes get them."""
@@ -224,6 +240,7 @@ class Settings:
             REQUIRE_SEALED.variable: str(int(self.require_sealed)),
             REQUIRE_V1.variable: str(int(self.require_v1)),
             PLACE.variable: self.place,
+            REPLAY.variable: self.replay,
             OPEN_PATHS.variable: ",".join(self.open_paths),
             SHARE.variable: _NOBODY if self.share is None else self.share,
         }
@@ -342,6 +359,13 @@ def _place(name: str, text: str) -> Place:
         if text == place:
             return place
     raise SettingsError(f"{name} must be {PLACE.value}, not {text!r}")
+
+
+def _replay(name: str, text: str) -> Replay:
+    for replay in REPLAYS:
+        if text == replay:
+            return replay
+    raise SettingsError(f"{name} must be {REPLAY.value}, not {text!r}")
 
 
 def _open_paths(name: str, text: str) -> tuple[str, ...]:

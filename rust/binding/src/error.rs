@@ -60,7 +60,7 @@ pyo3::create_exception!(
     server_keys._native,
     ReplayTableLostError,
     ReplayTableError,
-    "The file of a table of seen requests was removed, resized or overwritten."
+    "The file of a table of seen requests was resized or overwritten."
 );
 
 pub(crate) fn to_python(error: Error) -> PyErr {

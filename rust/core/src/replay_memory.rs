@@ -14,7 +14,7 @@ use crate::replay_table_fault::ReplayTableFault;
 #[cfg(unix)]
 const A_LOOK_COUNTS_NS: u64 = 50_000;
 
-/// In the place of a time: the file was found to be gone or resized.
+/// In the place of a time: the file was found to be resized.
 #[cfg(unix)]
 const LOST: u64 = u64::MAX;
 
@@ -90,13 +90,13 @@ impl ReplayMemory {
         })
     }
 
-    /// Checks that the file, if there is one, still has its name and its length. To touch memory behind the end of a file
+    /// Checks that the file, if there is one, still has its length. To touch memory behind the end of a file
     /// that was cut short would end the process (SIGBUS).
     pub(crate) fn require(&self) -> Result<(), ReplayTableFault> {
         let Some(Backing { file, looked_at_ns, .. }) = &self.backing else { return Ok(()) };
         let found = rustix::fs::fstat(file).map_err(refused)?;
         let is_whole = u64::try_from(found.st_size).is_ok_and(|size| size == self.length as u64);
-        if is_whole && found.st_nlink > 0 && looked_at_ns.load(Ordering::Relaxed) != LOST {
+        if is_whole && looked_at_ns.load(Ordering::Relaxed) != LOST {
             return Ok(());
         }
         looked_at_ns.store(LOST, Ordering::Relaxed);
@@ -112,7 +112,7 @@ impl ReplayMemory {
             return Ok(());
         }
         self.require()?;
-        // Another thread may have found the file gone meanwhile.
+        // Another thread may have found the file resized meanwhile.
         let _ = looked_at_ns.compare_exchange(looked_at, now_ns, Ordering::Relaxed, Ordering::Relaxed);
         Ok(())
     }

@@ -24,7 +24,7 @@ pub enum ReplayTableFault {
     },
     /// The table holds as many ids as it can.
     Full,
-    /// The file behind the table was removed, resized or overwritten: nobody knows any more what was seen.
+    /// The file behind the table was resized or overwritten: nobody knows any more what was seen.
     Lost,
     /// The file is no table, or is of another version.
     NotATable,
@@ -45,8 +45,8 @@ impl fmt::Display for ReplayTableFault {
             }
             Self::Full => f.write_str("the replay table is full: replace the key pair that it is for"),
             Self::Lost => f.write_str(
-                "the file of the replay table was removed, resized or overwritten: accept nothing any more that is sealed \
-                 to the key pair that it is for",
+                "the file of the replay table was resized or overwritten: accept nothing any more that is sealed to the \
+                 key pair that it is for",
             ),
             Self::NotATable => f.write_str("the file is no replay table, or one of another version"),
             Self::NotEmpty(length) => write!(f, "a replay table is made in an empty file, not in one of {length} bytes"),
