@@ -40,8 +40,8 @@ class SharedReplays:
         life_s: how long a private key exists at most.
         notices: the log.
         clock: tells the time in seconds.
-        is_alone: whether nothing else of the group is in the folder. Then the last process that has tables there removes
-            it. Else the group does.
+        is_alone: whether nothing else of the group is in the folder. Then the last process that has tables there
+            removes it. Else the group does.
     """
 
     def __init__(
