@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(unix)]
 use std::time::Instant;
 
+#[cfg(unix)]
+use rustix::mm::MapFlags;
+
 use crate::error::Error;
 use crate::replay_table_fault::ReplayTableFault;
 
@@ -50,12 +53,12 @@ impl ReplayMemory {
 
 #[cfg(unix)]
 impl ReplayMemory {
-    /// Maps zeroed memory of this process alone. The system provides a page when it is first used.
+    /// Maps zeroed memory of this process alone.
     pub(crate) fn own(length: usize) -> Result<Self, Error> {
-        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        use rustix::mm::{ProtFlags, mmap_anonymous};
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, provided(MapFlags::PRIVATE));
         // SAFETY: a new private mapping, at an address that the system chooses, touches nothing that exists.
-        let start = unsafe { mmap_anonymous(std::ptr::null_mut(), length, protection, MapFlags::PRIVATE) };
+        let start = unsafe { mmap_anonymous(std::ptr::null_mut(), length, protection, flags) };
         let start = start.map_err(|_| Error::OutOfMemory)?.cast::<u8>();
         Ok(Self { start: NonNull::new(start).ok_or(Error::OutOfMemory)?, length, backing: None })
     }
@@ -72,13 +75,8 @@ impl ReplayMemory {
 
     /// Maps a file whose length is `length`. All processes that map it see one memory.
     pub(crate) fn of_file(file: std::os::fd::OwnedFd, length: usize) -> Result<Self, ReplayTableFault> {
-        use rustix::mm::{MapFlags, ProtFlags, mmap};
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        #[cfg(target_os = "linux")]
-        // Requests must not wait for page faults.
-        let flags = MapFlags::SHARED | MapFlags::POPULATE;
-        #[cfg(not(target_os = "linux"))]
-        let flags = MapFlags::SHARED;
+        use rustix::mm::{ProtFlags, mmap};
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, provided(MapFlags::SHARED));
         // SAFETY: a new mapping, at an address that the system chooses, touches nothing that exists. What others write
         // to the file shows in it, so it is read by atomic operations only.
         let start = unsafe { mmap(std::ptr::null_mut(), length, protection, flags, &file, 0) }.map_err(refused)?;
@@ -124,6 +122,16 @@ impl Drop for ReplayMemory {
         // SAFETY: this object mapped the range, and lends it to nobody beyond its own life.
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.length) };
     }
+}
+
+/// Has the system provide all pages of a mapping at once, where it can. Else the first thousands of requests wait for one
+/// page each, which takes longer than all else that a table does.
+#[cfg(unix)]
+fn provided(flags: MapFlags) -> MapFlags {
+    #[cfg(target_os = "linux")]
+    return flags | MapFlags::POPULATE;
+    #[cfg(not(target_os = "linux"))]
+    return flags;
 }
 
 /// Gives an empty file its length, and the memory or the blocks for all of it: a file system that is full says so now,

@@ -65,7 +65,7 @@ pub struct ReplayTable {
 }
 
 impl ReplayTable {
-    /// Makes an empty table for at most `capacity` ids, in memory of this process. A page of it is taken when it is used.
+    /// Makes an empty table for at most `capacity` ids, in memory of this process. It takes all of it now.
     ///
     /// # Errors
     /// [`ReplayTableFault::Capacity`], [`Error::Entropy`], [`Error::OutOfMemory`].
