@@ -26,7 +26,9 @@ The client's transports:
 
 - `SealedTransportError`
     - `KeyConfigurationError`
+        - `KeyNotPublishedError`
     - `KeyRejectedError`
+    - `StatusMismatchError`
     - `UnsealedResponseError`
 
 The transports' errors are no `TransportError` of the HTTP library, on purpose: code that repeats requests after network
@@ -53,6 +55,7 @@ __all__ = [
     "KeyConfigurationError",
     "KeyErasedError",
     "KeyMismatchError",
+    "KeyNotPublishedError",
     "KeyRejectedError",
     "KeysUnavailableError",
     "MalformedMessageError",
@@ -60,6 +63,7 @@ __all__ = [
     "SealedTransportError",
     "SettingsError",
     "SharePlaceError",
+    "StatusMismatchError",
     "UnsealedResponseError",
     "UnsupportedVllmError",
 ]
@@ -89,12 +93,22 @@ class KeyConfigurationError(SealedTransportError):
     """The server published no key that can be used. The message names the URL and what came instead."""
 
 
+class KeyNotPublishedError(KeyConfigurationError):
+    """There is no key where the server should publish it: the answer has another status or media type."""
+
+
 class KeyRejectedError(SealedTransportError):
-    """`verify_key` refused the server's key. Nothing was sealed to it."""
+    """`verify_key` or `verify_answer` refused the server's key. Nothing was sealed to it."""
+
+
+class StatusMismatchError(SealedTransportError):
+    """The response arrived with another status than the server has sealed: something on the way has changed it."""
 
 
 class UnsealedResponseError(SealedTransportError):
-    """The answer to a sealed request is an unsealed success, a redirect, or an unsealed 422 that is too long to read.
+    """The answer to a sealed request is not sealed, and is no error that may pass.
 
-    Anybody on the way may have sent it.
+    It is a success, a redirect of a body, a refusal that is too long to read, or has a header that the server did not
+    make for this request. In version 1 of the wire everything counts as a success but errors and redirects. Anybody on
+    the way may have sent it.
     """

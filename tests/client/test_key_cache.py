@@ -3,6 +3,7 @@
 import httpx2
 import pytest
 
+from server_keys._sealing.key_entries import PublishedKeys
 from server_keys.client.key_cache import Follow, KeyCache, Known, Lead
 from server_keys.client.key_fetch import Key, KeyFetch
 from server_keys.client.published_key import lifetime_s
@@ -23,7 +24,7 @@ class Cache:
         return answer.fetch if isinstance(answer, Lead) else self.cache.lead("server")
 
     def end(self, fetch: KeyFetch, public_key: bytes, lifetime_s: float = 60) -> Key:
-        key = self.cache.put("server", fetch, public_key, lifetime_s)
+        key = self.cache.put("server", fetch, PublishedKeys(public_key, None), lifetime_s)
         self.cache.end("server", fetch, key)
         return key
 
@@ -33,7 +34,7 @@ class Cache:
         answer = self.cache.ask("server")
         if isinstance(answer, Lead):
             self.cache.end("server", answer.fetch, None)
-        return answer.key.public_key if isinstance(answer, Known) else None
+        return answer.key.keys.x25519 if isinstance(answer, Known) else None
 
 
 def test_the_fetch_that_began_later_wins_whatever_ends_first() -> None:

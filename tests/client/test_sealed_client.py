@@ -234,7 +234,7 @@ def test_key_url_reaches_the_transport(flavour: Flavour, url: str) -> None:
 @every_flavour
 def test_the_signature_and_the_help_say_what_it_takes(flavour: Flavour) -> None:
     parameters = inspect.signature(flavour.sealed_client).parameters
-    assert [*parameters] == ["verify_key", "key_url", "max_frame_bytes", "options"]
+    assert [*parameters] == ["verify_key", "verify_answer", "require_v1", "key_url", "max_frame_bytes", "options"]
     assert "`proxy`, `trust_env`, `verify`" in (inspect.getdoc(flavour.sealed_client) or "")
 
 

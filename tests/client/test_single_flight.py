@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from server_keys import KeyPair
+from server_keys._sealing.key_entries import PublishedKeys
 from server_keys.client import AsyncSealedTransport, SealedTransportError
 from server_keys.client.key_cache import KeyCache, Lead
 from tests.helpers.client_flavours import FLAVOURS, Flavour
@@ -77,7 +78,7 @@ def test_a_key_that_comes_late_lets_those_go_on_who_wait_for_a_later_fetch() -> 
     later = cache.take_over("server", slow.fetch)
     assert later is not None
     assert cache.take_over("server", slow.fetch) is None, "two requests took over"
-    key = cache.put("server", slow.fetch, bytes(32), 60)
+    key = cache.put("server", slow.fetch, PublishedKeys(bytes(32), None), 60)
     cache.end("server", slow.fetch, key)
     assert asyncio.run(later.wait_async(60)) == later.wait(60) == key
 

@@ -108,6 +108,12 @@ class Victim:
         return [mapping for mapping, content in self.contents() if any(pattern in content for pattern in patterns)]
 
 
+def only_in_protected_memory(process: Victim, patterns: set[bytes]) -> bool:
+    """Whether any of the patterns is there, and none is anywhere else."""
+    where = process.where(patterns)
+    return bool(where) and all(mapping.is_protected for mapping in where)
+
+
 def reached(step: str, report: str = "") -> str:
     """Stop a victim's script here, and return what `run_to` tells it when it may go on."""
     print(step, report, sep="\t", flush=True)

@@ -1,80 +1,21 @@
 """What a group knows is in protected memory or nowhere, whatever was done with it: read from outside, all of it."""
 
-import functools
 import hashlib
 import hmac
-import math
-import operator
 import os
-import shutil
 import struct
-import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tests.helpers.group_boxes import X25519, Epoch, GroupSecrets, contents
+from tests.helpers.hash_traces import compressed, hmac_states, words
 from tests.helpers.key_traces import traces
 from tests.helpers.known_key_victim import victim
+from tests.helpers.known_randomness import known_randomness
 from tests.helpers.message_keys import KEM_SUITE, labeled_expand, labeled_extract
-from tests.helpers.process_memory import Victim
-
-
-def words(secrets: Iterable[bytes]) -> set[bytes]:
-    """Pieces of the forms that secrets take while they are hashed, each of 64 bits that do not occur by chance.
-
-    These are the secret itself, and the same as a key of HMAC (RFC 2104, ipad and opad); and each of them in the words
-    of SHA-256, which swap the bytes. There is one piece for each register of 128 bits.
-    """
-    keys = [bytes(byte ^ pad for byte in secret) for secret in secrets for pad in (0, 0x36, 0x5C)]
-    pieces = {key[start : start + 8] for key in keys for start in range(0, len(key), 16)}
-    return pieces | {piece[3::-1] + piece[:3:-1] for piece in pieces}
-
-
-def hmac_states(keys: Iterable[bytes]) -> set[bytes]:
-    """The first words of the two states of SHA-256 that HMAC makes of a key first. They are as good as the key."""
-    states = [_compressed(bytes(byte ^ pad for byte in key.ljust(64, b"\0"))) for key in keys for pad in (0x36, 0x5C)]
-    # In the order of the state, and in that of the processor's own instructions, which have them in one register.
-    return {struct.pack("<2I", *pair) for a, b, *_ in states for pair in ((a, b), (b, a))}
-
-
-def _compressed(block: bytes) -> tuple[int, ...]:
-    """The state of SHA-256 after one block (FIPS 180-4, section 6.2.2)."""
-    primes = [number for number in range(2, 312) if all(number % divisor for divisor in range(2, number))]
-    first = [math.isqrt(prime << 64) & 0xFFFFFFFF for prime in primes[:8]]
-    constants = [_cube_root(prime << 96) & 0xFFFFFFFF for prime in primes]
-
-    def rotated(word: int, *counts: int) -> int:
-        return functools.reduce(operator.xor, ((word >> count | word << 32 - count) & 0xFFFFFFFF for count in counts))
-
-    words = list(struct.unpack(">16I", block))
-    for index in range(16, 64):
-        early, late = words[index - 15], words[index - 2]
-        mixed = (rotated(early, 7, 18) ^ early >> 3) + (rotated(late, 17, 19) ^ late >> 10)
-        words.append(words[index - 16] + mixed + words[index - 7] & 0xFFFFFFFF)
-    a, b, c, d, e, f, g, h = first
-    for constant, word in zip(constants, words, strict=True):
-        added = h + rotated(e, 6, 11, 25) + (e & f ^ ~e & g) + constant + word
-        mixed = rotated(a, 2, 13, 22) + (a & b ^ a & c ^ b & c)
-        a, b, c, d, e, f, g, h = added + mixed & 0xFFFFFFFF, a, b, c, d + added & 0xFFFFFFFF, e, f, g
-    return tuple(old + new & 0xFFFFFFFF for old, new in zip(first, (a, b, c, d, e, f, g, h), strict=True))
-
-
-def _cube_root(number: int) -> int:
-    root: int = round(number ** (1 / 3))
-    while root**3 > number:
-        root -= 1
-    while (root + 1) ** 3 <= number:
-        root += 1
-    return root
-
-
-def only_in_protected_memory(process: Victim, patterns: set[bytes]) -> bool:
-    """Whether any of the patterns is there, and none is anywhere else."""
-    where = process.where(patterns)
-    return bool(where) and all(mapping.is_protected for mapping in where)
+from tests.helpers.process_memory import only_in_protected_memory
 
 
 def test_secrets_from_a_file_are_nowhere_and_the_keys_are_in_protected_memory_only(tmp_path: Path) -> None:
@@ -124,7 +65,7 @@ def test_secrets_from_a_file_are_nowhere_and_the_keys_are_in_protected_memory_on
 
 def test_the_state_that_is_searched_for_is_that_of_sha_256() -> None:
     padded = b"\x80".ljust(64, b"\0")  # the only block of a message of no bytes
-    assert struct.pack(">8I", *_compressed(padded)) == hashlib.sha256(b"").digest()
+    assert struct.pack(">8I", *compressed(padded)) == hashlib.sha256(b"").digest()
 
 
 def test_the_search_finds_the_secret_of_a_text_which_python_holds() -> None:
@@ -195,40 +136,6 @@ def test_a_box_that_is_refused_leaves_no_private_key_behind() -> None:
         process.run_to("refused", told=box.hex())
         assert process.where(set().union(*map(traces, delivered))) == []
         assert process.where(words(group.secrets_of_box(one_time_key, box))) == []
-
-
-# Random bytes that the test knows, once it says so. The library holds them inverted, so that they are not found there.
-KNOWN_RANDOMNESS = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <sys/types.h>
-
-static const volatile unsigned char inverted[32] = {%s};
-static volatile int known;
-
-void know_randomness(int whether) { known = whether; }
-
-ssize_t getrandom(void *buffer, size_t length, unsigned int flags) {
-    if (known) {
-        for (size_t index = 0; index < length; index++)
-            ((volatile unsigned char *)buffer)[index] = inverted[index %% 32] ^ 0xff;
-        return length;
-    }
-    ssize_t (*original)(void *, size_t, unsigned int);
-    *(void **)&original = dlsym(RTLD_NEXT, "getrandom");
-    return original(buffer, length, flags);
-}
-"""
-
-
-def known_randomness(folder: Path, drawn: bytes) -> Path:
-    """Build a library whose getrandom() gives `drawn` again and again, between two calls of `know_randomness`."""
-    compiler = shutil.which("cc")
-    assert compiler, "a C compiler is needed, as for building the package"
-    source, library = folder / "known_getrandom.c", folder / "known_getrandom.so"
-    source.write_text(KNOWN_RANDOMNESS % ",".join(str(byte ^ 0xFF) for byte in drawn))
-    subprocess.run([compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-o", library, source, "-ldl"], check=True)
-    return library
 
 
 def test_sealing_leaves_neither_the_private_keys_nor_those_of_the_boxes_behind(

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from server_keys import EncryptedBodyMiddleware, KeyPair, KeyRing, protect
+from server_keys import EncryptedBodyMiddleware, EntropyError, KeyErasedError, KeyPair, KeyRing, protect
 from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._native import RequestOpenerV1, XWingKeyPair
 from server_keys._sealing import messages_v1
@@ -385,7 +385,7 @@ def test_of_two_keys_with_one_id_the_right_one_opens(trials: list[bytes]) -> Non
     for pair, tried in ((first, 1), (second, 2)):
         client = ClientV1(pair.public_key)
         trials.clear()
-        opened = messages_v1.opened_v1(client.header, epochs, 100_000)
+        opened = messages_v1.opened_v1(client.header, "POST", epochs, 100_000)
         assert opened.head.target == b"/"
         assert len(trials) == tried
 
@@ -466,3 +466,46 @@ def test_a_fastapi_app_is_served_with_all_that_is_around_it() -> None:
                 assert expected in opened
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        *("it is served", "the app fails", "the body is cut", "the body is malformed", "the client leaves"),
+        *("another place", "a body where there is none", "a head of another form", "no random nonce"),
+    ],
+)
+def test_the_keys_of_a_request_are_wiped_when(ring: KeyRing, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    openers: list[RequestOpenerV1] = []
+
+    def kept(*arguments: Any, **keywords: Any) -> RequestOpenerV1:
+        openers.append(RequestOpenerV1(*arguments, **keywords))
+        return openers[-1]
+
+    def no_nonce(wire: messages_v1.RequestV1) -> None:
+        raise EntropyError("the pool is dry")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        if end == "the app fails":
+            raise RuntimeError
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"answer"})
+
+    monkeypatch.setattr(messages_v1, "RequestOpenerV1", kept)
+    if end == "no random nonce":
+        monkeypatch.setattr(messages_v1.RequestV1, "response", no_nonce)
+    client = ClientV1(
+        ring, target="/ /" if end == "a head of another form" else "/", has_body=not end.startswith("a body")
+    )
+    pieces = client.seal(b"x", b"y")
+    pieces = {"the body is cut": pieces[:2], "the client leaves": pieces[:1]}.get(end, pieces)
+    if end == "the body is malformed":
+        pieces[1] = b"\0" * 20
+    path = "/elsewhere" if end == "another place" else "/"
+    protected = EncryptedBodyMiddleware(app, key_ring=ring)
+    call_v1(protected, client, path, pieces, ends=end != "the client leaves")
+    (opener,) = openers
+    with pytest.raises(KeyErasedError):
+        opener.bytes_to_open(1)

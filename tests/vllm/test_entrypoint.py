@@ -87,7 +87,13 @@ def test_keys_alone(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment"), [(["--require-sealed"], {}), ([], {"SERVER_KEYS_REQUIRE_SEALED": "1"})]
+    ("arguments", "environment"),
+    [
+        (["--require-sealed"], {}),
+        ([], {"SERVER_KEYS_REQUIRE_SEALED": "1"}),
+        (["--require-v1", "--sealed-place", "suffix", "--open-paths", ""], {}),
+        ([], {"SERVER_KEYS_REQUIRE_V1": "1"}),
+    ],
 )
 def test_sealed_bodies_alone(folder: Path, arguments: list[str], environment: dict[str, str]) -> None:
     make_fake_vllm(folder, "0.32.0")
@@ -109,6 +115,9 @@ def test_help_shows_the_options_without_vllm_within_a_second(folder: Path) -> No
             "--key-refresh-time-s",
             "--key-overlap-s",
             "--require-sealed",
+            "--require-v1",
+            "--sealed-place PLACE",
+            "/health,/health/keys,/ping,/metrics by default",
             "--key-share SHARE",
             "--group-secret-file PATH",
             "SERVER_KEYS_SHARE",

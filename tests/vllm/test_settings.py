@@ -71,10 +71,66 @@ def test_sealed_bodies_cannot_be_required_and_not_opened(
 
 
 @pytest.mark.parametrize("value", ["", "no", "true", "2"])
-@pytest.mark.parametrize("name", ["SERVER_KEYS_PROTECT", "SERVER_KEYS_REQUIRE_SEALED"])
+@pytest.mark.parametrize("name", ["SERVER_KEYS_PROTECT", "SERVER_KEYS_REQUIRE_SEALED", "SERVER_KEYS_REQUIRE_V1"])
 def test_a_switch_that_is_neither_on_nor_off(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=rf"^{name} must be 1 \(on\) or 0 \(off\), not '{value}'$"):
-        Settings.read({name: value}, {"--no-protect": "0", "--require-sealed": "1"})
+        Settings.read({name: value}, {"--no-protect": "0", "--require-sealed": "1", "--require-v1": "1"})
+
+
+def test_version_1_of_the_wire_can_be_required() -> None:
+    assert settings_at_a_glance([], {}).required is False
+    assert settings_at_a_glance(["--require-sealed"], {}).required is True
+    for settings in (
+        settings_at_a_glance(["--require-v1"], {}),
+        settings_at_a_glance(["--require_v1", "--require-sealed"], {}),
+        settings_at_a_glance([], {"SERVER_KEYS_REQUIRE_V1": "1", "SERVER_KEYS_REQUIRE_SEALED": "0"}),
+    ):
+        assert settings.required == "v1"
+        assert Settings.read(settings.as_environment()) == settings
+
+
+def test_it_cannot_be_required_where_nothing_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        settings_at_a_glance(["--require-v1", "--no-protect"], {})
+    assert "--require-v1 (or SERVER_KEYS_REQUIRE_V1=1) refuses all bodies" in capsys.readouterr().err
+
+
+def test_how_places_are_compared() -> None:
+    assert settings_at_a_glance([], {}).place == "exact"
+    assert settings_at_a_glance([], {"SERVER_KEYS_PLACE": "off"}).place == "off"
+    settings = settings_at_a_glance(["--sealed-place", "suffix"], {"SERVER_KEYS_PLACE": "off"})
+    assert settings.place == "suffix"
+    assert Settings.read(settings.as_environment()) == settings
+
+
+@pytest.mark.parametrize("value", ["", "Exact", "on", "exact "])
+def test_a_way_to_compare_places_that_there_is_not(value: str) -> None:
+    for name, environment, options in (
+        ("--sealed-place", {}, {"--sealed-place": value}),
+        ("SERVER_KEYS_PLACE", {"SERVER_KEYS_PLACE": value}, {"--sealed-place": "exact"}),
+    ):
+        with pytest.raises(SettingsError, match=f"^{name} must be exact, suffix or off, not {value!r}$"):
+            Settings.read(environment, options)
+
+
+def test_probes_and_scrapes_are_open_unless_something_else_is_asked_for() -> None:
+    assert settings_at_a_glance([], {}).open_paths == ("/health", "/health/keys", "/ping", "/metrics")
+    assert settings_at_a_glance(["--open-paths", ""], {}).open_paths == ()
+    assert settings_at_a_glance([], {"SERVER_KEYS_OPEN_PATHS": "/a, /b"}).open_paths == ("/a", "/b")
+    settings = settings_at_a_glance(["--open-paths=/c"], {"SERVER_KEYS_OPEN_PATHS": "/a"})
+    assert settings.open_paths == ("/c",)
+    for each in (settings, settings_at_a_glance(["--open-paths", ""], {})):
+        assert Settings.read(each.as_environment()) == each
+
+
+@pytest.mark.parametrize("value", ["health", "/a,,/b", "/a,b", "/a?b", ","])
+def test_an_open_path_that_is_none(value: str) -> None:
+    for name, environment, options in (
+        ("--open-paths", {}, {"--open-paths": value}),
+        ("SERVER_KEYS_OPEN_PATHS", {"SERVER_KEYS_OPEN_PATHS": value}, {"--open-paths": "/a"}),
+    ):
+        with pytest.raises(SettingsError, match=f"^{name}: open_paths must contain paths"):
+            Settings.read(environment, options)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1e-9", "1e300", "nan", "inf", "1e999", "soon", "", "--port", "3 s"])

@@ -38,8 +38,8 @@ def plain_text(status: int, text: str, *more_headers: tuple[bytes, bytes]) -> An
     return Answer(status, "text/plain; charset=utf-8", text.encode(), more_headers=more_headers)
 
 
-async def send_answer(answer: Answer, scope: Scope, upload: Upload, send: Send, *, head: bool = False) -> None:
-    """Throw away the rest of the request's body, then send `answer`; only its headers where `head` is true.
+async def send_answer(answer: Answer, scope: Scope, upload: Upload, send: Send) -> None:
+    """Throw away the rest of the request's body, then send `answer`; to HEAD only its headers.
 
     Where the body has not ended after that, the answer says that the connection ends (HTTP/2 has no word for it).
     """
@@ -51,7 +51,8 @@ async def send_answer(answer: Answer, scope: Scope, upload: Upload, send: Send, 
         *_FOR_ANY_ORIGIN,
         *answer.more_headers,
     ]
-    body = b"" if head else answer.body
+    # Not every server takes a body away that must not be there: Granian sends it over HTTP/2.
+    body = b"" if scope["method"] == "HEAD" else answer.body
     if not upload.ended and scope["http_version"].startswith("1"):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

@@ -30,6 +30,7 @@ class RequestV1:
     Args:
         opener: has opened the head.
         pairs: the epoch that the request is sealed to.
+        method: the method that the request arrived with.
 
     Raises:
         ValueError: the head has another form than a method and a target.
@@ -37,10 +38,11 @@ class RequestV1:
 
     name = "v1"
 
-    def __init__(self, opener: RequestOpenerV1, pairs: EpochPairs) -> None:
+    def __init__(self, opener: RequestOpenerV1, pairs: EpochPairs, method: str) -> None:
         self.opener = opener
         self.pairs = pairs
         self.request_id = opener.replay_id
+        self._method = method
         self.head = parsed_request_head(opener.head)
         self.has_body = self.head.has_body
         if not self.has_body:
@@ -56,7 +58,7 @@ class RequestV1:
 
     def response(self) -> "ResponseV1":
         """Return what the response needs."""
-        return ResponseV1(self.opener.response_sealer(), to_head=self.head.method == b"HEAD")
+        return ResponseV1(self.opener.response_sealer(), to_head=self._method == "HEAD")
 
 
 class ResponseV1:
@@ -87,8 +89,14 @@ class ResponseV1:
         return self.sealer.seal_end()
 
 
-def opened_v1(header: RequestHeader, accepted: Iterable[EpochPairs], max_frame_bytes: int) -> RequestV1:
+def opened_v1(header: RequestHeader, method: str, accepted: Iterable[EpochPairs], max_frame_bytes: int) -> RequestV1:
     """Open the head of a request, by the accepted key that its key id names. Two of them may have one id.
+
+    Args:
+        header: the header of the request.
+        method: the method that it arrived with.
+        accepted: the pairs that it may be sealed to.
+        max_frame_bytes: the longest frame that is taken.
 
     Raises:
         KeyMismatchError: no accepted key has the id, or the head opens under none that has.
@@ -104,7 +112,7 @@ def opened_v1(header: RequestHeader, accepted: Iterable[EpochPairs], max_frame_b
         except KeyMismatchError:
             continue
         try:
-            return RequestV1(opener, pairs)
+            return RequestV1(opener, pairs, method)
         except ValueError:
             opener.erase()
             raise

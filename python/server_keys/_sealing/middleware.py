@@ -155,7 +155,7 @@ class EncryptedBodyMiddleware:
             return await self._refuse(refusal_of(error), scope, upload, send)
         self._count(scope, Outcome.KEY)
         send = answers.to_any_page(scope, send)
-        await answers.send_answer(answer, scope, upload, send, head=scope["method"] == "HEAD")
+        await answers.send_answer(answer, scope, upload, send)
 
     async def _serve_sealed(self, keys: list[str], scope: Scope, upload: Upload, send: Send) -> None:
         measured, refusal = Measured(), None
@@ -177,7 +177,7 @@ class EncryptedBodyMiddleware:
             (encapsulated_key,) = keys
             ring = await self._ready_ring(scope)
             if is_versioned(encapsulated_key):
-                opened = await self._opened_v1(encapsulated_key, ring, measured)
+                opened = await self._opened_v1(encapsulated_key, scope["method"], ring, measured)
                 if refused := self._refused_v1(opened, ring, scope):
                     return await self._refuse_opened(refused, opened, scope, upload, send, measured)
                 request = SealedRequest(opened, upload.receive, send, measured)
@@ -200,13 +200,13 @@ class EncryptedBodyMiddleware:
         broken = await request.serve(self.app, scope)
         return None if broken is None else refusal_of(broken)
 
-    async def _opened_v1(self, encapsulated_key: str, ring: KeyRing, measured: Measured) -> RequestV1:
+    async def _opened_v1(self, encapsulated_key: str, method: str, ring: KeyRing, measured: Measured) -> RequestV1:
         header = parsed_request_header(encapsulated_key)
 
         def opened() -> RequestV1:
             began_at = time.perf_counter()
             try:
-                return opened_v1(header, ring.accepted_pairs, self._max_frame_bytes)
+                return opened_v1(header, method, ring.accepted_pairs, self._max_frame_bytes)
             finally:
                 measured.opening_s += time.perf_counter() - began_at
 

@@ -1,4 +1,4 @@
-"""Clients that seal requests and open responses (EHBP), for httpx2 and for httpx, sync and async.
+"""Clients that seal requests and open responses, for httpx2 and for httpx, sync and async.
 
 `sealed_client()` and `async_sealed_client()` make whole clients, for `http_client=` of the OpenAI SDK. In them
 `SealedTransport` and `AsyncSealedTransport` do the sealing.
@@ -9,11 +9,13 @@ names here are those of httpx2. Neither library is imported before one of them i
 
 from typing import TYPE_CHECKING
 
-from server_keys._native import FrameTooLargeError, MalformedMessageError
+from server_keys._native import FrameTooLargeError, MalformedMessageError, MissingEndError
 from server_keys.errors import (
     KeyConfigurationError,
+    KeyNotPublishedError,
     KeyRejectedError,
     SealedTransportError,
+    StatusMismatchError,
     UnsealedResponseError,
 )
 
@@ -24,10 +26,13 @@ __all__ = [
     "AsyncSealedTransport",
     "FrameTooLargeError",
     "KeyConfigurationError",
+    "KeyNotPublishedError",
     "KeyRejectedError",
     "MalformedMessageError",
+    "MissingEndError",
     "SealedTransport",
     "SealedTransportError",
+    "StatusMismatchError",
     "UnsealedResponseError",
     "async_sealed_client",
     "sealed_client",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -11,7 +11,9 @@ from server_keys._checks import checked_max_frame_bytes
 from server_keys.client.body_headers import of_opened_response
 from server_keys.client.exchange import Exchange
 from server_keys.client.key_cache import KeyCache
+from server_keys.client.key_checks import Check, KeyChecks
 from server_keys.client.key_location import KeyLocation
+from server_keys.client.key_steps import Servers
 from server_keys.client.opening import AsyncOpening, SyncOpening
 from server_keys.client.own_connection import AsyncOwnConnection, SyncOwnConnection
 from server_keys.client.request_body import AsyncRequestBody, RequestBody, SyncRequestBody
@@ -43,16 +45,12 @@ class AsyncStreams(NamedTuple):
     sealed: type[AsyncSealedStream]
 
 
-VerifyKey = Callable[[bytes], object]
-AsyncVerifyKey = Callable[[bytes], object | Awaitable[object]]
-
-
 class Driver:
     """Exchanges requests for responses.
 
     Args:
         library: httpx or httpx2.
-        verify_key: the user's check of public keys.
+        checks: what a server's key answer has to pass.
         max_frame_bytes: the longest frame that a response may have, tag included.
         clock: tells the time in seconds.
         key_url: where servers publish their keys, or None for EHBP's well-known path.
@@ -61,18 +59,14 @@ class Driver:
     def __init__(
         self,
         library: Library,
-        verify_key: AsyncVerifyKey | None,
+        checks: KeyChecks,
         max_frame_bytes: int,
         clock: Callable[[], float],
         key_url: str | None,
     ) -> None:
-        if verify_key is not None and not callable(verify_key):
-            raise TypeError(f"verify_key must be a function that takes a public key, not {verify_key!r}")
         self._library = library
-        self._verify_key = verify_key
         self._max_frame_bytes = checked_max_frame_bytes(max_frame_bytes)
-        self._location = KeyLocation(key_url)
-        self._cache = KeyCache(clock)
+        self._servers = Servers(KeyCache(clock), KeyLocation(key_url), checks)
 
     def require_own(self, request: http.Request) -> None:
         """Raise a `TypeError` unless `request` is of this library."""
@@ -83,11 +77,7 @@ class Driver:
             )
 
     def _steps(self, request: http.Request, body: RequestBody) -> Steps[Outcome]:
-        exchange = Exchange(self._library, self._cache, self._location, request, body, self._max_frame_bytes)
-        return exchange.steps()
-
-    def _verdict(self, public_key: bytes) -> object:
-        return None if self._verify_key is None else self._verify_key(public_key)
+        return Exchange(self._library, self._servers, request, body, self._max_frame_bytes).steps()
 
     def _response(self, outcome: Outcome, stream: SyncOpenedStream | AsyncOpenedStream) -> http.Response:
         response = outcome.response
@@ -149,8 +139,8 @@ class SyncDriver(Driver):
             case Close(closed):
                 closed.close()
                 return None
-            case Verify(public_key):
-                return self._verdict(public_key)
+            case Verify(check):
+                return self._verdict(check)
             case Wait(fetch, timeout_s):
                 return fetch.wait(timeout_s)
 
@@ -165,13 +155,15 @@ class SyncDriver(Driver):
             response.close()
         return body
 
-    def _verdict(self, public_key: bytes) -> object:
-        verdict = super()._verdict(public_key)
+    def _verdict(self, check: Check) -> object:
+        verdict = check.ask()
         if inspect.isawaitable(verdict):
             # Nobody would await it. Without this it would count as consent, and every key would pass.
             if inspect.iscoroutine(verdict):
                 verdict.close()
-            raise TypeError(f"verify_key of a sync transport must not be a coroutine function: {self._verify_key!r}")
+            raise TypeError(
+                f"{check.name} of a sync transport must not be a coroutine function: it returned {verdict!r}"
+            )
         return verdict
 
 
@@ -228,8 +220,8 @@ class AsyncDriver(Driver):
             case Close(closed):
                 await closed.aclose()
                 return None
-            case Verify(public_key):
-                verdict = self._verdict(public_key)
+            case Verify(check):
+                verdict = check.ask()
                 return await verdict if inspect.isawaitable(verdict) else verdict
             case Wait(fetch, timeout_s):
                 return await fetch.wait_async(timeout_s)

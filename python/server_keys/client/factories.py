@@ -19,13 +19,15 @@ _MAX_KEEPALIVE_CONNECTIONS = 100
 
 FactoryT = TypeVar("FactoryT", bound=Callable[..., object])
 
-_DOCUMENTATION = """Return a client that seals each request with a body, for `http_client=` of the OpenAI SDK.
+_DOCUMENTATION = """Return a client that seals its requests, for `http_client=` of the OpenAI SDK.
 
     Everything that it sends goes through one `SealedTransport`, also where a proxy is set, here or in the environment
     (`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`): proxies see sealed bodies only.
 
     Args:
         verify_key: as for `SealedTransport`.
+        verify_answer: as for `SealedTransport`.
+        require_v1: as for `SealedTransport`.
         key_url: as for `SealedTransport`.
         max_frame_bytes: as for `SealedTransport`.
         options: as for the library's own client: `proxy`, `trust_env`, `verify`, `cert`, `http1`, `http2`, `limits`,
@@ -33,7 +35,8 @@ _DOCUMENTATION = """Return a client that seals each request with a body, for `ht
             connections), `timeout` (600 s, and 5 s to connect) and `follow_redirects` (True).
 
     Raises:
-        TypeError: an argument has the wrong type, or is `transport` or `mounts`: bodies would go around the sealing.
+        TypeError: an argument has the wrong type, or is `transport` or `mounts`: bodies would go around the sealing; or
+            `require_v1` comes with `verify_key` alone.
         ValueError: `max_frame_bytes` is out of its range, or `key_url` is neither a path nor a URL.
     """
 

@@ -15,7 +15,7 @@ except ModuleNotFoundError as _error:
 
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
 from server_keys.client import factories, opening, proxies, sealing, transports
-from server_keys.client.drivers import AsyncVerifyKey, VerifyKey
+from server_keys.client.key_checks import AsyncVerifyAnswer, AsyncVerifyKey, VerifyAnswer, VerifyKey
 from server_keys.client.steps import Library
 
 
@@ -64,11 +64,19 @@ class AsyncSealedTransport(  # noqa: D101 - it has its base's docstring
 def sealed_client(  # noqa: D103 - it is documented
     *,
     verify_key: VerifyKey | None = None,
+    verify_answer: VerifyAnswer | None = None,
+    require_v1: bool = False,
     key_url: str | None = None,
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     **options: Any,
 ) -> httpx2.Client:
-    sealing = {"verify_key": verify_key, "key_url": key_url, "max_frame_bytes": max_frame_bytes}
+    sealing = {
+        "verify_key": verify_key,
+        "verify_answer": verify_answer,
+        "require_v1": require_v1,
+        "key_url": key_url,
+        "max_frame_bytes": max_frame_bytes,
+    }
     return httpx2.Client(**factories.client_arguments(SealedTransport, httpx2.HTTPTransport, _Routes, options, sealing))
 
 
@@ -76,11 +84,19 @@ def sealed_client(  # noqa: D103 - it is documented
 def async_sealed_client(  # noqa: D103 - it is documented
     *,
     verify_key: AsyncVerifyKey | None = None,
+    verify_answer: AsyncVerifyAnswer | None = None,
+    require_v1: bool = False,
     key_url: str | None = None,
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     **options: Any,
 ) -> httpx2.AsyncClient:
-    sealing = {"verify_key": verify_key, "key_url": key_url, "max_frame_bytes": max_frame_bytes}
+    sealing = {
+        "verify_key": verify_key,
+        "verify_answer": verify_answer,
+        "require_v1": require_v1,
+        "key_url": key_url,
+        "max_frame_bytes": max_frame_bytes,
+    }
     return httpx2.AsyncClient(
         **factories.client_arguments(AsyncSealedTransport, httpx2.AsyncHTTPTransport, _AsyncRoutes, options, sealing)
     )

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from server_keys._sealing.key_entries import PublishedKeys
 from server_keys.client.key_fetch import Key, KeyFetch
 
 # A key in doubt is fetched at most this often, so that no answer, whoever sends it, makes a client hammer its server.
@@ -39,6 +40,7 @@ class _Server:
     def __init__(self) -> None:
         self.key: Key | None = None
         self.key_number = 0
+        self.offers_v1 = False
         self.is_in_doubt = False
         self.fetch: KeyFetch | None = None
         self.last_fetch_at: float | None = None
@@ -87,14 +89,15 @@ class KeyCache:
             known = self._servers[server]
             return self._begin(known, self.now()) if known.fetch is fetch else None
 
-    def put(self, server: object, fetch: KeyFetch, public_key: bytes, lifetime_s: float) -> Key:
-        """Keep the key (32 bytes) that `fetch` brought, for `lifetime_s` seconds from when it began, and return it."""
+    def put(self, server: object, fetch: KeyFetch, keys: PublishedKeys, lifetime_s: float) -> Key:
+        """Keep what `fetch` brought, for `lifetime_s` seconds from when it began, and return it."""
         began = fetch.began_at
-        key = Key(public_key, began, began + _RENEWED_FROM * lifetime_s, began + lifetime_s)
+        key = Key(keys, began, began + _RENEWED_FROM * lifetime_s, began + lifetime_s)
         with self._lock:
             known = self._servers[server]
             if known.key_number < fetch.number:
                 known.key, known.key_number, known.is_in_doubt = key, fetch.number, False
+                known.offers_v1 = keys.xwing is not None
         return key
 
     def end(self, server: object, fetch: KeyFetch, key: Key | None) -> None:
@@ -108,6 +111,12 @@ class KeyCache:
         for ended in (fetch, later):
             if ended is not None:
                 ended.end(key)
+
+    def offers_v1(self, server: object) -> bool:
+        """Return whether the last answer of `server` that brought a key offered version 1, however long ago."""
+        with self._lock:
+            known = self._servers.get(server)
+            return known is not None and known.offers_v1
 
     def doubt(self, server: object, key: Key) -> None:
         """Have the key fetched anew before it is used again, if it is still this one and was not fetched just now."""

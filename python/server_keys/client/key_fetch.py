@@ -7,11 +7,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+from server_keys._sealing.key_entries import PublishedKeys
+
 
 class Key(NamedTuple):
-    """A key that a server published. Times are in seconds, on the clock of the cache."""
+    """What a server published in one answer. Times are in seconds, on the clock of the cache.
 
-    public_key: bytes
+    `keys` has no X-Wing key if the user's checks cannot see it.
+    """
+
+    keys: PublishedKeys
     asked_at: float
     renewed_from: float
     fresh_until: float

@@ -6,7 +6,9 @@ import threading
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from server_keys._sealing import place
 from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, KEY_CONFIG_PATH
+from server_keys._sealing.wire_v1 import sealed_target
 from server_keys.errors import SealedTransportError
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class KeyLocation:
     def __init__(self, key_url: str | None) -> None:
         self._key_url = KEY_CONFIG_PATH if key_url is None else _checked(key_url)
         self._is_path = self._key_url.startswith("/")
+        self._prefix = _prefix_of(self._key_url)
         self._lock = threading.Lock()
         self._served: str | None = None
 
@@ -47,10 +50,36 @@ class KeyLocation:
         Raises:
             SealedTransportError: the key is another origin's, or would come over a connection that anybody can change.
         """
-        if not self._is_path:
-            self._bind(request)
+        self._require_served(request)
         names = (request.headers["Host"], request.extensions.get("sni_hostname"))
         return (_origin(request.url), names, self._key_url)
+
+    def serves(self, request: http.Request) -> bool:
+        """Return whether `request` may be sealed to the keys that are here."""
+        try:
+            self._require_served(request)
+        except SealedTransportError:
+            return False
+        return True
+
+    def bind(self, request: http.Request) -> None:
+        """Have the keys serve the origin of `request` alone, if they come from a URL. Call this before it is sealed.
+
+        Raises:
+            SealedTransportError: they serve another one.
+        """
+        if self._is_path:
+            return
+        with self._lock:
+            if self._served is None:
+                self._served = _origin(request.url)
+        self._require_served(request)
+
+    def target_of(self, request: http.Request) -> bytes:
+        """Return the target that the sealed head of `request` names, below the prefix of the key's URL."""
+        sent: bytes | str = request.extensions.get("target", request.url.raw_path)
+        path, _, query = (sent.encode() if isinstance(sent, str) else sent).partition(b"?")
+        return sealed_target(place.below(self._prefix, place.target(path, query)))
 
     def request_for(
         self, library: Library, request: http.Request, *, past_caches: bool, most_s: float | None
@@ -77,15 +106,13 @@ class KeyLocation:
             headers["Cache-Control"] = "no-cache"
         return library.Request("GET", url, headers=headers, extensions=extensions)
 
-    def _bind(self, request: http.Request) -> None:
+    def _require_served(self, request: http.Request) -> None:
+        if self._is_path:
+            return
         origin = _origin(request.url)
-        with self._lock:
-            if self._served is None:
-                self._served = origin
-            served = self._served
-        if origin != served:
+        if self._served not in (None, origin):
             raise SealedTransportError(
-                f"key_url {self._key_url!r} serves requests to {served}, so nothing was sent to {origin}: "
+                f"key_url {self._key_url!r} serves requests to {self._served}, so nothing was sent to {origin}: "
                 "use another client with a key_url of its own, or give a path, which is looked up at each origin"
             )
         if request.url.scheme == "https" and self._key_url.startswith("http:"):
@@ -110,6 +137,13 @@ def _checked(key_url: str) -> str:
     if parts.fragment or "@" in parts.netloc:
         raise ValueError("key_url must have neither a fragment nor credentials: they would not be sent")
     return key_url
+
+
+def _prefix_of(key_url: str) -> bytes:
+    """Return the path of the server whose key is there; nothing if the key's own path tells none."""
+    path = place.normalised_path(urlsplit(key_url).path.encode())
+    key_path = KEY_CONFIG_PATH.encode()
+    return path.removesuffix(key_path) if path.endswith(key_path) else b""
 
 
 def _origin(url: http.URL) -> str:

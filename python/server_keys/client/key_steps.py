@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from server_keys._native import InvalidPublicKeyError, RequestSealer
+from server_keys._sealing.key_entries import PublishedKeys
 from server_keys.client.key_cache import Follow, KeyCache, Known, Lead
+from server_keys.client.key_checks import Check, KeyChecks
 from server_keys.client.key_fetch import Key, KeyFetch
 from server_keys.client.key_location import KeyLocation
-from server_keys.client.published_key import key_in_response, lifetime_s, says_try_later
+from server_keys.client.published_key import answer_in, lifetime_s, require_valid, says_try_later
 from server_keys.client.steps import Close, Library, Read, Send, Steps, Verify, Wait
 from server_keys.client.unsealed import MOST_UNSEALED_BYTES
 from server_keys.errors import KeyConfigurationError, KeyRejectedError, SealedTransportError
@@ -23,8 +24,17 @@ _PATIENCE_S = 5.0
 _MOST_PATIENCES = 3
 # While the known key still serves, a slow fetch of the next one must not hold a request up.
 _RENEWAL_TIMEOUT_S = 2.0
-# The fetches whose keys `verify_key` is checking in this context: a request that it sends must not wait for them.
-_verified_now: ContextVar[tuple[KeyFetch, ...]] = ContextVar("verified_now", default=())
+# The fetches whose keys a check of the user's is judging in this context. A request that it sends must not wait for
+# them.
+_judged_now: ContextVar[dict[KeyFetch, Check]] = ContextVar("judged_now", default={})  # noqa: B039 - never changed
+
+
+class Servers(NamedTuple):
+    """The servers' keys, where the servers publish them, and what their answers have to pass."""
+
+    cache: KeyCache
+    location: KeyLocation
+    checks: KeyChecks
 
 
 class KeySteps:
@@ -35,16 +45,17 @@ class KeySteps:
 
     Args:
         library: httpx or httpx2.
-        cache: the servers' keys.
-        location: where the servers publish them.
+        servers: where the keys are kept and found.
         request: the caller's request.
+
+    Raises:
+        SealedTransportError: the request is for another server than the one whose keys are there.
     """
 
-    def __init__(self, library: Library, cache: KeyCache, location: KeyLocation, request: http.Request) -> None:
-        self.server: object = location.server_of(request)
+    def __init__(self, library: Library, servers: Servers, request: http.Request) -> None:
+        self.server: object = servers.location.server_of(request)
         self._library = library
-        self._cache = cache
-        self._location = location
+        self._cache, self._location, self._checks = servers
         self._request = request
 
     def key(self, *, afresh: bool = False) -> Steps[Key | http.Response]:
@@ -55,8 +66,9 @@ class KeySteps:
 
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
+            KeyNotPublishedError: it publishes none.
             KeyRejectedError: the user refused its key.
-            SealedTransportError: `verify_key` sends this request, which would wait for its verdict.
+            SealedTransportError: a check of the user's sends this request, which would wait for its verdict.
         """
         began = self._cache.now()
         while True:
@@ -89,12 +101,12 @@ class KeySteps:
         return None if fetch.has_ended else self._cache.take_over(self.server, fetch)
 
     def _refuse_own_verification(self, fetch: KeyFetch) -> None:
-        """Raise an error if `verify_key` sends this request while it checks the key of `fetch`: both would wait."""
-        if fetch in _verified_now.get():
+        """Raise an error if a check sends this request while it judges the answer of `fetch`: both would wait."""
+        if (check := _judged_now.get().get(fetch)) is not None:
             url = self._location.url_for(self._request)
             raise SealedTransportError(
-                f"verify_key sends a request that would be sealed to the key of {url}, which it has yet to verify: "
-                "nothing was sent; use another client in verify_key"
+                f"{check.name} sends a request that would be sealed to the key of {url}, which it has yet to verify: "
+                f"nothing was sent; use another client in {check.name}"
             )
 
     def _led(self, fetch: KeyFetch, known: Key | None, *, is_alone: bool = False) -> Steps[Key | http.Response]:
@@ -120,28 +132,28 @@ class KeySteps:
             response: http.Response = yield Send(request, is_alone)
             if says_try_later(response):
                 return response
-            public_key = yield from self._published_key(response, fetch)
-            key = self._cache.put(self.server, fetch, public_key, lifetime_s(response.headers))
+            keys = yield from self._published_keys(response, fetch)
+            key = self._cache.put(self.server, fetch, keys, lifetime_s(response.headers))
             return key
         finally:
             self._cache.end(self.server, fetch, key)
 
-    def _published_key(self, response: http.Response, fetch: KeyFetch) -> Steps[bytes]:
+    def _published_keys(self, response: http.Response, fetch: KeyFetch) -> Steps[PublishedKeys]:
         url = self._location.url_for(self._request)
-        config = yield Read(response, MOST_UNSEALED_BYTES)
-        if config is None:
-            raise KeyConfigurationError(f"{url} answered with more than {MOST_UNSEALED_BYTES} bytes instead of a key")
-        public_key = key_in_response(url, response, config)
+        body = yield Read(response, MOST_UNSEALED_BYTES)
+        answer = answer_in(url, response, body)
+        keys = self._checks.usable(answer)
+        require_valid(url, keys)
+        for check in self._checks.of(answer):
+            verdict = yield from self._verdict(check, fetch)
+            if verdict is not None and verdict is not True:
+                raise KeyRejectedError(f"{check.name} refused {check.subject} that {url} published: {verdict!r}")
+        return keys
+
+    def _verdict(self, check: Check, fetch: KeyFetch) -> Steps[object]:
+        outer = _judged_now.get()
+        _judged_now.set({**outer, fetch: check})
         try:
-            RequestSealer(public_key).erase()
-        except InvalidPublicKeyError as error:
-            raise KeyConfigurationError(f"{url} published a key that cannot be used: {error}") from None
-        outer = _verified_now.get()
-        _verified_now.set((*outer, fetch))
-        try:
-            verdict = yield Verify(public_key)
+            return (yield Verify(check))
         finally:
-            _verified_now.set(outer)
-        if verdict is not None and verdict is not True:
-            raise KeyRejectedError(f"verify_key refused the key {public_key.hex()} that {url} published: {verdict!r}")
-        return public_key
+            _judged_now.set(outer)

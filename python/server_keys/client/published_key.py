@@ -1,13 +1,16 @@
-"""The answer to the question for a server's key: the key, and for how long it may be used."""
+"""The answer to the question for a server's key: what it has to be, and for how long its keys may be used."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, public_key_of
-from server_keys.client.unsealed import CannotDecodeError, decoded, media_type
-from server_keys.errors import KeyConfigurationError
+from server_keys._native import InvalidPublicKeyError, RequestSealer, RequestSealerV1
+from server_keys._sealing.key_entries import PublishedKeys, keys_of
+from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE
+from server_keys.client.key_checks import KeyAnswer
+from server_keys.client.unsealed import MOST_UNSEALED_BYTES, CannotDecodeError, decoded, media_type
+from server_keys.errors import KeyConfigurationError, KeyNotPublishedError
 
 if TYPE_CHECKING:
     import httpx2 as http
@@ -26,29 +29,43 @@ def says_try_later(response: http.Response) -> bool:
     return response.status_code in _LATER or response.is_server_error
 
 
-def key_in_response(url: http.URL, response: http.Response, body: bytes) -> bytes:
-    """Return the public key (32 bytes) that a server published.
+def answer_in(url: http.URL, response: http.Response, body: bytes | None) -> KeyAnswer:
+    """Return a server's key answer.
 
     Args:
         url: the key's address.
-        response: the answer.
-        body: the answer's body as it was transferred.
+        response: the response to the question for the key.
+        body: its body as it was transferred, or None if it was too long to be read.
 
     Raises:
-        KeyConfigurationError: the response is not a key configuration that can be used.
+        KeyNotPublishedError: no key is published there.
+        KeyConfigurationError: it is not an answer whose keys can be used.
     """
     status = response.status_code
     if status != 200:
-        raise KeyConfigurationError(f"{url} answered with status {status} instead of the server's key: {_hint(status)}")
+        raise KeyNotPublishedError(f"{url} answered with status {status} instead of the server's key: {_hint(status)}")
     content_type = response.headers.get("Content-Type")
     if media_type(content_type) != KEY_CONFIG_MEDIA_TYPE:
-        raise KeyConfigurationError(f"{url} answered with {content_type!r} instead of {KEY_CONFIG_MEDIA_TYPE!r}")
+        raise KeyNotPublishedError(f"{url} answered with {content_type!r} instead of {KEY_CONFIG_MEDIA_TYPE!r}")
+    if body is None:
+        raise KeyConfigurationError(f"{url} answered with more than {MOST_UNSEALED_BYTES} bytes instead of a key")
     try:
-        return public_key_of(decoded(body, response.headers))
+        content = decoded(body, response.headers)
+        return KeyAnswer(content, str(url), keys_of(content))
     except CannotDecodeError as error:
         raise KeyConfigurationError(f"{url} answered with a key that cannot be decoded: {error}") from None
     except ValueError as error:
         raise KeyConfigurationError(f"{url} published {error}") from None
+
+
+def require_valid(url: http.URL, keys: PublishedKeys) -> None:
+    """Raise a `KeyConfigurationError` if nothing can be sealed to one of the keys."""
+    try:
+        RequestSealer(keys.x25519).erase()
+        if keys.xwing is not None:
+            RequestSealerV1(keys.xwing.public_key).erase()
+    except InvalidPublicKeyError as error:
+        raise KeyConfigurationError(f"{url} published a key that cannot be used: {error}") from None
 
 
 def lifetime_s(headers: http.Headers) -> float:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, cast
 
 from server_keys._sealing.protocol import FRAME_PLAINTEXT_BYTES, sealed_length
+from server_keys.client.body_headers import delimits_a_body, framing_of
 from server_keys.client.framing import Frames
 from server_keys.client.sealing import AsyncSealing, Sealing, SyncSealing
 from server_keys.client.sources import Source, source_of
@@ -13,8 +14,9 @@ from server_keys.client.sources import Source, source_of
 if TYPE_CHECKING:
     import httpx2 as http
 
-    from server_keys._native import RequestSealer
+    from server_keys.client.body_headers import Framing
     from server_keys.client.steps import Library
+    from server_keys.client.wires import Sealed
 
     class SyncSealedStream(SyncSealing, http.SyncByteStream):
         """A library's stream that seals a body while it is sent."""
@@ -63,25 +65,26 @@ class RequestBody:
         """How many bytes it has, or None if nobody knows."""
         return self._source.length if self._content is None else len(self._content)
 
-    @property
-    def sealed_length(self) -> int | None:
-        """How many bytes it has when it is sealed, or None if nobody knows."""
-        return None if self.length is None else sealed_length(self.length)
+    def framing(self, sealed: Sealed) -> Framing | None:
+        """Return the header that delimits the sealed body, or None if there is neither a body nor such a header."""
+        if self.is_empty:
+            return framing_of(0) if delimits_a_body(self._request.headers) else None
+        return framing_of(None if self.length is None else sealed_length(self.length) + sealed.end_bytes)
 
     @property
     def is_on_its_way(self) -> bool:
         """Whether a part of it is still to be sealed."""
         return self._sealing is not None and not self._sealing.has_ended
 
-    def sealed_by(self, sealer: RequestSealer) -> http.SyncByteStream | http.AsyncByteStream:
+    def sealed_by(self, sealed: Sealed) -> http.SyncByteStream | http.AsyncByteStream:
         """Return the stream to send. A body that can be repeated is read from its beginning each time."""
         raise NotImplementedError
 
-    def _in_one_frame(self, sealer: RequestSealer) -> http.ByteStream | None:
-        """Return the stream of a body that is in memory and fits into one frame."""
+    def _in_one_frame(self, sealed: Sealed) -> http.ByteStream | None:
+        """Return the stream of a body that is in memory and fits into one frame, or is none at all."""
         if self._content is None or len(self._content) > FRAME_PLAINTEXT_BYTES:
             return None
-        return self._library.ByteStream(sealer.seal(self._content))
+        return self._library.ByteStream(sealed.seal_last(self._content) if self._content else b"")
 
     def _is_enough_ahead(self, piece: bytes) -> bool:
         """Keep `piece`, and return whether no more is to be read ahead."""
@@ -125,11 +128,11 @@ class SyncRequestBody(RequestBody):
             if not any(self._is_enough_ahead(piece) for piece in self._rest):
                 self._keep_whole()
 
-    def sealed_by(self, sealer: RequestSealer) -> http.SyncByteStream:
+    def sealed_by(self, sealed: Sealed) -> http.SyncByteStream:
         """Return the stream to send. A body that can be repeated is read from its beginning each time."""
-        if (short := self._in_one_frame(sealer)) is not None:
+        if (short := self._in_one_frame(sealed)) is not None:
             return short
-        self._sealing = self._stream_type(self._library, sealer, Frames(self.length), self._pieces)
+        self._sealing = self._stream_type(self._library, sealed, Frames(self.length), self._pieces)
         return self._sealing
 
     def close(self) -> None:
@@ -183,11 +186,11 @@ class AsyncRequestBody(RequestBody):
                     return
             self._keep_whole()
 
-    def sealed_by(self, sealer: RequestSealer) -> http.AsyncByteStream:
+    def sealed_by(self, sealed: Sealed) -> http.AsyncByteStream:
         """Return the stream to send. A body that can be repeated is read from its beginning each time."""
-        if (short := self._in_one_frame(sealer)) is not None:
+        if (short := self._in_one_frame(sealed)) is not None:
             return short
-        self._sealing = self._stream_type(self._library, sealer, Frames(self.length), self._pieces)
+        self._sealing = self._stream_type(self._library, sealed, Frames(self.length), self._pieces)
         return self._sealing
 
     async def aclose(self) -> None:

@@ -11,8 +11,8 @@ from server_keys.client.framing import Frames
 if TYPE_CHECKING:
     from types import AsyncGeneratorType, GeneratorType
 
-    from server_keys._native import RequestSealer
     from server_keys.client.steps import Library
+    from server_keys.client.wires import Sealed
 
 
 class Sealing:
@@ -24,7 +24,7 @@ class Sealing:
         frames: cuts it into frames.
     """
 
-    def __init__(self, library: Library, sealer: RequestSealer, frames: Frames) -> None:
+    def __init__(self, library: Library, sealer: Sealed, frames: Frames) -> None:
         self.has_ended = False
         self._library = library
         self._sealer = sealer
@@ -40,7 +40,7 @@ class SyncSealing(Sealing):
     """Seals a body while it is read, once."""
 
     def __init__(
-        self, library: Library, sealer: RequestSealer, frames: Frames, pieces: Callable[[], Generator[bytes]]
+        self, library: Library, sealer: Sealed, frames: Frames, pieces: Callable[[], Generator[bytes]]
     ) -> None:
         super().__init__(library, sealer, frames)
         self._pieces = pieces
@@ -65,7 +65,7 @@ class SyncSealing(Sealing):
                 for piece in pieces:
                     for frame in self._frames.add(piece):
                         yield self._sealer.seal(frame)
-            yield self._sealer.seal(self._frames.last())
+            yield self._sealer.seal_last(self._frames.last())
         finally:
             self.has_ended = True
 
@@ -74,7 +74,7 @@ class AsyncSealing(Sealing):
     """Seals a body while it is read, once."""
 
     def __init__(
-        self, library: Library, sealer: RequestSealer, frames: Frames, pieces: Callable[[], AsyncGenerator[bytes]]
+        self, library: Library, sealer: Sealed, frames: Frames, pieces: Callable[[], AsyncGenerator[bytes]]
     ) -> None:
         super().__init__(library, sealer, frames)
         self._pieces = pieces
@@ -99,6 +99,6 @@ class AsyncSealing(Sealing):
                 async for piece in pieces:
                     for frame in self._frames.add(piece):
                         yield self._sealer.seal(frame)
-            yield self._sealer.seal(self._frames.last())
+            yield self._sealer.seal_last(self._frames.last())
         finally:
             self.has_ended = True

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     import httpx2 as http
 
-    from server_keys._native import ResponseOpener
+    from server_keys.client.key_checks import Check
     from server_keys.client.key_fetch import KeyFetch
+    from server_keys.client.wires import Opener
 
 
 class Library(Protocol):
@@ -67,9 +68,9 @@ class Close(NamedTuple):
 
 
 class Verify(NamedTuple):
-    """Ask the user's `verify_key`. The result is what it returned."""
+    """Ask a check of the user's. The result is what it returned."""
 
-    public_key: bytes
+    check: Check
 
 
 class Wait(NamedTuple):
@@ -87,7 +88,7 @@ class Outcome(NamedTuple):
     """
 
     response: http.Response
-    opener: ResponseOpener | None = None
+    opener: Opener | None = None
     on_failure: Callable[[], None] | None = None
 
 

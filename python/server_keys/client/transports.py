@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVa
 
 from server_keys._clock import boot_time
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
-from server_keys.client.drivers import AsyncDriver, AsyncStreams, AsyncVerifyKey, SyncDriver, SyncStreams, VerifyKey
+from server_keys.client.drivers import AsyncDriver, AsyncStreams, SyncDriver, SyncStreams
+from server_keys.client.key_checks import AsyncVerifyAnswer, AsyncVerifyKey, KeyChecks, VerifyAnswer, VerifyKey
 from server_keys.client.misuse import SealsAlready, refuse_as_client, refuse_use_by, require_inner
 from server_keys.client.own_connection import AsyncOwnConnection, SyncOwnConnection, default_transports
 from server_keys.client.steps import Library
@@ -23,6 +24,10 @@ ResponseT = TypeVar("ResponseT")
 class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
     """Seals requests to the server's key and opens the responses: `Client(transport=SealedTransport())`.
 
+    Where the server's key answer offers version 1 of the wire, everything is sealed in it: method, target and status,
+    requests without a body, and the end of each body, to a key that outlasts quantum computers. Elsewhere bodies are
+    sealed as plain EHBP.
+
     It finds the key under `/.well-known/hpke-keys` of each request's origin and keeps it for as long as the server
     allows. When the server refuses the key because it has replaced its keys since, the transport fetches it anew and
     sends the request again, once, or up to nine times if it waits so long for a connection that its key is over each
@@ -30,9 +35,9 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
     fetches the key over a new connection and sends the request over the same, up to three times.
 
     Bodies are read and sealed while they are sent, frame by frame. One of more than 64 KiB that can be read only once,
-    such as a generator, cannot be sent again: the transport asks for the server's key first. Requests without a body
-    travel in plaintext, and so do their responses. An error that is not sealed is passed on: its content is not
-    authentic.
+    such as a generator, cannot be sent again: the transport asks for the server's key first. In plain EHBP requests
+    without a body travel in plaintext, and so do their responses. An error that is not sealed is passed on: its content
+    is not authentic.
 
     The client's own `proxy=` and `mounts=` go around its transport, and so around the sealing: give them to `inner`.
     """
@@ -45,6 +50,8 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         inner: InnerT | None = None,
         *,
         verify_key: VerifyKey | None = None,
+        verify_answer: VerifyAnswer | None = None,
+        require_v1: bool = False,
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         clock: Callable[[], float] = boot_time,
         key_url: str | None = None,
@@ -54,9 +61,13 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
 
         Args:
             inner: sends what is sealed. By default a new `HTTPTransport`. It is closed with this transport.
-            verify_key: called with each public key (32 bytes) that is fetched, before anything is sealed to it, for
+            verify_key: called with each X25519 key (32 bytes) that is fetched, before anything is sealed to it, for
                 pinning or attestation. To refuse a key it raises an exception, which reaches the caller, or returns
-                anything but None and True.
+                anything but None and True. Version 1 seals to another key, so without `verify_answer` everything is
+                sealed as plain EHBP then, and the log says so once.
+            verify_answer: called with each key answer that is fetched: with all its bytes, and the URL that it came
+                from (a str). It refuses as `verify_key` does.
+            require_v1: whether servers that do not offer version 1 are refused.
             max_frame_bytes: the longest frame that a response may have, from 64 KiB + 16 bytes to 64 MiB, tag included.
             clock: tells the time in seconds.
             key_url: where the server publishes its key, for a server behind a gateway that routes by path: an absolute
@@ -67,9 +78,10 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
                 through a new `HTTPTransport`.
 
         Raises:
-            TypeError: an argument has the wrong type.
+            TypeError: an argument has the wrong type, or `require_v1` comes with `verify_key` alone.
             ValueError: `max_frame_bytes` is out of its range, or `key_url` is neither a path nor a URL.
         """
+        checks = KeyChecks(verify_key, verify_answer, require_v1=require_v1)
         self._one_connection = cast("Callable[[], http.BaseTransport] | None", one_connection)
         self._inner: http.BaseTransport
         if inner is None:
@@ -78,16 +90,17 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         else:
             self._inner = self._checked(inner)
         self._streams = SyncStreams(*self._stream_types)
-        self._driver = SyncDriver(self.library, verify_key, max_frame_bytes, clock, key_url)
+        self._driver = SyncDriver(self.library, checks, max_frame_bytes, clock, key_url)
 
     def handle_request(self, request: RequestT) -> ResponseT:
         """Send `request` sealed and return the response. Its body is opened while it is read.
 
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
-            KeyRejectedError: `verify_key` refused the key.
-            UnsealedResponseError: the response is an unsealed success, a redirect, or an unsealed 422 that is too long
-                to be read.
+            KeyRejectedError: `verify_key` or `verify_answer` refused the key.
+            UnsealedResponseError: the response is an unsealed success, redirects a body, has a header that the server
+                did not make for this request, or is an unsealed refusal that is too long to be read.
+            StatusMismatchError: the response arrived with another status than the server sealed.
             SealedTransportError: the request asks for another protocol, such as WebSocket, and nothing was sent; or its
                 body can be read only once and the server refused its key; or its body has another length than its
                 headers say, and was cut off.
@@ -149,6 +162,8 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         inner: InnerT | None = None,
         *,
         verify_key: AsyncVerifyKey | None = None,
+        verify_answer: AsyncVerifyAnswer | None = None,
+        require_v1: bool = False,
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         clock: Callable[[], float] = boot_time,
         key_url: str | None = None,
@@ -159,15 +174,18 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         Args:
             inner: sends what is sealed. By default a new `AsyncHTTPTransport`. It is closed with this transport.
             verify_key: as for `SealedTransport`, and may be a coroutine function.
+            verify_answer: as for `SealedTransport`, and may be a coroutine function.
+            require_v1: as for `SealedTransport`.
             max_frame_bytes: as for `SealedTransport`.
             clock: as for `SealedTransport`.
             key_url: as for `SealedTransport`.
             one_connection: as for `SealedTransport`.
 
         Raises:
-            TypeError: an argument has the wrong type.
+            TypeError: an argument has the wrong type, or `require_v1` comes with `verify_key` alone.
             ValueError: `max_frame_bytes` is out of its range, or `key_url` is neither a path nor a URL.
         """
+        checks = KeyChecks(verify_key, verify_answer, require_v1=require_v1)
         self._one_connection = cast("Callable[[], http.AsyncBaseTransport] | None", one_connection)
         self._inner: http.AsyncBaseTransport
         if inner is None:
@@ -176,16 +194,17 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
         else:
             self._inner = self._checked(inner)
         self._streams = AsyncStreams(*self._stream_types)
-        self._driver = AsyncDriver(self.library, verify_key, max_frame_bytes, clock, key_url)
+        self._driver = AsyncDriver(self.library, checks, max_frame_bytes, clock, key_url)
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
         """Send `request` sealed and return the response. Its body is opened while it is read.
 
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
-            KeyRejectedError: `verify_key` refused the key.
-            UnsealedResponseError: the response is an unsealed success, a redirect, or an unsealed 422 that is too long
-                to be read.
+            KeyRejectedError: `verify_key` or `verify_answer` refused the key.
+            UnsealedResponseError: the response is an unsealed success, redirects a body, has a header that the server
+                did not make for this request, or is an unsealed refusal that is too long to be read.
+            StatusMismatchError: the response arrived with another status than the server sealed.
             SealedTransportError: the request asks for another protocol, such as WebSocket, and nothing was sent; or its
                 body can be read only once and the server refused its key; or its body has another length than its
                 headers say, and was cut off.

@@ -39,6 +39,7 @@ pub(crate) struct MessageSecrets {
 }
 
 /// What further secrets of a message are derived from (section 5.3).
+#[derive(Clone)]
 pub(crate) struct Exporter {
     suite: Suite,
     secret: Zeroizing<[u8; 32]>,

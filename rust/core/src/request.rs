@@ -152,7 +152,7 @@ fn open_first_frame(
         let context = key_pair.private_key().read(|scalar| {
             boxed_without_trace(|| {
                 let secrets = MessageSecrets::of_receiver(scalar, &parties, INFO)?;
-                RequestContext::new(secrets, RESPONSE_LABEL)
+                RequestContext::new(&secrets, RESPONSE_LABEL)
             })
         });
         match context {
@@ -194,7 +194,7 @@ impl RequestSealer {
         let context = ephemeral.private_key().read(|scalar| {
             boxed_without_trace(|| {
                 let secrets = MessageSecrets::of_sender(scalar, &parties, INFO)?;
-                RequestContext::new(secrets, RESPONSE_LABEL)
+                RequestContext::new(&secrets, RESPONSE_LABEL)
             })
         })??;
         Ok(Self { home, encapsulated_key, context, _traces: TracesWiped })

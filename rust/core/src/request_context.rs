@@ -17,9 +17,9 @@ pub(crate) struct RequestContext {
 impl RequestContext {
     /// Makes the context of a protocol that exports the secret of a response with this label. Call it in
     /// [`boxed_without_trace`](crate::no_trace::boxed_without_trace).
-    pub(crate) fn new(secrets: MessageSecrets, response_label: &'static [u8]) -> Result<Self, Error> {
+    pub(crate) fn new(secrets: &MessageSecrets, response_label: &'static [u8]) -> Result<Self, Error> {
         let cipher = CountingCipher::new(HomeProcess::current()?, &secrets.key, secrets.base_nonce);
-        Ok(Self { cipher, exporter: secrets.exporter, response_label })
+        Ok(Self { cipher, exporter: secrets.exporter.clone(), response_label })
     }
 
     /// Exports bytes that both sides know and nobody else. Call it in

@@ -8,7 +8,7 @@ use crate::arena::HomeProcess;
 use crate::error::Error;
 use crate::frame::sealed_bytes;
 use crate::key_schedule::MessageSecrets;
-use crate::no_trace::{TracesWiped, boxed_without_deep_trace, without_trace};
+use crate::no_trace::{TracesWiped, boxed_without_deep_trace, boxed_without_trace, without_trace};
 use crate::primitives::TAG_BYTES;
 use crate::request_context::RequestContext;
 use crate::response_v1::{ResponseOpenerV1, ResponseSealerV1};
@@ -54,16 +54,15 @@ impl RequestOpenerV1 {
         if sealed_head.len() < TAG_BYTES {
             return Err(Error::MalformedMessage);
         }
-        let context = key_pair.seed().read(|seed| {
+        let secrets = key_pair.seed().read(|seed| {
             boxed_without_deep_trace(|| {
                 let mut shared_secret = Zeroizing::new([0; 32]);
                 key_pair.decapsulate(seed, &encapsulated_key, &mut shared_secret)?;
-                let secrets = MessageSecrets::of_xwing(&shared_secret, INFO, None)?;
-                RequestContext::new(secrets, RESPONSE_LABEL)
+                MessageSecrets::of_xwing(&shared_secret, INFO, None)
             })
         });
-        let mut context = match context {
-            Ok(Ok(context)) => context,
+        let mut context = match secrets {
+            Ok(Ok(secrets)) => context_of(&secrets)?,
             Ok(Err(Error::PublicKeySmallOrder)) => return Err(Error::MalformedMessage),
             Ok(Err(error)) => return Err(error),
             // The key pair was erased after the request arrived, so it is no longer accepted.
@@ -150,6 +149,12 @@ impl RequestOpenerV1 {
     }
 }
 
+/// Makes the context where no trace of the key pair is left on the stack. An expanded AES key has bytes that were never
+/// written, and keeps in them what lay there.
+fn context_of(secrets: &MessageSecrets) -> Result<Box<RequestContext>, Error> {
+    boxed_without_trace(|| RequestContext::new(secrets, RESPONSE_LABEL))
+}
+
 /// Seals one request on the client, and opens the response to it.
 pub struct RequestSealerV1 {
     home: HomeProcess,
@@ -170,13 +175,14 @@ impl RequestSealerV1 {
             public_key.try_into().map_err(|_| Error::XWingPublicKeyLength(public_key.len()))?;
         let home = HomeProcess::current()?;
         let mut encapsulated_key = Box::new([0; XWING_ENCAPSULATED_KEY_BYTES]);
-        let context = boxed_without_deep_trace(|| {
+        let secrets = boxed_without_deep_trace(|| {
             let mut randomness = Zeroizing::new([0; RANDOMNESS_BYTES]);
             getrandom::fill(randomness.as_mut_slice())?;
             let mut shared_secret = Zeroizing::new([0; 32]);
             xwing::encapsulate(public_key, &randomness, &mut encapsulated_key, &mut shared_secret)?;
-            RequestContext::new(MessageSecrets::of_xwing(&shared_secret, INFO, None)?, RESPONSE_LABEL)
+            MessageSecrets::of_xwing(&shared_secret, INFO, None)
         })?;
+        let context = context_of(&secrets)?;
         Ok(Self { home, encapsulated_key, context, sealed: Sealed::Nothing, _traces: TracesWiped })
     }
 

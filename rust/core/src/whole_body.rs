@@ -7,6 +7,7 @@ use zeroize::Zeroize;
 use crate::counting_cipher::CountingCipher;
 use crate::error::Error;
 use crate::frame::{FrameReader, LENGTH_BYTES, open_frame, seal_frames, sealed_bytes};
+use crate::no_trace::without_trace;
 use crate::primitives::TAG_BYTES;
 use crate::writer::{Writer, filled};
 
@@ -85,10 +86,13 @@ impl Sealed {
 /// [`Error::MalformedMessage`]; [`Error::OutOfMemory`]; [`Error::KeyErased`] in a forked child.
 pub(crate) fn open_head(cipher: &mut CountingCipher, sealed: &[u8]) -> Result<Vec<u8>, Error> {
     let head_bytes = sealed.len().checked_sub(TAG_BYTES).ok_or(Error::MalformedMessage)?;
-    filled(head_bytes, |head| {
-        let mut head = Writer::new(head);
-        open_frame(cipher, sealed, &mut head)?;
-        head.finish()
+    // Unlike a frame's, its traces are wiped at once: whoever made the opener may have been far down the stack.
+    without_trace(|| {
+        filled(head_bytes, |head| {
+            let mut head = Writer::new(head);
+            open_frame(cipher, sealed, &mut head)?;
+            head.finish()
+        })
     })
 }
 
