@@ -16,6 +16,7 @@ from server_keys._checks import (
     Place,
     Replay,
     Required,
+    StoreAway,
     checked_max_frame_bytes,
     checked_open_paths,
     checked_place,
@@ -47,6 +48,7 @@ def protect(
     required: Required = False,
     place: Place = "exact",
     replay: Replay = "refuse",
+    store_away: StoreAway | None = None,
     open_paths: Sequence[str] = (),
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     share: str | None = "auto",
@@ -66,7 +68,10 @@ def protect(
         required: answer requests that carry a body in plaintext with an error (True), or all that are not sealed by
             version 1 of the wire (`"v1"`), except for those for the key and OPTIONS.
         place: what a request of version 1 is held to: `"exact"`, `"suffix"` or `"off"`. See `EncryptedBodyMiddleware`.
-        replay: `"refuse"` answers a sealed request that was received before with 409; `"allow"` serves it again.
+        replay: `"refuse"` answers a sealed request with 409 that this host received before, `"refuse-everywhere"` also
+            one that another host received; `"allow"` serves it again. See `EncryptedBodyMiddleware`.
+        store_away: for `"refuse-everywhere"`, what happens to requests while the store is away: `"refuse"` or
+            `"allow"`.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
         share: the processes that have the same keys. `"auto"`: the workers of one server. Others than workers share by
@@ -81,17 +86,17 @@ def protect(
         RuntimeError: the app has begun to serve, or is protected already, but with other durations, another `share`,
             another limit, other places or open paths, another `replay`, or with less required.
         TypeError: `app` is no FastAPI app, its lifespan makes no async context manager, a duration is not a number,
-            `required` is neither a bool nor `"v1"`, `place` or `replay` is no str, `open_paths` is no sequence of str,
-            the limit is not an int, `share` is neither a str nor None.
+            `required` is neither a bool nor `"v1"`, `place`, `replay` or `store_away` is no str, `open_paths` is no
+            sequence of str, the limit is not an int, `share` is neither a str nor None.
         ValueError: a duration or the limit is out of its range, `place`, `replay`, a path or `share` has no known form,
-            `share` lacks its secret.
+            `store_away` is missing or given in vain, `share` lacks its secret.
     """
     if not isinstance(app, FastAPI):
         raise TypeError(f"app must be a FastAPI app, not {app!r}")
     with_keys = ephemeral_key_lifespan_factory(
         refresh_time, overlap=overlap, share=share, group_secret_file=group_secret_file
     )
-    sealing = _Sealing.checked(required, place, replay, open_paths, max_frame_bytes)
+    sealing = _Sealing.checked(required, place, (replay, store_away), open_paths, max_frame_bytes)
     if _has_served(app) and _Additions.of(app).sealing is None:
         # Its lifespan may run already, and would make no keys.
         raise RuntimeError("the app has begun to serve: protect it before its first request")
@@ -142,6 +147,7 @@ def inject_middleware(
     required: Required = False,
     place: Place = "exact",
     replay: Replay = "refuse",
+    store_away: StoreAway | None = None,
     open_paths: Sequence[str] = (),
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
 ) -> BuildAppFunc:
@@ -155,7 +161,10 @@ def inject_middleware(
         required: answer requests that carry a body in plaintext with an error (True), or all that are not sealed by
             version 1 of the wire (`"v1"`), except for those for the key and OPTIONS.
         place: what a request of version 1 is held to: `"exact"`, `"suffix"` or `"off"`. See `EncryptedBodyMiddleware`.
-        replay: `"refuse"` answers a sealed request that was received before with 409; `"allow"` serves it again.
+        replay: `"refuse"` answers a sealed request with 409 that this host received before, `"refuse-everywhere"` also
+            one that another host received; `"allow"` serves it again. See `EncryptedBodyMiddleware`.
+        store_away: for `"refuse-everywhere"`, what happens to requests while the store is away: `"refuse"` or
+            `"allow"`.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
 
@@ -163,12 +172,12 @@ def inject_middleware(
         TypeError: `build_app_func` is no function, `required` is neither a bool nor `"v1"`, `place` or `replay` is no
             str, `open_paths` is no sequence of str, the limit is not an int; from the new function: `build_app_func`
             returned something else than a FastAPI app.
-        ValueError: `place`, `replay` or a path has no known form, `max_frame_bytes` is out of its range.
+        ValueError: `place`, `replay`, `store_away` or a path has no known form, `max_frame_bytes` is out of its range.
         RuntimeError: from the new function: the app is protected already, but with another limit, other places or open
             paths, or with less required.
     """
     _require_build_app_func(build_app_func)
-    sealing = _Sealing.checked(required, place, replay, open_paths, max_frame_bytes)
+    sealing = _Sealing.checked(required, place, (replay, store_away), open_paths, max_frame_bytes)
     return _then(build_app_func, functools.partial(_add, sealing=sealing))
 
 
@@ -179,12 +188,18 @@ class _Sealing:
     required: Required
     place: Place
     replay: Replay
+    store_away: StoreAway | None
     open_paths: tuple[str, ...]
     max_frame_bytes: int
 
     @classmethod
     def checked(
-        cls, required: Required, place: Place, replay: Replay, open_paths: Sequence[str], max_frame_bytes: int
+        cls,
+        required: Required,
+        place: Place,
+        replays: tuple[Replay, StoreAway | None],
+        open_paths: Sequence[str],
+        max_frame_bytes: int,
     ) -> "_Sealing":
         """Return them.
 
@@ -195,7 +210,7 @@ class _Sealing:
         return cls(
             checked_required(required),
             checked_place(place),
-            checked_replay(replay),
+            *checked_replay(*replays),
             checked_open_paths(open_paths),
             checked_max_frame_bytes(max_frame_bytes),
         )
@@ -211,7 +226,7 @@ class _Sealing:
                 f"the app is protected already, and {_TAKES[self.required]}: pass required={other.required!r} to the "
                 "call that protected it first"
             )
-        for name in ("place", "replay", "open_paths", "max_frame_bytes"):
+        for name in ("place", "replay", "store_away", "open_paths", "max_frame_bytes"):
             has, asked = getattr(self, name), getattr(other, name)
             if has != asked:
                 raise RuntimeError(
@@ -226,6 +241,7 @@ class _Sealing:
             required=self.required,
             place=self.place,
             replay=self.replay,
+            store_away=self.store_away,
             open_paths=self.open_paths,
             max_frame_bytes=self.max_frame_bytes,
         )

@@ -304,17 +304,19 @@ def test_2_000_replays_and_2_000_requests_one_after_the_other(ring: KeyRing) -> 
 
 @pytest.mark.parametrize("replay", [True, None, 1])
 def test_replay_is_a_str(replay: object) -> None:
-    with pytest.raises(TypeError, match='replay must be "refuse" or "allow"'):
+    with pytest.raises(TypeError, match='replay must be "refuse", "refuse-everywhere" or "allow"'):
         EncryptedBodyMiddleware(Counting(), replay=replay)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("replay", ["", "Refuse", "refuse-everywhere", "off"])
-def test_replay_is_one_of_two(replay: str) -> None:
+@pytest.mark.parametrize("replay", ["", "Refuse", "everywhere", "off"])
+def test_replay_is_one_of_three(replay: str) -> None:
     for use in (
         lambda: EncryptedBodyMiddleware(Counting(), replay=replay),  # type: ignore[arg-type]
         lambda: protect(FastAPI(), replay=replay),  # type: ignore[arg-type]
     ):
-        with pytest.raises(ValueError, match=f'replay must be "refuse" or "allow", not {replay!r}'):
+        with pytest.raises(
+            ValueError, match=f'replay must be "refuse", "refuse-everywhere" or "allow", not {replay!r}'
+        ):
             use()
 
 

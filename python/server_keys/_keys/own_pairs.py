@@ -146,6 +146,10 @@ class OwnPairs:
         """Return the requests that are sealed to an epoch."""
         return self._replays.of(pairs)
 
+    async def is_first_everywhere(self, pairs: EpochPairs, request_id: bytes) -> bool:
+        """Return True: nobody else has these pairs."""
+        return True
+
     async def ready(self) -> None:
         """Return at once: the first pair was made with this object."""
 

@@ -75,6 +75,13 @@ class PairSource(Protocol):
             ReplayTableError: it is not known which were seen, or there is no memory for them.
         """
 
+    async def is_first_everywhere(self, pairs: EpochPairs, request_id: bytes) -> bool:
+        """Remember a request wherever the pairs are accepted. Return whether it is the first one of its id.
+
+        Raises:
+            StoreAwayError: others could not be asked.
+        """
+
     async def ready(self) -> None:
         """Wait until there is a current pair."""
 

@@ -8,6 +8,10 @@ from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._native import ReplayTable, ReplayTableError, ReplayTableLostError
 
 
+class StoreAwayError(Exception):
+    """The store could not be asked which requests other hosts saw."""
+
+
 class SeenRequests:
     """The requests that are sealed to one epoch. Safe under threads.
 

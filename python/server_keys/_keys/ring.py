@@ -41,7 +41,7 @@ class KeyRingStatus:
     refusals: Mapping[str, int] = field(default_factory=dict, hash=False)
     """How many requests were refused, by reason: `key_mismatch`, `malformed`, `frame_too_large`, `wrong_place`,
     `plaintext`, `not_v1`, `keys_unavailable`, `key_path_method`, `replayed`, `replay_table_full`,
-    `replay_table_lost`."""
+    `replay_table_lost`, `replay_store_away`."""
     sharing: SharingStatus = field(default_factory=SharingStatus)
     """Whether other processes have the same keys."""
 
@@ -236,6 +236,22 @@ class KeyRing:
             )
             self._replace_early(pairs)
         return is_first
+
+    async def remember_everywhere(self, pairs: EpochPairs, request_id: bytes) -> bool:
+        """Do as `remember`, and ask the group's store as well, if it is one for many hosts.
+
+        Args:
+            pairs: the epoch that the request is sealed to.
+            request_id: what identifies the request, from 8 to 32 bytes.
+
+        Returns:
+            Whether it is the first one of its id, wherever the pairs are accepted.
+
+        Raises:
+            StoreAwayError: it is the first one on this host, and the store could not be asked.
+            ReplayTableError: as for `remember`.
+        """
+        return self.remember(pairs, request_id) and await self._source.is_first_everywhere(pairs, request_id)
 
     def _replace_early(self, pairs: EpochPairs) -> None:
         """Have the next pairs made if these are the current ones."""

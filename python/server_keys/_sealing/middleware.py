@@ -10,10 +10,10 @@ from server_keys._checks import (
     Place,
     Replay,
     Required,
+    StoreAway,
     checked_max_frame_bytes,
     checked_open_paths,
     checked_place,
-    checked_replay,
     checked_required,
 )
 from server_keys._keys.app_ring import held_ring, required_ring
@@ -40,7 +40,7 @@ from server_keys._sealing.refusals import (
     refusal_of,
     wrong_place,
 )
-from server_keys._sealing.replays import remembered
+from server_keys._sealing.replays import ReplayRule
 from server_keys._sealing.request import OPENED, WIRE, SealedRequest
 from server_keys._sealing.response import SealedResponse
 from server_keys._sealing.rewindable import Rewindable
@@ -88,14 +88,17 @@ class EncryptedBodyMiddleware:
             slash on, for a proxy that takes a prefix away without its client's knowledge. `"off"`: the method alone.
         replay: what happens to a sealed request that was received before, by this process or another one of this host
             that shares its keys. `"refuse"`: it gets 409, before the app is called. `"allow"`: the app gets it again.
+            `"refuse-everywhere"`: it gets 409 also if another host received it that shares its keys by Valkey.
+        store_away: what happens to requests while the store cannot be asked that `"refuse-everywhere"` asks, which
+            needs this. `"refuse"`: they get 503. `"allow"`: they are served unless this host received them.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
 
     Raises:
-        TypeError: `required` is neither a bool nor `"v1"`, `place` or `replay` is no str, `open_paths` is no sequence
-            of str, `max_frame_bytes` is not an int.
-        ValueError: `place` or `replay` is another str, a path does not begin with a slash, `max_frame_bytes` is out of
-            its range.
+        TypeError: `required` is neither a bool nor `"v1"`, `place`, `replay` or `store_away` is no str, `open_paths` is
+            no sequence of str, `max_frame_bytes` is not an int.
+        ValueError: `place`, `replay` or `store_away` is another str, `store_away` is missing or given in vain, a path
+            does not begin with a slash, `max_frame_bytes` is out of its range.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class EncryptedBodyMiddleware:
         required: Required = False,
         place: Place = "exact",
         replay: Replay = "refuse",
+        store_away: StoreAway | None = None,
         open_paths: Sequence[str] = (),
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     ) -> None:
@@ -113,7 +117,7 @@ class EncryptedBodyMiddleware:
         self._key_ring = key_ring
         self._required = checked_required(required)
         self._place = checked_place(place)
-        self._replay = checked_replay(replay)
+        self._replays = ReplayRule.checked(replay, store_away)
         self._open_paths = frozenset(checked_open_paths(open_paths))
         self._max_frame_bytes = checked_max_frame_bytes(max_frame_bytes)
         self._refusal_log = RefusalLog()
@@ -178,7 +182,7 @@ class EncryptedBodyMiddleware:
             ring = await self._ready_ring(scope)
             if is_versioned(encapsulated_key):
                 opened = await self._opened_v1(encapsulated_key, scope["method"], ring, measured)
-                if refused := self._refused_v1(opened, ring, scope):
+                if refused := await self._refused_v1(opened, ring, scope):
                     return await self._refuse_opened(refused, opened, scope, upload, send, measured)
                 request = SealedRequest(opened, upload.receive, send, measured)
                 has_begun = await request.begin()
@@ -186,7 +190,7 @@ class EncryptedBodyMiddleware:
                 return NOT_V1
             else:
                 plain, request, has_begun = await self._begun_plain(encapsulated_key, ring, upload, send, measured)
-                if has_begun and (refused := self._refused_again(plain, ring)):
+                if has_begun and (refused := await self._replays.refused(plain, ring)):
                     return await self._refuse_opened(refused, plain, scope, upload, send, measured)
         except (KeysUnavailableError, ValueError) as error:
             return refusal_of(error)
@@ -241,19 +245,15 @@ class EncryptedBodyMiddleware:
         wire, second_try = request()
         return wire, second_try, await second_try.begin()
 
-    def _refused_v1(self, opened: RequestV1, ring: KeyRing, scope: Scope) -> Refusal | None:
+    async def _refused_v1(self, opened: RequestV1, ring: KeyRing, scope: Scope) -> Refusal | None:
         """Return why a request whose head is opened is refused; None if it is not."""
-        if refused := self._refused_again(opened, ring):
+        if refused := await self._replays.refused(opened, ring):
             return refused
         if is_in_place(opened.head, scope, self._place):
             return None
         # Only its client can read what was meant.
         meant = b"%s %s" % (opened.head.method, opened.head.target)
         return wrong_place(meant.decode("latin-1"), f"{scope['method']} {scope['path']}")
-
-    def _refused_again(self, opened: RequestWire, ring: KeyRing) -> Refusal | None:
-        """Return why a request is refused if it was received before; None if it is not."""
-        return remembered(opened, ring) if self._replay == "refuse" else None
 
     async def _refuse_opened(
         self, refusal: Refusal, opened: RequestWire, scope: Scope, upload: Upload, send: Send, measured: Measured

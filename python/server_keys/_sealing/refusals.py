@@ -79,6 +79,16 @@ _LOST_ADVICE = (
     "and clients go on with it by themselves. Look for what removes or changes the files in the folder by which the "
     "processes share their keys (status.sharing.store), and whether its file system is full"
 )
+REPLAY_STORE_AWAY = Refusal(
+    "replay_store_away",
+    problem(
+        503,
+        "the server cannot find out whether it has received this request before: try again in a moment",
+        more_headers=((b"retry-after", b"1"),),
+    ),
+    "the store did not say within 20 ms whether another host had received a request. Bring it back "
+    '(status.sharing.store); or serve requests meanwhile that this host did not receive (store_away="allow")',
+)
 
 REASONS = (
     "key_mismatch",
@@ -92,6 +102,7 @@ REASONS = (
     "replayed",
     "replay_table_full",
     "replay_table_lost",
+    "replay_store_away",
 )
 """All names that refusals are counted by."""
 

@@ -20,7 +20,7 @@ from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
 from server_keys._sharing.places import boot_id, directory_of_siblings, named_directory
 from server_keys._sharing.share import SHORTEST_SHARED_S, Share, ShareKind
-from server_keys._sharing.shared_pairs import SharedPairs
+from server_keys._sharing.shared_pairs import Everywhere, SharedPairs
 from server_keys._sharing.shared_replays import SharedReplays
 from server_keys._sharing.siblings import group_of_siblings
 from server_keys._sharing.store import Store
@@ -46,7 +46,9 @@ def ring_of(plan: KeyPlan) -> KeyRing:
         keys = GroupKeys.of_name(f"{share.folder} {boot_id()}".encode())
         return _shared(schedule, [(keys, store)], folder=store, across_hosts=False)
     if share.kind is ShareKind.VALKEY:
-        return _shared(schedule, _doors_to_valkey(share), folder=_folder_of_siblings(schedule), across_hosts=True)
+        doors, everywhere = _doors_to_valkey(share), _everywhere(share)
+        folder = _folder_of_siblings(schedule)
+        return _shared(schedule, doors, folder=folder, everywhere=everywhere, across_hosts=True)
     return _alone(schedule, "share=None was asked for")
 
 
@@ -121,12 +123,19 @@ def _doors_to_valkey(share: Share) -> list[tuple[GroupKeys, Store]]:
     return [(keys, ValkeyStore(url, keys.group_id)) for keys in all_keys]
 
 
+def _everywhere(share: Share) -> Everywhere | None:
+    from server_keys._sharing.valkey.replays import ValkeyReplays  # only for those who use it
+
+    return ValkeyReplays(share.url) if share.url is not None else None
+
+
 def _shared(
     schedule: Schedule,
     doors: list[tuple[GroupKeys, Store]],
     *,
     folder: DirectoryStore | None,
     across_hosts: bool,
+    everywhere: Everywhere | None = None,
 ) -> KeyRing:
     pace = Pace(schedule)
     store = doors[0][1]
@@ -142,7 +151,9 @@ def _shared(
     if folder is not None:
         is_alone = all(folder is not store for _, store in doors)
         replays = SharedReplays(folder, pace.life_s, notices, clock=boot_time, is_alone=is_alone)
-    pairs = SharedPairs(member, schedule, poll_s=pace.poll_s, store=store, notices=notices, replays=replays)
+    pairs = SharedPairs(
+        member, schedule, poll_s=pace.poll_s, store=store, notices=notices, replays=replays, everywhere=everywhere
+    )
     return KeyRing.over(pairs, schedule)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from server_keys._clock import boot_time
 from server_keys._keys.epoch_pairs import EpochPairs
@@ -30,6 +31,23 @@ _PATIENCE_S = 1.0
 _REFRESHED_EVERY_S = 1.0
 
 
+# By how much longer another host may take an epoch to live.
+_OTHERS_END_LATER_S = 60.0
+
+
+class Everywhere(Protocol):
+    """A store that all hosts of a group ask."""
+
+    async def is_first(self, public_key: bytes, request_id: bytes, keep_s: float) -> bool:
+        """Remember a request. Return whether it is the first one of its id."""
+
+    def look_after(self) -> None:
+        """Find out whether a store answers again that was away."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class SharedPairs:
     """The pairs of a member, kept up by a thread that no blocked event loop holds up.
 
@@ -40,6 +58,7 @@ class SharedPairs:
         store: the member's store.
         notices: the log.
         replays: what this process and others of its host have seen together. None: it is the only one of its host.
+        everywhere: what all hosts of the group have seen together. None: they are one.
         clock: tells the time in seconds.
     """
 
@@ -54,6 +73,7 @@ class SharedPairs:
         store: Store,
         notices: Notices,
         replays: SharedReplays | None = None,
+        everywhere: Everywhere | None = None,
         clock: Callable[[], float] = boot_time,
     ) -> None:
         self._member = member
@@ -63,6 +83,7 @@ class SharedPairs:
         self._notices = notices
         self._replays = replays
         self._own_replays = OwnReplays()
+        self._everywhere = everywhere
         self._clock = clock
         self._lock = threading.RLock()
         renew_lock_after_fork(self)
@@ -117,6 +138,19 @@ class SharedPairs:
         """Return the requests that are sealed to an epoch: in this process, or in all of the host that hold it."""
         is_own = any(epoch.pair == pairs.x25519 for epoch in self._member.own)
         return self._own_replays.of(pairs) if is_own or self._replays is None else self._replays.of(pairs)
+
+    async def is_first_everywhere(self, pairs: EpochPairs, request_id: bytes) -> bool:
+        """Return whether no other host of the group saw the request.
+
+        Raises:
+            StoreAwayError: the store could not be asked.
+        """
+        now = self._clock()
+        lives = [epoch.ends_at - now for epoch in self._member.epochs.held if epoch.pair == pairs.x25519]
+        if self._everywhere is None or not lives:  # a pair of its own
+            return True
+        # Others may let it end a little later.
+        return await self._everywhere.is_first(pairs.x25519.public_key, request_id, lives[0] + _OTHERS_END_LATER_S)
 
     async def ready(self) -> None:
         """Wait until there is a current pair: the group's, or one of its own if the group cannot be reached.
@@ -186,8 +220,9 @@ class SharedPairs:
             self._thread.join(_LEAVING_S)
         self._member.erase()
         self._own_replays.forget_erased()
-        if self._replays is not None:
-            self._replays.close()
+        for replays in (self._replays, self._everywhere):
+            if replays is not None:
+                replays.close()
 
     def _run(self) -> None:
         """Keep up with the group until the ring is closed."""
@@ -228,6 +263,8 @@ class SharedPairs:
             epochs = [EpochPairs(epoch.pair) for epoch in self._member.epochs.held]
             if self._replays.keep_up(epochs):
                 self._member.bring_forward()
+        if self._everywhere is not None:
+            self._everywhere.look_after()
 
     def _take_looked(self) -> concurrent.futures.Future[None] | None:
         """Return what the callers wait for that asked for a look until now."""

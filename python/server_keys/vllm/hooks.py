@@ -60,6 +60,7 @@ def with_keys(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
             required=settings.required,
             place=settings.place,
             replay=settings.replay,
+            store_away=settings.store_away,
             open_paths=settings.open_paths,
         )
     build_app_with_keys = inject_key_lifespan(

@@ -12,10 +12,13 @@ from server_keys._checks import (
     PERIOD_RANGE,
     PLACES,
     REPLAYS,
+    STORE_AWAYS,
     Place,
     Replay,
     Required,
+    StoreAway,
     checked_open_paths,
+    checked_replay,
     overlap_seconds,
     period_seconds,
 )
@@ -103,9 +106,17 @@ PLACE = Option(
 REPLAY = Option(
     "--sealed-replay",
     "SERVER_KEYS_REPLAY",
-    "What happens to a sealed request that was received before: refuse (the default) answers it with 409, allow serves "
-    "it again.",
+    "What happens to a sealed request that was received before: refuse (the default) answers it with 409, "
+    "refuse-everywhere also where another host received it that shares its keys by Valkey, allow serves it again.",
     metavar="REPLAY",
+    value="refuse, refuse-everywhere or allow",
+)
+STORE_AWAY = Option(
+    "--sealed-store-away",
+    "SERVER_KEYS_STORE_AWAY",
+    "What happens to requests while the store cannot be asked that refuse-everywhere asks, which needs this: refuse or "
+    "allow.",
+    metavar="RULE",
     value="refuse or allow",
 )
 OPEN_PATHS = Option(
@@ -143,6 +154,7 @@ OPTIONS = {
         REQUIRE_V1,
         PLACE,
         REPLAY,
+        STORE_AWAY,
         OPEN_PATHS,
         SHARE,
         GROUP_SECRET_FILE,
@@ -151,8 +163,9 @@ OPTIONS = {
 
 USAGE = (
     f"{PROGRAM} [model] [{REFRESH_TIME.name} SECONDS] [{OVERLAP.name} SECONDS] "
-    f"[{NO_PROTECT.name} | {REQUIRE_SEALED.name} | {REQUIRE_V1.name}] [{PLACE.name} PLACE] [{REPLAY.name} REPLAY] "
-    f"[{OPEN_PATHS.name} PATHS] [{SHARE.name} SHARE] [{GROUP_SECRET_FILE.name} PATH] [options of vllm serve]"
+    f"[{NO_PROTECT.name} | {REQUIRE_SEALED.name} | {REQUIRE_V1.name}] [{PLACE.name} PLACE] "
+    f"[{REPLAY.name} REPLAY] [{STORE_AWAY.name} RULE] [{OPEN_PATHS.name} PATHS] "
+    f"[{SHARE.name} SHARE] [{GROUP_SECRET_FILE.name} PATH] [options of vllm serve]"
 )
 
 
@@ -172,6 +185,8 @@ class Settings:
     """How the path of a request is compared with the one that its client sealed."""
     replay: Replay = "refuse"
     """What happens to a sealed request that was received before."""
+    store_away: StoreAway | None = None
+    """What happens while the store cannot be asked that `refuse-everywhere` asks."""
     open_paths: tuple[str, ...] = DEFAULT_OPEN_PATHS
     """The paths for which nothing is required."""
     share: str | None = field(default=_SIBLINGS, repr=False)
@@ -218,6 +233,11 @@ class Settings:
                 )
         place: Place = read(PLACE, _place, "exact")
         replay: Replay = read(REPLAY, _replay, "refuse")
+        store_away: StoreAway | None = read(STORE_AWAY, _store_away, None)
+        try:
+            checked_replay(replay, store_away)
+        except ValueError as error:
+            raise SettingsError(f"{REPLAY.name} and {STORE_AWAY.name}: {error}") from None
         open_paths = read(OPEN_PATHS, _open_paths, DEFAULT_OPEN_PATHS)
         share: str | None = read(SHARE, _share, _SIBLINGS)
         file: str | None = read(GROUP_SECRET_FILE, _path, None)
@@ -228,7 +248,17 @@ class Settings:
                 )
             file = None
         return cls(
-            refresh_time_s, overlap_s, protect, require_sealed, require_v1, place, replay, open_paths, share, file
+            refresh_time_s,
+            overlap_s,
+            protect,
+            require_sealed,
+            require_v1,
+            place,
+            replay,
+            store_away,
+            open_paths,
+            share,
+            file,
         )
 
     def as_environment(self) -> dict[str, str]:
@@ -244,6 +274,8 @@ class Settings:
             OPEN_PATHS.variable: ",".join(self.open_paths),
             SHARE.variable: _NOBODY if self.share is None else self.share,
         }
+        if self.store_away is not None:
+            variables[STORE_AWAY.variable] = self.store_away
         if self.group_secret_file is not None:
             variables[GROUP_SECRET_FILE.variable] = self.group_secret_file
         return variables
@@ -366,6 +398,13 @@ def _replay(name: str, text: str) -> Replay:
         if text == replay:
             return replay
     raise SettingsError(f"{name} must be {REPLAY.value}, not {text!r}")
+
+
+def _store_away(name: str, text: str) -> StoreAway:
+    for store_away in STORE_AWAYS:
+        if text == store_away:
+            return store_away
+    raise SettingsError(f"{name} must be {STORE_AWAY.value}, not {text!r}")
 
 
 def _open_paths(name: str, text: str) -> tuple[str, ...]:
