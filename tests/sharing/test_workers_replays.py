@@ -1,12 +1,15 @@
 """A sealed request is served once by all workers of a server together: real servers, real time."""
 
+import contextlib
 import http.client
 import os
+import re
 import shutil
 import signal
+import socket
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +19,7 @@ from server_keys._native import ReplayTable, ReplayTableFullError, RequestSealer
 from server_keys._sealing.key_entries import key_id_of, keys_of
 from server_keys._sealing.wire_v1 import RequestHead, RequestHeader, request_head, request_header
 from tests.helpers.many_calls import async_cached_key, cached_key, calls_meanwhile
+from tests.helpers.server_processes import free_port, has_nginx, nginx
 from tests.helpers.trials import Keys, Trial, trial
 
 WORKERS = 4
@@ -223,6 +227,46 @@ def test_beyond_its_room_a_key_takes_nothing_until_the_next_one_is_published(tmp
         with calls_meanwhile(server.url, (cached_key, async_cached_key)) as calls:
             server.wait_for(lambda: calls.tally.calls > 20, "calls with the next key")
         assert not calls.tally.failed
+
+
+@contextlib.contextmanager
+def losing_answers(target: int) -> Iterator[int]:
+    """Run a server that passes one request on, and ends the connection instead of passing the answer back."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            with client, socket.create_connection(("127.0.0.1", target)) as server:
+                request = b""
+                while not (found := re.search(rb"(?is)content-length: (\d+).*?\r\n\r\n", request)) or (
+                    len(request) < found.end() + int(found[1])
+                ):
+                    request += client.recv(65536)
+                server.sendall(request)
+                assert server.recv(65536).startswith(b"HTTP/1.1 200")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(10)
+
+
+@pytest.mark.skipif(not has_nginx(), reason="nginx is missing")
+@pytest.mark.parametrize(("tries_again", "status"), [("error timeout", 502), ("error timeout non_idempotent", 409)])
+def test_a_proxy_that_sends_a_request_again_is_told_so(tmp_path: Path, tries_again: str, status: int) -> None:
+    with trial(tmp_path, LONG, workers=1) as server, losing_answers(server.port) as loser:
+        port = free_port()
+        configuration = (
+            f"upstream servers {{ server 127.0.0.1:{loser} max_fails=0; server 127.0.0.1:{server.port} backup; }}\n"
+            f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://servers; proxy_http_version 1.1; "
+            f'proxy_set_header Connection ""; proxy_next_upstream {tries_again}; }} }}'
+        )
+        key, body = seal(server)
+        (folder := tmp_path / "nginx").mkdir()
+        with nginx(folder, configuration, port):
+            proxied = Trial(server.process, server.folder, port)
+            assert send(proxied, (key, body)) == status
+        assert send(server, (key, body)) == 409, "the first server has served it"
 
 
 def fill(path: Path, count: int) -> None:
