@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Barrier
@@ -20,9 +20,13 @@ from benches.measure import Measure
 from benches.units import format_seconds
 from server_keys import EncryptedBodyMiddleware, KeyRing
 from server_keys._checks import Replay
+from server_keys._keys.replays import StoreAwayError
 from server_keys._native import ReplayTable
+from server_keys._sharing.valkey.replays import ValkeyReplays
+from server_keys._sharing.valkey_url import ValkeyUrl
 from tests.helpers import asgi
 from tests.helpers.sealed_requests import Client
+from tests.helpers.valkey import VALKEY, store_server
 
 _IDS: Final = 100_000
 _ROOM: Final = 2**18
@@ -82,7 +86,21 @@ SERVED: Final = Comparison(
         ),
     ),
 )
-COMPARISONS: Final = (ADD, THREADS, PROCESSES, SERVED)
+EVERYWHERE: Final = Comparison(
+    title="Asking a store whether another host received a request",
+    description="One request after the other, by way of a thread, from a Valkey server on loopback.",
+    reference="Valkey",
+    speedup_title="",
+    targets=(
+        Target(
+            "Asking Valkey on loopback: at most 1 ms",
+            lambda measured: measured.time("Valkey"),
+            at_most=1e-3,
+            format_value=format_seconds,
+        ),
+    ),
+)
+COMPARISONS: Final = (ADD, THREADS, PROCESSES, SERVED, EVERYWHERE)
 
 
 @contextmanager
@@ -187,4 +205,23 @@ async def _call_times(app: EncryptedBodyMiddleware, ring: KeyRing) -> list[float
         response = await asgi.call(app, "POST", "/", headers=client.headers, pieces=pieces)
         times.append(time.perf_counter() - began_at)
         assert response.status == 200
+    return times
+
+
+def bench_everywhere(measure: Measure, tmp_path: Path) -> None:
+    with store_server(VALKEY, tmp_path) as server, closing(ValkeyReplays(ValkeyUrl.parse(server.url))) as replays:
+        measure.samples(EVERYWHERE, "Valkey", lambda: asyncio.run(_asking_times(replays)))
+
+
+async def _asking_times(replays: ValkeyReplays) -> list[float]:
+    times = []
+    while len(times) < _REQUESTS:
+        request_id = os.urandom(8)
+        began_at = time.perf_counter()
+        try:
+            assert await replays.is_first(bytes(32), request_id, 60.0)
+        except StoreAwayError:  # The first connections take longer than a request waits.
+            replays.look_after()
+        else:
+            times.append(time.perf_counter() - began_at)
     return times

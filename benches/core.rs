@@ -50,6 +50,8 @@ fn exchange(criterion: &mut Criterion) {
 /// A table, and the path of its file if it lies in one.
 struct Table(ReplayTable, Option<std::path::PathBuf>);
 
+type NewTable = fn() -> Table;
+
 impl Table {
     fn own() -> Self {
         Self(made(ReplayTable::own(DEFAULT_REPLAY_TABLE_CAPACITY)), None)
@@ -85,7 +87,7 @@ fn replay_table(criterion: &mut Criterion) {
     let ids: Vec<_> = (0..DEFAULT_REPLAY_TABLE_CAPACITY as u64).map(u64::to_le_bytes).collect();
     let mut group = criterion.benchmark_group("ReplayTable::add");
     group.throughput(Throughput::Elements(ids.len() as u64)).sample_size(20);
-    let places: &[(&str, fn() -> Table)] = &[
+    let places: &[(&str, NewTable)] = &[
         ("in memory", Table::own),
         #[cfg(target_os = "linux")]
         ("in a file", Table::in_a_file),

@@ -234,6 +234,8 @@ class Settings:
         place: Place = read(PLACE, _place, "exact")
         replay: Replay = read(REPLAY, _replay, "refuse")
         store_away: StoreAway | None = read(STORE_AWAY, _store_away, None)
+        if replay != "refuse-everywhere" and STORE_AWAY.name not in (options or {}):
+            store_away = None  # the environment's is for others
         try:
             checked_replay(replay, store_away)
         except ValueError as error:
