@@ -214,7 +214,7 @@ def bench_everywhere(measure: Measure, tmp_path: Path) -> None:
 
 
 async def _asking_times(replays: ValkeyReplays) -> list[float]:
-    times = []
+    times = list[float]()
     while len(times) < _REQUESTS:
         request_id = os.urandom(8)
         began_at = time.perf_counter()
