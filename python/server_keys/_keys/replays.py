@@ -23,6 +23,7 @@ class SeenRequests:
         self.is_retired = table is None
         """Whether the epoch is to end as soon as there is another one."""
         self._table = table
+        self._half = 0 if table is None else table.capacity / 2
         self._is_half_full = False
 
     def add(self, request_id: bytes) -> bool:
@@ -61,7 +62,7 @@ class SeenRequests:
     def fills(self) -> bool:
         """Return True once: when half of the room is taken."""
         table = self._table
-        if self._is_half_full or table is None or 2 * table.used < table.capacity:
+        if self._is_half_full or table is None or table.used < self._half:
             return False
         self._is_half_full = True
         return True
