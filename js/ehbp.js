@@ -1,39 +1,47 @@
-// A client of the Encrypted HTTP Body Protocol: seals request bodies to a server's current key and opens the responses.
-import { concat, fromHex, toHex, utf8 } from "./bytes.js";
-import { frame, framesOf } from "./frames.js";
-import { expand, extract, KEY_BYTES, NONCE_BYTES, NumberedCipher, setupSender } from "./hpke.js";
-import { received, request } from "./requests.js";
+// A client that seals requests to a server's current key and opens the responses: by version 1 of the wire where the
+// server and this engine have X-Wing, and by plain EHBP (Encrypted HTTP Body Protocol) elsewhere.
+import { concat, toHex, utf8 } from "./bytes.js";
+import { KeyConfigurationError, StatusMismatchError, UnsealedResponseError } from "./errors.js";
+import { frame } from "./frames.js";
+import { KEY_PATH, sealedTarget } from "./place.js";
+import { receivedAtMost, request } from "./requests.js";
+import { SealedAsEhbp } from "./sealed_as_ehbp.js";
+import { SealedAsV1 } from "./sealed_as_v1.js";
 import { ServerKey } from "./server_key.js";
+import { xwing } from "./xwing.js";
 
-const KEY_PATH = "/.well-known/hpke-keys";
-const KEY_MISMATCH = "urn:ietf:params:ehbp:error:key-config";
-const IS_NONCE = /^[0-9a-f]{64}$/i;
-const REQUEST_INFO = utf8("ehbp request");
-const RESPONSE_LABEL = utf8("ehbp response");
+export { KeyConfigurationError, MissingEndError, StatusMismatchError, UnsealedResponseError } from "./errors.js";
 
-// The answer to a sealed request is not sealed. Anybody between client and server may have written it.
-export class UnsealedResponseError extends Error {
-  constructor(status, text) {
-    super(`The answer ${status} was not sealed, so anybody on the way may have written it: ${text.slice(0, 300)}`);
-    this.status = status;
-  }
-}
+const MOST_UNSEALED_BYTES = 64 * 1024;
+const METHOD = /^[!#$%&'*+.^_`|~0-9A-Z-]{1,32}$/;
+// Browsers ask with OPTIONS before they know of a key. fetch sends none of the others.
+const METHODS_NEVER_SEALED = ["OPTIONS", "CONNECT", "TRACE", "TRACK"];
+const METHODS_WITHOUT_BODY = ["GET", "HEAD"];
 
 export class EhbpClient {
   #base;
+  #keyUrl;
+  #requireV1;
+  #xwing;
   #onWire;
   #serverKey;
 
   // baseUrl: the server, from which the paths of requests are resolved; the page's own server by default.
+  // keyUrl: where the server publishes its key, resolved in the same way. Requests are sealed for their path below it.
+  // requireV1: refuse a server, and an engine, that speaks plain EHBP alone.
+  // xwing: the X-Wing that version 1 uses, as js/xwing.js describes it; that of WebCrypto by default, null for none.
   // onWire: called with each key, header and frame as it travels. The demo shows them.
-  constructor({ baseUrl = globalThis.location?.href, onWire = () => {} } = {}) {
+  constructor({ baseUrl = globalThis.location?.href, keyUrl = KEY_PATH, requireV1 = false, xwing: kem, onWire = () => {} } = {}) {
     if (!/^https?:/i.test(baseUrl) || !URL.canParse(baseUrl)) {
       throw new TypeError(`baseUrl must be a server's URL such as "https://my-server", not ${JSON.stringify(baseUrl)}`);
     }
     this.#base = new URL(baseUrl);
+    this.#keyUrl = this.#urlOf(keyUrl);
+    this.#requireV1 = requireV1;
+    this.#xwing = kem;
     this.#onWire = onWire;
-    this.#serverKey = new ServerKey(this.#urlOf(KEY_PATH), (publicKey, maxAge) => {
-      this.#onWire({ kind: "key", publicKey: toHex(publicKey), maxAge });
+    this.#serverKey = new ServerKey(this.#keyUrl.href, ({ x25519, xwing }, maxAge) => {
+      this.#onWire({ kind: "key", path: pathOf(this.#keyUrl), publicKey: toHex(x25519), xwingKeyId: xwing?.keyId ?? null, maxAge });
     });
   }
 
@@ -42,31 +50,32 @@ export class EhbpClient {
     this.#serverKey.ignoreMaxAge = ignore;
   }
 
-  // Sends a body (a string or a Uint8Array) to a path of the server. Resolves to { status, contentType, pieces }.
-  // pieces yields { index, plaintext } for each frame of the response as soon as it has arrived.
-  async post(path, body, { headers = {}, signal } = {}) {
+  // Sends a body (a string or a Uint8Array) to a path of the server. Resolves to { status, contentType, version, pieces }.
+  // version: "v1" or "EHBP". pieces yields { index, plaintext } for each frame of the response as soon as it has arrived.
+  post(path, body, { headers = {}, signal } = {}) {
+    return this.request("POST", path, { body, headers, signal });
+  }
+
+  // Works like post, with any method but OPTIONS. Without a body it needs version 1: plain EHBP could not seal it.
+  async request(method, path, { body = null, headers = {}, signal } = {}) {
     const url = this.#urlOf(path);
-    const plaintext = typeof body === "string" ? utf8(body) : body;
+    const message = { method: checkedMethod(method, body), url, body: typeof body === "string" ? utf8(body) : body };
     for (let mayRetry = true; ; mayRetry = false) {
-      const publicKey = await this.#serverKey.current(signal);
-      const { context, response } = await this.#sendSealed(url, publicKey, plaintext, headers, signal).catch((error) => {
-        this.#serverKey.discard(publicKey);
+      const keys = await this.#serverKey.current(signal);
+      try {
+        const sealed = await this.#sealed(keys, message);
+        const response = await this.#send(sealed, keys, message, headers, signal);
+        const nonce = response.headers.get("Ehbp-Response-Nonce");
+        if (nonce !== null) return await this.#opened(sealed, response, nonce);
+        const text = await this.#unsealed(response);
+        if (!mayRetry || !sealed.refusesKey(response.status, text)) throw new UnsealedResponseError(response.status, text);
+        this.#onWire({ kind: "mismatch", status: response.status });
+      } catch (error) {
+        // The server may have refused the key, and a gateway may have replaced the refusal. So fetch the key anew.
+        this.#serverKey.discard(keys);
         throw error;
-      });
-      const nonce = response.headers.get("Ehbp-Response-Nonce");
-      if (nonce !== null && IS_NONCE.test(nonce)) return this.#opened(context, response, nonce);
-      // The server may have refused the key, and a gateway may have replaced the refusal. So fetch the key anew.
-      this.#serverKey.discard(publicKey);
-      if (response.ok || nonce !== null) {
-        await response.body?.cancel();
-        if (nonce !== null) throw new Error("the header Ehbp-Response-Nonce is not 64 hex digits");
-        throw new UnsealedResponseError(response.status, "a success without a seal is never read");
       }
-      const text = await received(response.text());
-      if (!mayRetry || response.status !== 422 || problemType(text) !== KEY_MISMATCH) {
-        throw new UnsealedResponseError(response.status, text);
-      }
-      this.#onWire({ kind: "mismatch", status: response.status });
+      this.#serverKey.discard(keys);
     }
   }
 
@@ -74,58 +83,69 @@ export class EhbpClient {
     const url = new URL(path, this.#base);
     // A body is sealed to one server's key, so it must not go to another.
     if (url.origin !== this.#base.origin) throw new TypeError(`${url} is not on the server ${this.#base.origin}`);
-    return url.href;
+    return url;
   }
 
-  async #sendSealed(url, publicKey, plaintext, headers, signal) {
-    const context = await setupSender(publicKey, REQUEST_INFO);
-    const ciphertext = await context.seal(plaintext);
-    const encapsulatedKey = toHex(context.encapsulatedKey);
-    const path = url.slice(this.#base.origin.length);
-    this.#onWire({ kind: "request", path, publicKey: toHex(publicKey), encapsulatedKey });
-    this.#onWire({ kind: "frame", sent: true, index: 0, ciphertext });
-    const allHeaders = new Headers({ "Content-Type": "application/json" });
+  async #sealed(keys, { method, url, body }) {
+    const kem = await this.#kemFor(keys);
+    if (kem !== null) return SealedAsV1.seal(keys, { method, target: await sealedTarget(url, this.#keyUrl), body }, kem);
+    if (!this.#requireV1) return SealedAsEhbp.seal(keys, { body });
+    const lacking = keys.xwing === null ? `${this.#keyUrl} offers no X-Wing key` : "this browser's WebCrypto has no X-Wing";
+    throw new KeyConfigurationError(`Version 1 of the wire is required, but ${lacking}: nothing was sent.`);
+  }
+
+  // Resolves to an X-Wing if both the server and this engine have one, or else to null.
+  async #kemFor(keys) {
+    if (keys.xwing === null) return null;
+    return this.#xwing === undefined ? xwing() : this.#xwing;
+  }
+
+  async #send({ version, kem, header, first, ciphertexts }, keys, { method, url, body }, headers, signal) {
+    this.#onWire({ kind: "request", method, path: pathOf(url), version, kem, publicKey: toHex(keys.x25519), header });
+    for (const [number, ciphertext] of ciphertexts.entries()) {
+      this.#onWire({ kind: "frame", sent: true, index: first + number, ciphertext });
+    }
+    const allHeaders = new Headers(body === null ? {} : { "Content-Type": "application/json" });
     new Headers(headers).forEach((value, name) => allHeaders.set(name, value));
-    allHeaders.set("Ehbp-Encapsulated-Key", encapsulatedKey);
-    const response = await request(url, { method: "POST", headers: allHeaders, body: frame(ciphertext), signal });
-    return { context, response };
+    allHeaders.set("Ehbp-Encapsulated-Key", header);
+    const framed = ciphertexts.length > 0 ? concat(...ciphertexts.map(frame)) : null;
+    // A cached response was sealed for another request.
+    return request(url.href, { method, headers: allHeaders, body: framed, cache: "no-store", signal });
   }
 
-  async #opened(context, response, nonce) {
-    this.#onWire({ kind: "response", status: response.status, nonce });
-    const secret = await context.exportSecret(RESPONSE_LABEL, KEY_BYTES);
-    const cipher = await responseCipher(secret, context.encapsulatedKey, fromHex(nonce));
+  async #opened(sealed, response, nonce) {
+    this.#onWire({ kind: "response", status: response.status, header: nonce });
+    const open = await sealed.opener(nonce, response.status).catch(async (error) => {
+      await response.body?.cancel();
+      if (error instanceof StatusMismatchError) throw error;
+      throw new UnsealedResponseError(response.status, `the header Ehbp-Response-Nonce cannot be used: ${error.message}`);
+    });
     return {
       status: response.status,
       contentType: response.headers.get("Content-Type") ?? "",
-      pieces: this.#pieces(response.body, cipher),
+      version: sealed.version,
+      pieces: open(response.body, (index, ciphertext) => this.#onWire({ kind: "frame", sent: false, index, ciphertext })),
     };
   }
 
-  async *#pieces(stream, cipher) {
-    let index = 0;
-    for await (const ciphertext of framesOf(stream)) {
-      this.#onWire({ kind: "frame", sent: false, index, ciphertext });
-      const plaintext = await cipher.open(ciphertext).catch(() => {
-        throw new Error(`frame ${index} of the response is not authentic: it was changed on the way, or one is missing`);
-      });
-      yield { index, plaintext };
-      index += 1;
+  // Resolves to the text of an answer that is not sealed, unless it says that the request has succeeded.
+  async #unsealed(response) {
+    if (response.ok) {
+      await response.body?.cancel();
+      throw new UnsealedResponseError(response.status, "a success without a seal is never read");
     }
+    const text = await receivedAtMost(response, MOST_UNSEALED_BYTES);
+    return text === null ? `more than ${MOST_UNSEALED_BYTES} bytes, which were not read` : new TextDecoder().decode(text);
   }
 }
 
-// Derives the cipher that opens a response from the request's exported secret and the response's nonce.
-export async function responseCipher(secret, encapsulatedKey, responseNonce) {
-  const pseudorandomKey = await extract(concat(encapsulatedKey, responseNonce), secret);
-  const key = await expand(pseudorandomKey, utf8("key"), KEY_BYTES);
-  return NumberedCipher.create(key, await expand(pseudorandomKey, utf8("nonce"), NONCE_BYTES));
-}
+const pathOf = ({ pathname, search }) => pathname + search;
 
-function problemType(text) {
-  try {
-    return JSON.parse(text).type;
-  } catch {
-    return undefined;
+function checkedMethod(method, body) {
+  const upper = String(method).toUpperCase();
+  if (!METHOD.test(upper) || METHODS_NEVER_SEALED.includes(upper)) {
+    throw new TypeError(`method must be one that can be sealed, such as "GET", not ${JSON.stringify(method)}`);
   }
+  if (METHODS_WITHOUT_BODY.includes(upper) && body !== null) throw new TypeError(`a ${upper} request has no body`);
+  return upper;
 }

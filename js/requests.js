@@ -1,4 +1,5 @@
 // Requests that stay with one server, and network failures in plain words.
+import { concat } from "./bytes.js";
 
 // Works like fetch, but never follows a redirect, which would take the request to another server.
 export async function request(url, options = {}) {
@@ -15,6 +16,22 @@ export async function request(url, options = {}) {
 // Waits for a part of a response's body, or for all of it.
 export function received(reading) {
   return inPlainWords("The connection broke while the server was answering.", reading);
+}
+
+// Resolves to a response's body, or to null if it has more than so many bytes. The rest is not read then.
+export async function receivedAtMost(response, bytes) {
+  const reader = response.body?.getReader();
+  let whole = new Uint8Array();
+  while (reader) {
+    const { done, value } = await received(reader.read());
+    if (done) break;
+    whole = concat(whole, value);
+    if (whole.length > bytes) {
+      await reader.cancel().catch(() => {});
+      return null;
+    }
+  }
+  return whole;
 }
 
 function isRedirect({ status, headers }) {

@@ -1,10 +1,9 @@
-// The public key that a server publishes: fetched when it is needed, and kept for as long as the server allows.
-import { toHex } from "./bytes.js";
-import { received, request } from "./requests.js";
+// The public keys that a server publishes: fetched when they are needed, and kept for as long as the server allows.
+import { KeyConfigurationError } from "./errors.js";
+import { keysOf, MOST_ANSWER_BYTES } from "./key_answer.js";
+import { receivedAtMost, request } from "./requests.js";
 
 const MEDIA_TYPE = "application/ohttp-keys";
-const CONFIG_START = "000020"; // key id 0, KEM X25519
-const CONFIG_SUITE = "000400010002"; // one suite: HKDF-SHA256, AES-256-GCM
 // The server's keys live for minutes. A longer lifetime is a mistake.
 const LONGEST_LIFETIME_S = 3600;
 const LONGEST_FETCH_MS = 10_000;
@@ -12,22 +11,22 @@ const LONGEST_FETCH_MS = 10_000;
 export class ServerKey {
   #url;
   #onFetched;
-  #publicKey = null;
+  #keys = null;
   #goodUntil = 0;
   #fetching = null;
 
-  // For demonstrations only: keeps a key for longer than the server allows, so that the server refuses it.
+  // For demonstrations only: keeps keys for longer than the server allows, so that the server refuses them.
   ignoreMaxAge = false;
 
-  // onFetched is called with each key that was fetched, and with the seconds for which it may be used.
+  // onFetched is called with the keys of each answer, and with the seconds for which they may be used.
   constructor(url, onFetched = () => {}) {
     this.#url = url;
     this.#onFetched = onFetched;
   }
 
-  // Resolves to the server's current public key (32 bytes).
+  // Resolves to the server's current keys, as keysOf returns them.
   async current(signal) {
-    if (this.#publicKey && (this.ignoreMaxAge || performance.now() < this.#goodUntil)) return this.#publicKey;
+    if (this.#keys && (this.ignoreMaxAge || performance.now() < this.#goodUntil)) return this.#keys;
     // All waiting callers share one fetch, so no single caller's signal may end it.
     this.#fetching ??= this.#fetch().finally(() => {
       this.#fetching = null;
@@ -35,33 +34,28 @@ export class ServerKey {
     return orAborted(this.#fetching, signal);
   }
 
-  // Forgets a key that the server may no longer accept. A newer key stays.
-  discard(publicKey) {
-    if (this.#publicKey === publicKey) this.#publicKey = null;
+  // Forgets keys that the server may no longer accept. Newer keys stay.
+  discard(keys) {
+    if (this.#keys === keys) this.#keys = null;
   }
 
   async #fetch() {
     const askedAt = performance.now();
     const response = await request(this.#url, { cache: "no-store", signal: AbortSignal.timeout(LONGEST_FETCH_MS) });
-    if (!response.ok) throw new Error(`GET ${this.#url} was answered ${response.status}`);
+    if (!response.ok) throw new KeyConfigurationError(`GET ${this.#url} was answered ${response.status}`);
     const mediaType = (response.headers.get("Content-Type") ?? "").split(";")[0].trim().toLowerCase();
-    if (mediaType !== MEDIA_TYPE) throw new Error(`GET ${this.#url} was answered with ${mediaType || "no media type"}, not ${MEDIA_TYPE}`);
-    const publicKey = publicKeyOfConfig(new Uint8Array(await received(response.arrayBuffer())));
+    if (mediaType !== MEDIA_TYPE) {
+      throw new KeyConfigurationError(`GET ${this.#url} was answered with ${mediaType || "no media type"}, not ${MEDIA_TYPE}`);
+    }
+    const answer = await receivedAtMost(response, MOST_ANSWER_BYTES);
+    if (answer === null) throw new KeyConfigurationError(`GET ${this.#url} was answered with more than ${MOST_ANSWER_BYTES} bytes`);
+    const keys = keysOf(answer);
     const lifetime = lifetimeOf(response.headers);
-    this.#onFetched(publicKey, lifetime);
+    this.#onFetched(keys, lifetime);
     this.#goodUntil = askedAt + lifetime * 1000;
-    this.#publicKey = publicKey;
-    return publicKey;
+    this.#keys = keys;
+    return keys;
   }
-}
-
-// Returns the key (32 bytes) of a key configuration (RFC 9458, section 3).
-export function publicKeyOfConfig(config) {
-  const hex = toHex(config);
-  if (!hex.startsWith(CONFIG_START) || hex.slice(70, 82) !== CONFIG_SUITE) {
-    throw new Error(`not a key configuration of X25519, HKDF-SHA256 and AES-256-GCM: ${hex.slice(0, 100)}`);
-  }
-  return config.slice(3, 35);
 }
 
 // Returns the seconds for which a response may be reused (RFC 9111): 0 where the server does not say.

@@ -43,9 +43,10 @@ def exchange(server: Trial, method: str, path: str, body: bytes = b"", key: str 
 def seal(server: Trial, text: bytes = b"0", *, v1: bool = False) -> Sealed:
     """Seal a request for `/block`, which answers with the number of the process."""
     keys = keys_of(exchange(server, "GET", KEY_PATH)[1])
-    if not v1 or keys.xwing is None:
+    if not v1:
         plain = RequestSealer(keys.x25519)
         return plain.encapsulated_key.hex(), plain.seal(text)
+    assert keys.xwing is not None
     sealer = RequestSealerV1(keys.xwing.public_key)
     head = sealer.seal_head(request_head(RequestHead(b"POST", b"/block", True)))
     header = RequestHeader(key_id_of(keys.xwing.public_key), sealer.encapsulated_key, head)

@@ -19,7 +19,7 @@ export class Chat {
   // What answered, where several processes do.
   #answeredBy = null;
 
-  // onSealed is called with the public key that a message was sealed to.
+  // onSealed is called with what the client tells about a message that it has sealed: key, version, KEM.
   constructor(conversation, wire, onSealed) {
     this.#conversation = conversation;
     this.#wire = wire;
@@ -45,7 +45,7 @@ export class Chat {
       this.#messages.push({ role: "assistant", content: answer.text });
       const { sentBytes, receivedBytes, receivedFrames } = exchange;
       const by = this.#answeredBy === null ? "" : `, answered by ${this.#answeredBy}`;
-      answer.end(`${sentBytes.toLocaleString("en")} bytes out, ${receivedBytes.toLocaleString("en")} back in ${receivedFrames} sealed frames${by}`);
+      answer.end(`${sentBytes.toLocaleString("en")} bytes of body out, ${receivedBytes.toLocaleString("en")} back in ${receivedFrames} sealed frames${by}`);
       exchange.search(text, answer.text);
     } catch (error) {
       // A question without an answer does not become part of the conversation.
@@ -69,7 +69,7 @@ export class Chat {
     for await (const { index, plaintext } of response.pieces) {
       this.#exchange.reveal(index, plaintext);
       for (const data of parser.feed(plaintext)) {
-        // Only [DONE] proves that the answer is complete: somebody may cut the stream between two frames.
+        // In plain EHBP only [DONE] proves that the answer is complete: somebody may cut the stream between two frames.
         if (data === "[DONE]") complete = true;
         else {
           const chunk = JSON.parse(data);
@@ -87,7 +87,7 @@ export class Chat {
     if (event.kind !== "request") return;
     if (this.#refused) this.#answer.tellRefusal(this.#sealedTo, event.publicKey);
     this.#sealedTo = event.publicKey;
-    this.#onSealed(event.publicKey);
+    this.#onSealed(event);
   }
 }
 

@@ -65,7 +65,10 @@ async function checkCryptography() {
 }
 
 function connectChat() {
-  const chat = new Chat(new Conversation(element("conversation")), wire, (publicKey) => timeline.mark(publicKey));
+  const chat = new Chat(new Conversation(element("conversation")), wire, (sealed) => {
+    timeline.mark(sealed.publicKey);
+    tellProtocol(sealed);
+  });
   const [prompt, send, stop, suggestions] = ["prompt", "send", "stop", "suggestions"].map(element);
   let stopping = null;
 
@@ -97,6 +100,13 @@ function connectChat() {
     button.type = "button";
     button.addEventListener("click", () => say(text));
   }
+}
+
+function tellProtocol({ version }) {
+  element("protocol").textContent =
+    version === "v1"
+      ? "This browser and the server speak version 1 of the wire: HPKE with X-Wing (ML-KEM-768 and X25519 together), HKDF-SHA256 and AES-256-GCM for what you send, AES-256-GCM for what comes back. It seals paths and statuses, too, shows each cut, and is made to outlast quantum computers."
+      : "This browser and the server speak plain EHBP: HPKE (X25519, HKDF-SHA256, AES-256-GCM) for what you send, AES-256-GCM for what comes back. Version 1 of the wire takes X-Wing, which one of them lacks.";
 }
 
 function connectWire() {

@@ -1,12 +1,14 @@
 // One request and its response in the wire's pane: the lines and frames that travelled, and the plaintext in them.
-import { concat, toHex } from "./js/bytes.js";
+import { concat, toHex, utf8 } from "./js/bytes.js";
 import { frame } from "./js/frames.js";
+import { TAG_BYTES } from "./js/numbered_cipher.js";
 import { child, followEnd, shortened } from "./dom.js";
 import { duration } from "./durations.js";
 import { longerWords, wordsFoundIn } from "./search.js";
 
-const TAG_BYTES = 16;
 const SHOWN_BYTES = 64;
+// Of a header's field. The sealed head of a chat is shorter, an encapsulated key of X-Wing is not.
+const SHOWN_CHARACTERS = 96;
 
 export class WireExchange {
   #pane;
@@ -15,6 +17,9 @@ export class WireExchange {
   #element;
   // The element for one try. A message that the server refuses is sealed again to another key, in a new try.
   #attempt;
+  // What of the body has not been sent in this try, and whether its frames have an end.
+  #unsent;
+  #version;
   // The lines that stay in view while the frames scroll.
   #head = null;
   #list = null;
@@ -43,15 +48,15 @@ export class WireExchange {
   take(event) {
     followEnd(this.#pane, () => {
       if (event.kind === "key") {
-        const line = this.#line("fetched", "GET /.well-known/hpke-keys", `${event.publicKey.slice(0, 16)}… for ${duration(event.maxAge)}`);
+        const line = this.#line("fetched", `GET ${event.path}`, `${event.publicKey.slice(0, 16)}… for ${duration(event.maxAge)}`);
         this.#head.before(line);
       } else if (event.kind === "request") {
         this.#seal(event);
-        this.#line("sent", `POST ${event.path}`);
-        this.#line("sent header", "Ehbp-Encapsulated-Key", event.encapsulatedKey);
+        this.#line("sent", `${event.method} ${event.path}`);
+        this.#headerLine("sent", "Ehbp-Encapsulated-Key", event.header);
       } else if (event.kind === "response") {
         this.#line("received", String(event.status));
-        this.#line("received header", "Ehbp-Response-Nonce", event.nonce);
+        this.#headerLine("received", "Ehbp-Response-Nonce", event.header);
       } else if (event.kind === "mismatch") {
         this.#line("received refused", `${event.status}`, "that key is erased: fetching the new one, sending once more");
         this.#attempt.classList.add("in-vain");
@@ -127,12 +132,17 @@ export class WireExchange {
     this.#attempt = child(this.#element, "div", "attempt");
     this.#head = child(this.#attempt, "div", "head");
     this.#list = null;
+    this.#unsent = utf8(this.#body);
   }
 
-  #seal({ publicKey }) {
+  #seal({ publicKey, version, kem }) {
+    this.#version = version;
     const line = child(this.#head, "p", "sealed-to");
     child(child(line, "span", "", "sealed to "), "code", "", shortened(publicKey)).title = publicKey;
     this.#seals.push({ publicKey, at: performance.now(), chip: child(line, "span", "chip"), phase: null });
+    const spoken = child(line, "span", "spoken", version === "v1" ? `version 1, ${kem}` : `plain EHBP, ${kem}`);
+    // Each pair of the timeline has a key of either kind. Its X25519 key names it.
+    if (version === "v1") spoken.title = `sealed to the ${kem} key that the server publishes beside ${publicKey}`;
     this.showPhases();
   }
 
@@ -142,6 +152,10 @@ export class WireExchange {
     if (value) child(line, "code", "value", value);
     this.#list = null;
     return line;
+  }
+
+  #headerLine(kind, name, value) {
+    this.#line(`${kind} header`, name, shownHeader(value)).lastChild.title = value;
   }
 
   #frame({ sent, index, ciphertext }) {
@@ -160,14 +174,27 @@ export class WireExchange {
     child(row, "code", "length", toHex(bytes.subarray(0, 4)));
     child(row, "code", "ciphertext", toHex(ciphertext.subarray(0, -TAG_BYTES).subarray(0, SHOWN_BYTES)));
     child(row, "code", "tag", toHex(ciphertext.subarray(-TAG_BYTES)));
+    if (this.#version === "v1" && ciphertext.length === TAG_BYTES) {
+      row.classList.add("end");
+      row.querySelector(".ciphertext").textContent = "end";
+      return;
+    }
     if (sent) {
-      showPlaintext(row, this.#body);
+      const length = ciphertext.length - TAG_BYTES;
+      showPlaintext(row, new TextDecoder().decode(this.#unsent.subarray(0, length)));
+      this.#unsent = this.#unsent.subarray(length);
       return;
     }
     this.#rows.set(index, row);
     row.addEventListener("pointerenter", () => this.onPoint(index, true));
     row.addEventListener("pointerleave", () => this.onPoint(index, false));
   }
+}
+
+// A header's value, in which each long field is shortened. No field has brackets of its own.
+function shownHeader(value) {
+  const shown = (field) => `${field.slice(0, SHOWN_CHARACTERS / 4)}[${(field.length - SHOWN_CHARACTERS / 4).toLocaleString("en")} more]`;
+  return value.split(".").map((field) => (field.length > SHOWN_CHARACTERS ? shown(field) : field)).join(".");
 }
 
 // Adds a plaintext to a frame's row: its last message, with the words emphasised. The title has the whole text.

@@ -5,7 +5,7 @@ import re
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, Route, expect
 
 from tests.demo.page.visit import CHAT, PROMPT, Visit
 from tests.helpers.chromium import needs_chromium
@@ -13,6 +13,8 @@ from tests.helpers.demo_process import Demo, running_demo
 
 pytestmark = needs_chromium
 
+# An empty frame: what ends a body in version 1.
+END_BYTES = 20
 # Words of four letters appear in ciphertext by chance, in one of some thousand runs.
 SHORTEST_WORD = 5
 PARTS_OF_FRAMES = """
@@ -75,7 +77,7 @@ def test_the_wire_is_shown_as_it_was(visit: Visit) -> None:
     assert request.post_data_buffer is not None
     assert response is not None
     frames = frames_of(request.post_data_buffer) + frames_of(response.body())
-    # One frame for each word, and one each for the role, the end and [DONE].
+    # One frame for each word, and one each for the role, the end, [DONE] and the end of the body.
     assert len(frames) > len(answer.split())
     rows = visit.page.locator(".frame")
     shown = rows.evaluate_all(PARTS_OF_FRAMES)
@@ -83,11 +85,58 @@ def test_the_wire_is_shown_as_it_was(visit: Visit) -> None:
     for (length, ciphertext, tag), frame in zip(shown, frames, strict=True):
         assert (length, tag) == (frame[:4].hex(), frame[-16:].hex())
         assert ciphertext
-        assert frame[4:-16].hex().startswith(ciphertext)
-    headers = visit.page.locator(".line.header .value").all_inner_texts()
+        assert frame[4:-16].hex().startswith(ciphertext) if len(frame) > END_BYTES else ciphertext == "end"
+    assert [len(frame) for frame in frames].count(END_BYTES) == 2
+    headers = visit.page.locator(".line.header .value").evaluate_all("(all) => all.map((one) => one.title)")
     assert headers == [request.headers["ehbp-encapsulated-key"], response.headers["ehbp-response-nonce"]]
     searched = f"Searched {sum(map(len, frames)):,} bytes of bodies"
     expect(visit.page.locator(".closing")).to_have_text(re.compile(f"{searched} .*: none found.$"))
+
+
+def test_a_long_header_is_shortened_and_says_by_how_much(visit: Visit) -> None:
+    visit.say(PROMPT)
+    (request,) = visit.chats
+    sent = request.headers["ehbp-encapsulated-key"]
+    shown, nonce = visit.page.locator(".line.header .value").all_inner_texts()
+    start, more, end = re.split(r"\[(.+) more\]", shown)
+    assert sent.startswith(start)
+    assert sent.endswith(end)
+    assert len(start) + int(more.replace(",", "")) + len(end) == len(sent)
+    # The version, the key id and the sealed head stay whole.
+    version, key_id, _, sealed_head = sent.split(".")
+    assert start.startswith(f"{version}.{key_id}.")
+    assert end == f".{sealed_head}"
+    response = request.response()
+    assert response is not None
+    assert nonce == response.headers["ehbp-response-nonce"]
+
+
+def test_the_page_tells_which_version_it_speaks(visit: Visit) -> None:
+    visit.say(PROMPT)
+    (request,) = visit.chats
+    assert request.headers["ehbp-encapsulated-key"].startswith("1.")
+    spoken = visit.page.locator(".spoken")
+    expect(spoken).to_have_text("version 1, X-Wing")
+    key = visit.page.locator(".sealed-to code").get_attribute("title")
+    expect(spoken).to_have_attribute("title", f"sealed to the X-Wing key that the server publishes beside {key}")
+    expect(visit.page.locator("#protocol")).to_contain_text("speak version 1 of the wire: HPKE with X-Wing")
+
+
+def test_with_a_server_that_knows_ehbp_alone_the_page_speaks_that_and_tells_it(visit: Visit) -> None:
+    def first_entry(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=response.body()[:41])
+
+    visit.page.route("**/.well-known/hpke-keys", first_entry)
+    answer = visit.say(PROMPT)
+    assert len(answer.split()) > 5
+    (request,) = visit.chats
+    assert re.fullmatch("[0-9a-f]{64}", request.headers["ehbp-encapsulated-key"])
+    expect(visit.page.locator(".spoken")).to_have_text("plain EHBP, X25519")
+    expect(visit.page.locator("#protocol")).to_contain_text("speak plain EHBP: HPKE (X25519,")
+    expect(visit.page.locator(".frame.end")).to_have_count(0)
+    expect(visit.page.locator(".closing")).to_contain_text("none found")
+    assert visit.complaints == []
 
 
 @pytest.mark.parametrize(
@@ -150,8 +199,9 @@ def test_the_shown_plaintext_is_what_the_frames_carried(visit: Visit) -> None:
     assert response is not None
     frames = frames_of(request.post_data_buffer) + frames_of(response.body())
     texts = visit.page.locator(".plaintext").evaluate_all("(all) => all.map((one) => one.title)")
-    # A frame has four bytes of length and sixteen of tag.
-    assert [len(text.encode()) for text in texts] == [len(frame) - 20 for frame in frames]
+    # A frame has four bytes of length and sixteen of tag. What ends a body carries nothing.
+    carrying = [len(frame) - END_BYTES for frame in frames if len(frame) > END_BYTES]
+    assert [len(text.encode()) for text in texts] == carrying
     sent, *received, done = texts
     assert json.loads(sent)["messages"] == [{"role": "user", "content": PROMPT}]
     assert done == "data: [DONE]\n\n"
@@ -263,16 +313,50 @@ def test_a_changed_frame_ends_the_answer(visit: Visit) -> None:
     expect(visit.page.locator(".note.bad")).to_contain_text("is not authentic")
 
 
-def test_a_stream_cut_between_two_frames_is_no_complete_answer(visit: Visit) -> None:
-    def cut(route: object) -> None:
-        response = route.fetch()  # type: ignore[attr-defined]
-        body = response.body()
-        route.fulfill(response=response, body=body[: -len(frames_of(body)[-1])])  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("kept", "cut_frames", "told"),
+    [
+        (10_000, 1, "The response was cut: it stopped before its end."),
+        (10_000, 2, "The response was cut: it stopped before its end."),
+        # Plain EHBP does not see the cut; the page misses the chat's own end.
+        (41, 1, "The answer was cut off: the stream ended before it was complete."),
+    ],
+)
+def test_a_stream_cut_between_two_frames_is_no_complete_answer(
+    visit: Visit, kept: int, cut_frames: int, told: str
+) -> None:
+    def first_entries(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=response.body()[:kept])
 
+    def cut(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=b"".join(frames_of(response.body())[:-cut_frames]))
+
+    visit.page.route("**/.well-known/hpke-keys", first_entries)
     visit.page.route(f"**{CHAT}", cut)
     visit.page.get_by_label("Your message").fill("Hello")
     visit.page.keyboard.press("Enter")
-    expect(visit.page.locator(".note.bad")).to_contain_text("cut off")
+    expect(visit.page.locator(".note.bad")).to_have_text(told)
+
+
+def test_a_status_that_was_changed_is_told(visit: Visit) -> None:
+    visit.page.route(f"**{CHAT}", lambda route: route.fulfill(response=route.fetch(), status=201))
+    visit.page.get_by_label("Your message").fill("Hello")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator(".note.bad")).to_contain_text("with status 200, but it arrived with status 201")
+    expect(visit.page.locator(".theirs")).to_have_count(0)
+
+
+def test_a_conversation_of_several_frames_is_shown_as_it_was_sent(visit: Visit) -> None:
+    # A long message in place of a long conversation.
+    long = " ".join(f"word{number}" for number in range(12_000))
+    visit.page.locator("#prompt").evaluate("(prompt) => prompt.removeAttribute('maxlength')")
+    visit.say(long)
+    texts = visit.page.locator(".frames.sent .plaintext").evaluate_all("(all) => all.map((one) => one.title)")
+    assert [len(text) for text in texts[:-1]] == [64 * 1024] * (len(texts) - 1)
+    assert len(texts) > 1
+    assert json.loads("".join(texts))["messages"] == [{"role": "user", "content": long}]
 
 
 def test_the_page_says_in_plain_words_that_a_server_fails(browser: Browser) -> None:

@@ -1,0 +1,29 @@
+// The errors that callers may want to tell apart.
+
+class NamedError extends Error {
+  get name() {
+    return this.constructor.name;
+  }
+}
+
+// The server published no key that can be used, or none that the caller's options or the request ask for.
+export class KeyConfigurationError extends NamedError {}
+
+// The answer to a sealed request is not sealed. Anybody between client and server may have written it.
+export class UnsealedResponseError extends NamedError {
+  constructor(status, text) {
+    super(`The answer ${status} was not sealed, so anybody on the way may have written it: ${text.slice(0, 300)}`);
+    this.status = status;
+  }
+}
+
+// The response arrived with another status than the server has sealed. Something on the way has changed it.
+export class StatusMismatchError extends NamedError {
+  constructor(sealed, arrived) {
+    super(`The server sealed a response with status ${sealed}, but it arrived with status ${arrived}: something on the way has changed it`);
+    this.status = sealed;
+  }
+}
+
+// The response ended before its end: it was cut.
+export class MissingEndError extends NamedError {}
