@@ -3,8 +3,11 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput};
-use server_keys_core::{Error, KeyPair, SHARED_SECRET_BYTES, WipingAllocator, generate_key_pairs};
+use criterion::{BatchSize, Criterion, Throughput};
+use server_keys_core::{
+    DEFAULT_REPLAY_TABLE_CAPACITY, Error, KeyPair, ReplayTable, SHARED_SECRET_BYTES, WipingAllocator,
+    generate_key_pairs,
+};
 
 /// The heap of the Python module, so that the same work is timed.
 #[global_allocator]
@@ -44,12 +47,68 @@ fn exchange(criterion: &mut Criterion) {
     });
 }
 
+/// A table, and the path of its file if it lies in one.
+struct Table(ReplayTable, Option<std::path::PathBuf>);
+
+type NewTable = fn() -> Table;
+
+impl Table {
+    fn own() -> Self {
+        Self(made(ReplayTable::own(DEFAULT_REPLAY_TABLE_CAPACITY)), None)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn in_a_file() -> Self {
+        let path = std::env::temp_dir().join(format!("server-keys-bench-{}", std::process::id()));
+        let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path);
+        let file = file.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self(made(ReplayTable::make_shared(file.into(), DEFAULT_REPLAY_TABLE_CAPACITY)), Some(path))
+    }
+
+    fn add_all(&self, ids: &[[u8; 8]]) {
+        assert!(ids.iter().all(|id| self.0.add(id).is_ok()));
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if let Some(path) = &self.1 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn made(table: Result<ReplayTable, Error>) -> ReplayTable {
+    table.unwrap_or_else(|error| panic!("no table to measure with: {error}"))
+}
+
+/// Adds ids that are new until the table is full, and ids that are there.
+fn replay_table(criterion: &mut Criterion) {
+    let ids: Vec<_> = (0..DEFAULT_REPLAY_TABLE_CAPACITY as u64).map(u64::to_le_bytes).collect();
+    let mut group = criterion.benchmark_group("ReplayTable::add");
+    group.throughput(Throughput::Elements(ids.len() as u64)).sample_size(20);
+    let places: &[(&str, NewTable)] = &[
+        ("in memory", Table::own),
+        #[cfg(target_os = "linux")]
+        ("in a file", Table::in_a_file),
+    ];
+    for (place, new_table) in places {
+        group.bench_function(format!("new {place}"), |bencher| {
+            bencher.iter_batched(new_table, |table| table.add_all(&ids), BatchSize::PerIteration);
+        });
+        let table = new_table();
+        table.add_all(&ids);
+        group.bench_function(format!("seen {place}"), |bencher| bencher.iter(|| table.add_all(&ids)));
+    }
+    group.finish();
+}
+
 fn main() {
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(4))
         .configure_from_args();
-    for benchmark in [generate, generate_many, from_private_key, exchange] {
+    for benchmark in [generate, generate_many, from_private_key, exchange, replay_table] {
         benchmark(&mut criterion);
     }
     criterion.final_summary();

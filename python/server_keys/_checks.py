@@ -19,6 +19,12 @@ Required = bool | Literal["v1"]
 Place = Literal["exact", "suffix", "off"]
 """How strictly the place of a request is compared with the one that its client sealed."""
 PLACES: tuple[Place, ...] = ("exact", "suffix", "off")
+Replay = Literal["refuse", "refuse-everywhere", "allow"]
+"""What happens to a sealed request that was received before: on this host, or on any that has the key."""
+REPLAYS: tuple[Replay, ...] = ("refuse", "refuse-everywhere", "allow")
+StoreAway = Literal["refuse", "allow"]
+"""What happens to requests while the store cannot be asked whether another host received them."""
+STORE_AWAYS: tuple[StoreAway, ...] = ("refuse", "allow")
 
 
 def period_seconds(parameter: str, value: object) -> float:
@@ -92,6 +98,32 @@ def checked_place(value: Place) -> Place:
     if value not in PLACES:
         raise ValueError(f'place must be "exact", "suffix" or "off", not {value!r}')
     return value
+
+
+def checked_replay(value: Replay, store_away: StoreAway | None) -> tuple[Replay, StoreAway | None]:
+    """Return both if `value` is one of `REPLAYS`, and `store_away` is given where it is needed and nowhere else.
+
+    Raises:
+        TypeError: one of them is no str.
+        ValueError: one of them has no known form, or `store_away` is missing, or is given in vain.
+    """
+    forms = 'replay must be "refuse", "refuse-everywhere" or "allow"'
+    if not isinstance(value, str):
+        raise TypeError(f"{forms}, not {value!r}")
+    if value not in REPLAYS:
+        raise ValueError(f"{forms}, not {value!r}")
+    if store_away is not None and not isinstance(store_away, str):
+        raise TypeError(f'store_away must be "refuse" or "allow", not {store_away!r}')
+    if store_away is not None and store_away not in STORE_AWAYS:
+        raise ValueError(f'store_away must be "refuse" or "allow", not {store_away!r}')
+    if value == "refuse-everywhere" and store_away is None:
+        raise ValueError(
+            'replay="refuse-everywhere" needs store_away=: "refuse" serves nothing while the store is away, "allow" '
+            "serves what this host did not receive"
+        )
+    if value != "refuse-everywhere" and store_away is not None:
+        raise ValueError(f'store_away is for replay="refuse-everywhere", and replay is {value!r}: leave it out')
+    return value, store_away
 
 
 def checked_open_paths(value: Sequence[str]) -> tuple[str, ...]:

@@ -24,6 +24,10 @@ __all__ = [
     "KeyPair",
     "MalformedMessageError",
     "MissingEndError",
+    "ReplayTable",
+    "ReplayTableError",
+    "ReplayTableFullError",
+    "ReplayTableLostError",
     "RequestOpener",
     "RequestOpenerV1",
     "RequestSealer",
@@ -69,6 +73,15 @@ class GroupSecretError(ValueError):
 
 class IdentityFileError(ValueError):
     """The file of an identity cannot be used or written. The message names it and says why, without the key."""
+
+class ReplayTableError(RuntimeError):
+    """A table of seen requests cannot be made, opened or used."""
+
+class ReplayTableFullError(ReplayTableError):
+    """A table of seen requests has no room for one more."""
+
+class ReplayTableLostError(ReplayTableError):
+    """The file of a table of seen requests was resized or overwritten."""
 
 @final
 class Engine:
@@ -249,6 +262,83 @@ def erase_in(key_pair: KeyPair | XWingKeyPair, delay_s: float) -> None:
     """
 
 @final
+class ReplayTable:
+    """The ids of the requests that were seen since a key pair was made. It forgets none, and takes 16 bytes for each.
+
+    Of all threads that add one id, and all processes that have the table's file open, exactly one is told that it is
+    new. No thread waits for another. A process may be killed at any time. Each table has a secret by which ids are
+    mixed, so clients that choose theirs can make neither two of them meet nor the table slow.
+
+    Args:
+        capacity: how many ids it takes, from 1 to 268,435,456. It lies in memory of this process.
+
+    Raises:
+        EntropyError: the random source failed.
+        MemoryError: the system has no memory for it.
+        ValueError: `capacity` is out of its range.
+    """
+
+    def __new__(cls, capacity: int = 262144) -> ReplayTable: ...
+    @staticmethod
+    def make_shared(descriptor: int, capacity: int = 262144) -> ReplayTable:
+        """Make a table in an empty file, off the GIL. Others may open it afterwards, and not before.
+
+        All of the file is allocated now: a file system that is full says so, and not by a signal when it is written to.
+
+        Args:
+            descriptor: of a regular file, open for reading and writing. The table has one of its own.
+            capacity: how many ids it takes, from 1 to 268,435,456.
+
+        Raises:
+            EntropyError: the random source failed.
+            OSError: the descriptor is not open.
+            ReplayTableError: the file is not empty or no regular one, or the system has no room for it.
+            ValueError: `capacity` is out of its range, or the descriptor is negative.
+        """
+
+    @staticmethod
+    def open_shared(descriptor: int) -> ReplayTable:
+        """Open the table that this process or another one made in a file, off the GIL.
+
+        Args:
+            descriptor: of the file, open for reading and writing. The table has one of its own.
+
+        Raises:
+            OSError: the descriptor is not open.
+            ReplayTableError: the file is no table, or is one of another version.
+            ValueError: the descriptor is negative.
+        """
+
+    def add(self, request_id: Buffer) -> bool:
+        """Add the id of a request. Return True if it is new, False if it was there before.
+
+        Args:
+            request_id: from 8 to 32 bytes.
+
+        Raises:
+            ReplayTableFullError: it is new, and there is no room for it.
+            ReplayTableLostError: the table's file was resized or overwritten, so nobody knows what was seen.
+            ValueError: it has another length.
+        """
+
+    def require(self) -> None:
+        """Check that the table's file is still what it was. It may have lost its name: those who have it open share it.
+
+        Raises:
+            ReplayTableLostError: it was resized or overwritten.
+        """
+
+    @property
+    def used(self) -> int:
+        """How many ids it holds. Threads that add the last ones together may go beyond the capacity by one each."""
+
+    @property
+    def capacity(self) -> int:
+        """How many ids it takes."""
+
+    def __reduce_ex__(self, protocol: object, /) -> NoReturn: ...
+
+@final
 class RequestOpener:
     """Opens one sealed request on the server (EHBP over HPKE base mode, RFC 9180).
 
@@ -270,6 +360,10 @@ class RequestOpener:
     @property
     def opened(self) -> bool:
         """Whether the first frame is opened: then the request is authentic so far, and a response can be sealed."""
+
+    @property
+    def opened_by(self) -> int | None:
+        """Which of the key pairs the request is sealed to, from 0 on; None until the first frame is opened."""
 
     def feed(self, piece: Buffer) -> bytes:
         """Take the next piece of the sealed body, of any size, and return the plaintext of the frames it completes.

@@ -14,10 +14,13 @@ from starlette.types import ASGIApp
 from server_keys import middleware
 from server_keys._checks import (
     Place,
+    Replay,
     Required,
+    StoreAway,
     checked_max_frame_bytes,
     checked_open_paths,
     checked_place,
+    checked_replay,
     checked_required,
     overlap_seconds,
     period_seconds,
@@ -45,6 +48,8 @@ def protect(
     overlap: float | None = None,
     required: Required = False,
     place: Place = "exact",
+    replay: Replay = "refuse",
+    store_away: StoreAway | None = None,
     open_paths: Sequence[str] = (),
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     share: str | None = "auto",
@@ -65,6 +70,10 @@ def protect(
         required: answer requests that carry a body in plaintext with an error (True), or all that are not sealed by
             version 1 of the wire (`"v1"`), except for those for the key and OPTIONS.
         place: what a request of version 1 is held to: `"exact"`, `"suffix"` or `"off"`. See `EncryptedBodyMiddleware`.
+        replay: `"refuse"` answers a sealed request with 409 that this host received before, `"refuse-everywhere"` also
+            one that another host received; `"allow"` serves it again. See `EncryptedBodyMiddleware`.
+        store_away: for `"refuse-everywhere"`, what happens to requests while the store is away: `"refuse"` or
+            `"allow"`.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
         share: the processes that have the same keys. `"auto"`: the workers of one server. Others than workers share by
@@ -79,19 +88,20 @@ def protect(
 
     Raises:
         RuntimeError: the app has begun to serve, or is protected already, but with other durations, another `share`,
-            another limit, another identity, other places or open paths, or with less required.
+            another limit, another identity, other places or open paths, another `replay`, or with less required.
         TypeError: `app` is no FastAPI app, its lifespan makes no async context manager, a duration is not a number,
-            `required` is neither a bool nor `"v1"`, `place` is no str, `open_paths` is no sequence of str, the limit is
-            not an int, `share` is neither a str nor None, `identity` is neither a path nor a `Signer`.
-        ValueError: a duration or the limit is out of its range, `place`, a path or `share` has no known form, `share`
-            lacks its secret, `identity` is the public half.
+            `required` is neither a bool nor `"v1"`, `place`, `replay` or `store_away` is no str, `open_paths` is no
+            sequence of str, the limit is not an int, `share` is neither a str nor None, `identity` is neither a path
+            nor a `Signer`.
+        ValueError: a duration or the limit is out of its range, `place`, `replay`, a path or `share` has no known form,
+            `store_away` is missing or given in vain, `share` lacks its secret, `identity` is the public half.
     """
     if not isinstance(app, FastAPI):
         raise TypeError(f"app must be a FastAPI app, not {app!r}")
     with_keys = ephemeral_key_lifespan_factory(
         refresh_time, overlap=overlap, share=share, group_secret_file=group_secret_file
     )
-    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes, identity)
+    sealing = _Sealing.checked(required, place, (replay, store_away), open_paths, max_frame_bytes, identity)
     if _has_served(app) and _Additions.of(app).sealing is None:
         # Its lifespan may run already, and would make no keys.
         raise RuntimeError("the app has begun to serve: protect it before its first request")
@@ -144,6 +154,8 @@ def inject_middleware(
     *,
     required: Required = False,
     place: Place = "exact",
+    replay: Replay = "refuse",
+    store_away: StoreAway | None = None,
     open_paths: Sequence[str] = (),
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
     identity: str | os.PathLike[str] | Signer | None = None,
@@ -158,6 +170,10 @@ def inject_middleware(
         required: answer requests that carry a body in plaintext with an error (True), or all that are not sealed by
             version 1 of the wire (`"v1"`), except for those for the key and OPTIONS.
         place: what a request of version 1 is held to: `"exact"`, `"suffix"` or `"off"`. See `EncryptedBodyMiddleware`.
+        replay: `"refuse"` answers a sealed request with 409 that this host received before, `"refuse-everywhere"` also
+            one that another host received; `"allow"` serves it again. See `EncryptedBodyMiddleware`.
+        store_away: for `"refuse-everywhere"`, what happens to requests while the store is away: `"refuse"` or
+            `"allow"`.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
         identity: who signs the published keys: a file, or a `Signer`. See `protect`.
@@ -166,16 +182,16 @@ def inject_middleware(
         A function with the signature of `build_app_func`, whose app seals.
 
     Raises:
-        TypeError: `build_app_func` is no function, `required` is neither a bool nor `"v1"`, `place` is no str,
-            `open_paths` is no sequence of str, the limit is not an int, `identity` is neither a path nor a `Signer`;
-            from the new function: `build_app_func` returned something else than a FastAPI app.
-        ValueError: `place` or a path has no known form, `max_frame_bytes` is out of its range, `identity` is the public
-            half.
+        TypeError: `build_app_func` is no function, `required` is neither a bool nor `"v1"`, `place` or `replay` is no
+            str, `open_paths` is no sequence of str, the limit is not an int, `identity` is neither a path nor a
+            `Signer`; from the new function: `build_app_func` returned something else than a FastAPI app.
+        ValueError: `place`, `replay`, `store_away` or a path has no known form, `max_frame_bytes` is out of its range,
+            `identity` is the public half.
         RuntimeError: from the new function: the app is protected already, but with another limit, another identity,
-            other places or open paths, or with less required.
+            other places or open paths, another `replay`, or with less required.
     """
     _require_build_app_func(build_app_func)
-    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes, identity)
+    sealing = _Sealing.checked(required, place, (replay, store_away), open_paths, max_frame_bytes, identity)
     return _then(build_app_func, functools.partial(_add, sealing=sealing))
 
 
@@ -185,6 +201,8 @@ class _Sealing:
 
     required: Required
     place: Place
+    replay: Replay
+    store_away: StoreAway | None
     open_paths: tuple[str, ...]
     max_frame_bytes: int
     identity: str | Signer | None
@@ -194,6 +212,7 @@ class _Sealing:
         cls,
         required: Required,
         place: Place,
+        replays: tuple[Replay, StoreAway | None],
         open_paths: Sequence[str],
         max_frame_bytes: int,
         identity: str | os.PathLike[str] | Signer | None,
@@ -207,6 +226,7 @@ class _Sealing:
         return cls(
             checked_required(required),
             checked_place(place),
+            *checked_replay(*replays),
             checked_open_paths(open_paths),
             checked_max_frame_bytes(max_frame_bytes),
             None if identity is None else checked_identity(identity),
@@ -223,7 +243,7 @@ class _Sealing:
                 f"the app is protected already, and {_TAKES[self.required]}: pass required={other.required!r} to the "
                 "call that protected it first"
             )
-        for name in ("place", "open_paths", "max_frame_bytes", "identity"):
+        for name in ("place", "replay", "store_away", "open_paths", "max_frame_bytes", "identity"):
             has, asked = getattr(self, name), getattr(other, name)
             if has != asked:
                 raise RuntimeError(
@@ -237,6 +257,8 @@ class _Sealing:
             app,
             required=self.required,
             place=self.place,
+            replay=self.replay,
+            store_away=self.store_away,
             open_paths=self.open_paths,
             max_frame_bytes=self.max_frame_bytes,
             identity=self.identity,

@@ -15,7 +15,10 @@ PACKAGE = Path(__file__).parents[2] / "python" / "server_keys"
 BASE = {"_native", "errors", "_checks", "_clock", "_log"}
 KEYS = BASE | {"_keys"}
 # What a ring is made of, without what an app adds.
-RING = {f"_keys.{name}" for name in ("epoch_pairs", "fork", "own_pairs", "pair_source", "retries", "ring", "schedule")}
+RING = {
+    f"_keys.{name}"
+    for name in ("epoch_pairs", "fork", "own_pairs", "pair_source", "replays", "retries", "ring", "schedule")
+}
 SERVER = KEYS | {"_sharing.key_plan", "_sealing", "_outermost", "middleware", "build_app"}
 # What an operator measures.
 OPERATIONS = {"metrics", "readiness"}

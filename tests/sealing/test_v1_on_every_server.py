@@ -91,9 +91,9 @@ def test_answers_without_a_body(server: Server) -> None:
     assert server.call("HEAD", "/status/404") == (404, b"")
     assert server.call("POST", "/status/204", b"x") == (204, b"")
     # The connection goes on after each of them.
-    client = server.client("HEAD", "/seen/a")
     with server.http() as http:
         for _ in range(3):
+            client = server.client("HEAD", "/seen/a")
             assert http.head("/seen/a", headers=dict(client.headers)).status_code == 200
 
 
@@ -228,6 +228,7 @@ def test_a_client_that_waits_for_a_continue(server: Server) -> None:
         answer = received(connection)
     assert opened(client, answer) == b"POST a  waited"
     # One who sealed to another place is answered instead.
+    client = server.client("POST", "/seen/a", has_body=True)
     with connected(server) as connection:
         connection.sendall(request_head(client, "/seen/b", "1.1", *more))
         answer = received(connection)

@@ -94,7 +94,9 @@ def test_no_call_is_lost_when_the_directory_goes(
                     quickly(take, folder)
                 server.wait_for_keys(published + 2)
         print(f"the directory went, {take}: {calls.tally}")
-        assert (calls.tally.failed, calls.tally.refusals, calls.tally.cut) == ([], 0, 0)
+        # With the directory go the tables of seen requests, so its keys are retired. Clients fetch the next one.
+        assert (calls.tally.failed, calls.tally.cut) == ([], 0)
+        assert calls.tally.statuses.keys() <= {200, 422}
         assert all(event.is_shared for event in server.of("keys"))
         if take is not None:
             # They met at the next place, and come back when they can.

@@ -319,3 +319,33 @@ def test_an_identity_that_makes_no_sense(
     arguments: list[str], environment: dict[str, str], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert why in refused(arguments, environment, capsys)
+
+
+def test_replays_are_refused_unless_they_are_allowed() -> None:
+    assert settings_at_a_glance([], {}).replay == "refuse"
+    allowed = settings_at_a_glance(["--sealed-replay", "allow"], {"SERVER_KEYS_REPLAY": "refuse"})
+    assert (allowed.replay, allowed.store_away) == ("allow", None)
+    environment = {"SERVER_KEYS_REPLAY": "refuse-everywhere", "SERVER_KEYS_STORE_AWAY": "refuse"}
+    everywhere = settings_at_a_glance(["--sealed-store-away=allow"], environment)
+    assert (everywhere.replay, everywhere.store_away) == ("refuse-everywhere", "allow")
+    for settings in (allowed, everywhere):
+        assert Settings.read(settings.as_environment()) == settings
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"--sealed-replay": "off"}, "--sealed-replay must be refuse, refuse-everywhere or allow, not 'off'"),
+        ({"--sealed-replay": "refuse-everywhere"}, "needs store_away="),
+        ({"--sealed-store-away": "allow"}, "leave it out"),
+        ({"--sealed-store-away": "serve"}, "--sealed-store-away must be refuse or allow, not 'serve'"),
+    ],
+)
+def test_a_rule_for_replays_that_makes_no_sense_is_refused(options: dict[str, str], why: str) -> None:
+    with pytest.raises(SettingsError, match=why):
+        Settings.read({}, options)
+
+
+def test_a_rule_in_the_environment_may_be_for_others() -> None:
+    settings = Settings.read({"SERVER_KEYS_STORE_AWAY": "refuse"}, {"--sealed-replay": "allow"})
+    assert (settings.replay, settings.store_away) == ("allow", None)

@@ -8,6 +8,7 @@ from server_keys._clock import boot_time
 from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._keys.pair_source import SharingStatus, SourceStatus, key_id
+from server_keys._keys.replays import OwnReplays, SeenRequests
 from server_keys._keys.retries import Retries
 from server_keys._keys.schedule import Schedule
 from server_keys._log import logger
@@ -56,6 +57,7 @@ class OwnPairs:
         self._lock = threading.RLock()
         self._refreshes = 0
         self._retries = Retries()
+        self._replays = OwnReplays()
         self._pairs: _Pairs | None = _Pairs(self._new_pairs(), clock(), None, 0.0)
         renew_lock_after_fork(self)
 
@@ -107,6 +109,7 @@ class OwnPairs:
                 self._erase_in(pairs.current, previous_until - now)
             else:
                 pairs.current.erase()
+        self._replays.forget_erased()
         logger().debug("key %s replaced key %s", key_id(new.x25519), key_id(pairs.current.x25519))
 
     def refresh_if_due(self, period_s: float | None = None) -> None:
@@ -129,6 +132,7 @@ class OwnPairs:
             for epoch in pairs.accepted if pairs is not None else ():
                 if epoch.erased:  # Somebody erased one of its pairs.
                     epoch.erase()
+            self._replays.forget_erased()
 
     def next_event_in_s(self, period_s: float | None = None) -> float | None:
         """Seconds until `refresh_if_due(period_s)` has something to do; None once closed."""
@@ -142,6 +146,14 @@ class OwnPairs:
             if self._retries.in_a_row and not pairs.current.erased:
                 at = min(at, self._schedule.over_at(pairs.made_at))
             return max(at - self._clock(), 0.0)
+
+    def seen_requests(self, pairs: EpochPairs) -> SeenRequests:
+        """Return the requests that are sealed to an epoch."""
+        return self._replays.of(pairs)
+
+    async def is_first_everywhere(self, pairs: EpochPairs, request_id: bytes) -> bool:
+        """Return True: nobody else has these pairs."""
+        return True
 
     async def ready(self) -> None:
         """Return at once: the first pair was made with this object."""
@@ -175,6 +187,7 @@ class OwnPairs:
         if pairs is not None:
             for pair in pairs.accepted:
                 pair.erase()
+        self._replays.forget_erased()
 
     def _new_pairs(self) -> EpochPairs:
         pairs = self._generate()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from server_keys._keys.epoch_pairs import EpochPairs
+from server_keys._keys.replays import SeenRequests
 from server_keys._native import KeyPair
 
 
@@ -70,6 +71,20 @@ class PairSource(Protocol):
 
     def next_event_in_s(self, period_s: float | None = None) -> float | None:
         """Seconds until `refresh_if_due` has something to do; None once closed."""
+
+    def seen_requests(self, pairs: EpochPairs) -> SeenRequests:
+        """Return the requests that are sealed to an epoch.
+
+        Raises:
+            ReplayTableError: it is not known which were seen, or there is no memory for them.
+        """
+
+    async def is_first_everywhere(self, pairs: EpochPairs, request_id: bytes) -> bool:
+        """Remember a request wherever the pairs are accepted. Return whether it is the first one of its id.
+
+        Raises:
+            StoreAwayError: others could not be asked.
+        """
 
     async def ready(self) -> None:
         """Wait until there is a current pair."""

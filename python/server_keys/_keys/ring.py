@@ -1,5 +1,6 @@
 """The key ring: what apps, handlers and the middleware see of a server's key pairs."""
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,7 +15,8 @@ from server_keys._keys.identity_status import IdentityStatus
 from server_keys._keys.own_pairs import OwnPairs
 from server_keys._keys.pair_source import PairSource, SharingStatus, key_id
 from server_keys._keys.schedule import Schedule
-from server_keys._native import KeyPair
+from server_keys._log import logger
+from server_keys._native import KeyPair, ReplayTableError, ReplayTableLostError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class KeyRingStatus:
     """Whether the ring was closed."""
     refusals: Mapping[str, int] = field(default_factory=dict, hash=False)
     """How many requests were refused, by reason: `key_mismatch`, `malformed`, `frame_too_large`, `wrong_place`,
-    `plaintext`, `not_v1`, `keys_unavailable`, `key_path_method`."""
+    `plaintext`, `not_v1`, `keys_unavailable`, `key_path_method`, `replayed`, `replay_table_full`,
+    `replay_table_lost`, `replay_store_away`."""
     sharing: SharingStatus = field(default_factory=SharingStatus)
     """Whether other processes have the same keys."""
     identity: IdentityStatus | None = None
@@ -234,6 +237,61 @@ class KeyRing:
             True if there was one. It is accepted from now on.
         """
         return await self._source.has_news()
+
+    def remember(self, pairs: EpochPairs, request_id: bytes) -> bool:
+        """Remember a request for as long as the pairs are accepted to which it is sealed, and forget it with them.
+
+        When half of the room for requests is taken, the next pairs are made early.
+
+        Args:
+            pairs: the epoch that the request is sealed to.
+            request_id: what identifies the request, from 8 to 32 bytes.
+
+        Returns:
+            Whether it is the first one of its id. Of all threads, and of all processes of the host that share the ring,
+            exactly one is told so.
+
+        Raises:
+            ReplayTableFullError: it is new, and there is no room for it.
+            ReplayTableError: it is not known which requests were seen, here or by other processes of the host.
+        """
+        seen = self._source.seen_requests(pairs)
+        if seen.is_retired and self._source.current.x25519 != pairs.x25519:
+            raise ReplayTableLostError("the key is retired: others may not know which requests were sealed to it")
+        try:
+            is_first = seen.add(request_id)
+        except ReplayTableError:
+            self._replace_early(pairs)
+            raise
+        if seen.fills():
+            logger().info(
+                "half of the room for the requests to key %s is taken: the next key comes early", key_id(pairs.x25519)
+            )
+            self._replace_early(pairs)
+        return is_first
+
+    async def remember_everywhere(self, pairs: EpochPairs, request_id: bytes) -> bool:
+        """Do as `remember`, and ask the group's store as well, if it is one for many hosts.
+
+        Args:
+            pairs: the epoch that the request is sealed to.
+            request_id: what identifies the request, from 8 to 32 bytes.
+
+        Returns:
+            Whether it is the first one of its id, wherever the pairs are accepted.
+
+        Raises:
+            StoreAwayError: it is the first one on this host, and the store could not be asked.
+            ReplayTableError: as for `remember`.
+        """
+        return self.remember(pairs, request_id) and await self._source.is_first_everywhere(pairs, request_id)
+
+    def _replace_early(self, pairs: EpochPairs) -> None:
+        """Have the next pairs made if these are the current ones."""
+        # What fails is logged and counted, and tried again at the pairs' regular time.
+        with contextlib.suppress(Exception):
+            if self._source.current.x25519 == pairs.x25519:
+                self.refresh()
 
     @property
     def status(self) -> KeyRingStatus:

@@ -24,11 +24,13 @@ class Answer:
     more_headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-def problem(status: int, title: str, problem_type: str = "about:blank") -> Answer:
+def problem(
+    status: int, title: str, problem_type: str = "about:blank", *, more_headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> Answer:
     """Return the answer that tells a program what is wrong: RFC 9457, with one more member for the OpenAI SDK."""
     # The SDK shows a `message`, and nothing else.
     body = json.dumps({"type": problem_type, "title": title, "message": title}).encode()
-    return Answer(status, PROBLEM_MEDIA_TYPE, body)
+    return Answer(status, PROBLEM_MEDIA_TYPE, body, more_headers=more_headers)
 
 
 def plain_text(status: int, text: str, *more_headers: tuple[bytes, bytes]) -> Answer:

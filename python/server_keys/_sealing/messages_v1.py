@@ -29,6 +29,7 @@ class RequestV1:
 
     Args:
         opener: has opened the head.
+        pairs: the epoch that the request is sealed to.
         method: the method that the request arrived with.
 
     Raises:
@@ -37,8 +38,10 @@ class RequestV1:
 
     name = "v1"
 
-    def __init__(self, opener: RequestOpenerV1, method: str) -> None:
+    def __init__(self, opener: RequestOpenerV1, pairs: EpochPairs, method: str) -> None:
         self.opener = opener
+        self.pairs = pairs
+        self.request_id = opener.replay_id
         self._method = method
         self.head = parsed_request_head(opener.head)
         self.has_body = self.head.has_body
@@ -109,7 +112,7 @@ def opened_v1(header: RequestHeader, method: str, accepted: Iterable[EpochPairs]
         except KeyMismatchError:
             continue
         try:
-            return RequestV1(opener, method)
+            return RequestV1(opener, pairs, method)
         except ValueError:
             opener.erase()
             raise

@@ -9,7 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_keys._checks import (
     Place,
+    Replay,
     Required,
+    StoreAway,
     checked_max_frame_bytes,
     checked_open_paths,
     checked_place,
@@ -17,7 +19,7 @@ from server_keys._checks import (
 )
 from server_keys._keys.app_ring import held_ring, required_ring
 from server_keys._keys.ring import KeyRing
-from server_keys._native import KeyMismatchError, RequestOpener
+from server_keys._native import KeyMismatchError
 from server_keys._sealing import answers
 from server_keys._sealing.arrival import is_in_place, path_in_app
 from server_keys._sealing.messages_v1 import RequestV1, opened_v1
@@ -31,6 +33,7 @@ from server_keys._sealing.protocol import (
 from server_keys._sealing.published_key import content_of, key_page
 from server_keys._sealing.recorder import Measured, Outcome, recorder_of
 from server_keys._sealing.refusals import (
+    KEY_MISMATCH,
     KEY_PATH_METHOD,
     NOT_V1,
     PLAINTEXT,
@@ -39,16 +42,17 @@ from server_keys._sealing.refusals import (
     refusal_of,
     wrong_place,
 )
-from server_keys._sealing.replay import Replay
+from server_keys._sealing.replays import ReplayRule
 from server_keys._sealing.request import OPENED, WIRE, SealedRequest
 from server_keys._sealing.response import SealedResponse
+from server_keys._sealing.rewindable import Rewindable
 from server_keys._sealing.signed_answers import NotSignedError, SignedAnswers, seconds_to_wait
 from server_keys._sealing.signed_lifespan import signing
 from server_keys._sealing.signer import Signer, checked_identity
 from server_keys._sealing.spans import refusal_span
 from server_keys._sealing.upload import Upload
 from server_keys._sealing.wire_v1 import is_versioned, parsed_request_header
-from server_keys._sealing.wires import PlainRequest
+from server_keys._sealing.wires import PlainRequest, RequestWire
 from server_keys.errors import KeysUnavailableError
 
 _ENCAPSULATED_KEY = ENCAPSULATED_KEY_HEADER.lower().encode()
@@ -87,16 +91,21 @@ class EncryptedBodyMiddleware:
         place: what a request of version 1 is held to. `"exact"`: the method, the path below the app's root path, and
             the query that its client sealed. `"suffix"`: the path may be the end of the one that was sealed, from a
             slash on, for a proxy that takes a prefix away without its client's knowledge. `"off"`: the method alone.
+        replay: what happens to a sealed request that was received before, by this process or another one of this host
+            that shares its keys. `"refuse"`: it gets 409, before the app is called. `"allow"`: the app gets it again.
+            `"refuse-everywhere"`: it gets 409 also if another host received it that shares its keys by Valkey.
+        store_away: what happens to requests while the store cannot be asked that `"refuse-everywhere"` asks, which
+            needs this. `"refuse"`: they get 503. `"allow"`: they are served unless this host received them.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
         identity: who signs the published keys: the file that `server-keys identity new` wrote, which is read when the
             app starts, or a `Signer`. Then nothing unsigned is published.
 
     Raises:
-        TypeError: `required` is neither a bool nor `"v1"`, `place` is no str, `open_paths` is no sequence of str,
-            `max_frame_bytes` is not an int, `identity` is neither a path nor a `Signer`.
-        ValueError: `place` is another str, a path does not begin with a slash, `max_frame_bytes` is out of its range,
-            `identity` is the public half.
+        TypeError: `required` is neither a bool nor `"v1"`, `place`, `replay` or `store_away` is no str, `open_paths` is
+            no sequence of str, `max_frame_bytes` is not an int, `identity` is neither a path nor a `Signer`.
+        ValueError: `place`, `replay` or `store_away` is another str, `store_away` is missing or given in vain, a path
+            does not begin with a slash, `max_frame_bytes` is out of its range, `identity` is the public half.
     """
 
     def __init__(
@@ -106,6 +115,8 @@ class EncryptedBodyMiddleware:
         key_ring: KeyRing | None = None,
         required: Required = False,
         place: Place = "exact",
+        replay: Replay = "refuse",
+        store_away: StoreAway | None = None,
         open_paths: Sequence[str] = (),
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         identity: str | os.PathLike[str] | Signer | None = None,
@@ -114,6 +125,7 @@ class EncryptedBodyMiddleware:
         self._key_ring = key_ring
         self._required = checked_required(required)
         self._place = checked_place(place)
+        self._replays = ReplayRule.checked(replay, store_away)
         self._open_paths = frozenset(checked_open_paths(open_paths))
         self._max_frame_bytes = checked_max_frame_bytes(max_frame_bytes)
         self._signed_answers = None if identity is None else SignedAnswers(checked_identity(identity))
@@ -194,15 +206,16 @@ class EncryptedBodyMiddleware:
             ring = await self._ready_ring(scope)
             if is_versioned(encapsulated_key):
                 opened = await self._opened_v1(encapsulated_key, scope["method"], ring, measured)
-                if not is_in_place(opened.head, scope, self._place):
-                    await self._refuse_sealed(opened, scope, upload, send, measured)
-                    return None
+                if refused := await self._refused_v1(opened, ring, scope):
+                    return await self._refuse_opened(refused, opened, scope, upload, send, measured)
                 request = SealedRequest(opened, upload.receive, send, measured)
                 has_begun = await request.begin()
             elif self._required_of(scope) == "v1":
                 return NOT_V1
             else:
-                request, has_begun = await self._begun_plain(encapsulated_key, ring, upload, send, measured)
+                plain, request, has_begun = await self._begun_plain(encapsulated_key, ring, upload, send, measured)
+                if has_begun and (refused := await self._replays.refused(plain, ring)):
+                    return await self._refuse_opened(refused, plain, scope, upload, send, measured)
         except (KeysUnavailableError, ValueError) as error:
             return refusal_of(error)
         if has_begun is None:  # the client is gone
@@ -235,35 +248,45 @@ class EncryptedBodyMiddleware:
 
     async def _begun_plain(
         self, encapsulated_key: str, ring: KeyRing, upload: Upload, send: Send, measured: Measured
-    ) -> tuple[SealedRequest, bool | None]:
-        arriving = Replay(upload.receive, keeps=ring.is_shared)
+    ) -> tuple[PlainRequest, SealedRequest, bool | None]:
+        arriving = Rewindable(upload.receive, keeps=ring.is_shared)
 
-        def request() -> SealedRequest:
-            opener = RequestOpener(
-                bytes_of_header(encapsulated_key), ring.accepted, max_frame_bytes=self._max_frame_bytes
-            )
-            return SealedRequest(PlainRequest(opener), arriving.receive, send, measured)
+        def request() -> tuple[PlainRequest, SealedRequest]:
+            wire = PlainRequest(bytes_of_header(encapsulated_key), ring.accepted_pairs, self._max_frame_bytes)
+            return wire, SealedRequest(wire, arriving.receive, send, measured)
 
-        first_try = request()
+        wire, first_try = request()
         try:
             has_begun = await first_try.begin()
             arriving.forget()
-            return first_try, has_begun
+            return wire, first_try, has_begun
         except KeyMismatchError:
             # As above. The key arrives with the first frame, so what has arrived of that is opened again.
             if not await ring.has_news():
                 raise
         arriving.rewind()
         measured.received_bytes = 0
-        second_try = request()
-        return second_try, await second_try.begin()
+        wire, second_try = request()
+        return wire, second_try, await second_try.begin()
 
-    async def _refuse_sealed(
-        self, opened: RequestV1, scope: Scope, upload: Upload, send: Send, measured: Measured
-    ) -> None:
-        """Refuse a request that arrived elsewhere than it was sealed for. Only its client can read what was meant."""
+    async def _refused_v1(self, opened: RequestV1, ring: KeyRing, scope: Scope) -> Refusal | None:
+        """Return why a request whose head is opened is refused; None if it is not."""
+        if refused := await self._replays.refused(opened, ring):
+            return refused
+        if is_in_place(opened.head, scope, self._place):
+            return None
+        # Only its client can read what was meant.
         meant = b"%s %s" % (opened.head.method, opened.head.target)
-        refusal = wrong_place(meant.decode("latin-1"), f"{scope['method']} {scope['path']}")
+        return wrong_place(meant.decode("latin-1"), f"{scope['method']} {scope['path']}")
+
+    async def _refuse_opened(
+        self, refusal: Refusal, opened: RequestWire, scope: Scope, upload: Upload, send: Send, measured: Measured
+    ) -> Refusal | None:
+        """Refuse a request that is opened by a sealed answer. Return the refusal if its answer must not be sealed."""
+        measured.opened_at_ns = None  # The app does not get it.
+        if refusal.answer is KEY_MISMATCH.answer:
+            opened.opener.erase()
+            return refusal
         try:
             response = SealedResponse(opened.response(), send, measured)
         finally:
@@ -272,6 +295,7 @@ class EncryptedBodyMiddleware:
             await self._refuse(refusal, scope, upload, response.send_for_app())
         finally:
             response.end()
+        return None
 
     async def _serve_without_body(self, scope: Scope, upload: Upload, send: Send) -> None:
         # A client that waits for `100 Continue` has a body, and has not sent it yet.

@@ -1,8 +1,8 @@
 """The reasons for which the middleware refuses requests: for each the answer, and the advice for the operator's log."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from server_keys._native import FrameTooLargeError, KeyMismatchError
+from server_keys._native import FrameTooLargeError, KeyMismatchError, ReplayTableError, ReplayTableFullError
 from server_keys._sealing.answers import Answer, plain_text, problem
 from server_keys._sealing.protocol import KEY_CONFIG_PATH, KEY_MISMATCH_PROBLEM
 from server_keys.errors import KeysUnavailableError
@@ -59,6 +59,37 @@ KEY_PATH_METHOD = Refusal(
 )
 
 KEY_NOT_SIGNED = "key_not_signed"
+REPLAYED = Refusal(
+    "replayed",
+    problem(
+        409,
+        "this sealed request was received before, and each is served once: seal the message anew to send it again",
+        # The OpenAI SDK repeats a 409. Its transport would seal the message anew, and the message be served twice.
+        more_headers=((b"x-should-retry", b"false"),),
+    ),
+    "a sealed request came a second time. Either somebody sends again what was recorded, or a proxy on the way repeats "
+    "requests by itself (nginx: proxy_next_upstream non_idempotent): let the client repeat them, which seals them anew",
+)
+_FULL_ADVICE = (
+    "more requests were sealed to one key than can be remembered (262144). The next key comes early, and clients go on "
+    "with it by themselves. If it happens again and again, shorten the refresh time, and look for a client that floods "
+    "the server"
+)
+_LOST_ADVICE = (
+    "it is not known any more which requests were sealed to a key, so none is taken that is. The next key comes early, "
+    "and clients go on with it by themselves. Look for what removes or changes the files in the folder by which the "
+    "processes share their keys (status.sharing.store), and whether its file system is full"
+)
+REPLAY_STORE_AWAY = Refusal(
+    "replay_store_away",
+    problem(
+        503,
+        "the server cannot find out whether it has received this request before: try again in a moment",
+        more_headers=((b"retry-after", b"1"),),
+    ),
+    "the store did not say within 20 ms whether another host had received a request. Bring it back "
+    '(status.sharing.store); or serve requests meanwhile that this host did not receive (store_away="allow")',
+)
 
 REASONS = (
     "key_mismatch",
@@ -70,6 +101,10 @@ REASONS = (
     "keys_unavailable",
     "key_path_method",
     KEY_NOT_SIGNED,
+    "replayed",
+    "replay_table_full",
+    "replay_table_lost",
+    "replay_store_away",
 )
 """All names that refusals are counted by."""
 
@@ -97,10 +132,34 @@ def key_not_signed(why: str, *, retry_in_s: int) -> Refusal:
         why: why there is none.
         retry_in_s: whole seconds after which a client may ask again.
     """
-    answer = problem(503, "the server's keys are not signed at the moment: ask again")
-    answer = replace(answer, more_headers=((b"retry-after", b"%d" % retry_in_s),))
+    answer = problem(
+        503,
+        "the server's keys are not signed at the moment: ask again",
+        more_headers=((b"retry-after", b"%d" % retry_in_s),),
+    )
     advice = f"no key is published, because none is signed: {why}. Repair what signs; it is tried again by itself"
     return Refusal(KEY_NOT_SIGNED, answer, advice)
+
+
+def without_memory(error: ReplayTableError, *, has_newer_key: bool, retry_after_s: int) -> Refusal:
+    """Return the refusal of a request that cannot be remembered.
+
+    Args:
+        error: why it cannot.
+        has_newer_key: whether another key is published than the one that the request is sealed to. Then clients shall
+            fetch that, as if this one had ended. Else the answer is for sealing.
+        retry_after_s: seconds after which a newer key is published.
+    """
+    is_full = isinstance(error, ReplayTableFullError)
+    reason, advice = ("replay_table_full", _FULL_ADVICE) if is_full else ("replay_table_lost", _LOST_ADVICE)
+    if has_newer_key:
+        return Refusal(reason, KEY_MISMATCH.answer, advice)
+    answer = problem(
+        503,
+        "the server takes no more requests that are sealed to this key, and will have another one in a moment",
+        more_headers=((b"retry-after", b"%d" % retry_after_s),),
+    )
+    return Refusal(reason, answer, advice)
 
 
 def wrong_place(meant: str, arrived: str) -> Refusal:

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from starlette.types import Message
 
+from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._native import RequestOpener, ResponseSealer
 
 
@@ -59,6 +60,14 @@ class RequestWire(Protocol):
     def has_body(self) -> bool:
         """Whether the request has a body, as far as is known before it arrives."""
 
+    @property
+    def pairs(self) -> EpochPairs:
+        """The epoch that the request is sealed to, once that is known."""
+
+    @property
+    def request_id(self) -> bytes:
+        """What no other request has that is sealed to the same epoch."""
+
     def is_unsealed(self, message: Message) -> bool:
         """Return whether the request, up to this message, is one without a body that has no sealed form."""
 
@@ -74,14 +83,35 @@ class RequestWire(Protocol):
 
 
 class PlainRequest:
-    """A request of plain EHBP. Its first frame tells whether it is authentic; without a body it is not sealed."""
+    """A request of plain EHBP. Its first frame tells whether it is authentic; without a body it is not sealed.
+
+    Args:
+        encapsulated_key: what its header carries. Each request has one of its own, and nobody can change it: the keys
+            of the frames are derived from it.
+        accepted: the epochs that it may be sealed to.
+        max_frame_bytes: the longest frame that is taken.
+
+    Raises:
+        MalformedMessageError: the encapsulated key has another length than 32 bytes.
+    """
 
     name = "ehbp"
     has_body = True
 
-    def __init__(self, opener: RequestOpener) -> None:
-        self.opener = opener
+    def __init__(self, encapsulated_key: bytes, accepted: tuple[EpochPairs, ...], max_frame_bytes: int) -> None:
+        key_pairs = [pairs.x25519 for pairs in accepted]
+        self.opener = RequestOpener(encapsulated_key, key_pairs, max_frame_bytes=max_frame_bytes)
+        self.request_id = encapsulated_key
+        self._accepted = accepted
         self._anything_arrived = False
+
+    @property
+    def pairs(self) -> EpochPairs:
+        """The epoch that the request is sealed to. To be asked for when the first frame is opened."""
+        index = self.opener.opened_by
+        if index is None:
+            raise RuntimeError("no frame of the request is opened yet")
+        return self._accepted[index]
 
     def is_unsealed(self, message: Message) -> bool:
         """Return whether the body has ended before its first byte.

@@ -37,6 +37,7 @@ from server_keys._sharing.entries import (
 )
 from server_keys._sharing.leftovers import remove_directory
 from server_keys._sharing.places import OpenDirectory, Place
+from server_keys._sharing.replay_files import replay_file_names
 from server_keys._sharing.store import (
     MOST_ASK_BYTES,
     MOST_ASKS,
@@ -209,7 +210,10 @@ class DirectoryStore:
             return
         if self._place.is_removed_at_the_end:
             remove_directory(self.shown)
-        elif found.register:
+            return
+        for replay_file in replay_file_names(directory):
+            remove(directory, replay_file)
+        if found.register:
             # An empty register under a new generation: whoever comes next finds nothing, and waits for nobody.
             generation = secrets.token_bytes(len(NO_GENERATION))
             if self._put_register(directory, found, generation, b"", 0.0):
@@ -223,6 +227,16 @@ class DirectoryStore:
             gone = [remove(directory, name) for name in [*names.asks, *names.waits]]
             if not any(gone):
                 return
+
+    @_in_its_directory
+    def with_directory(self, directory: int, work: Callable[[int], R]) -> R:
+        """Return what `work` returns, which gets the descriptor of the directory.
+
+        Raises:
+            StoreError: the directory cannot be used.
+            Exception: whatever `work` raises. After a FileNotFoundError it is called again, with a new directory.
+        """
+        return work(directory)
 
     def close(self) -> None:
         """Close the descriptor. Never raises."""

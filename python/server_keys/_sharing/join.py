@@ -20,7 +20,8 @@ from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
 from server_keys._sharing.places import boot_id, directory_of_siblings, named_directory
 from server_keys._sharing.share import SHORTEST_SHARED_S, Share, ShareKind
-from server_keys._sharing.shared_pairs import SharedPairs
+from server_keys._sharing.shared_pairs import Everywhere, SharedPairs
+from server_keys._sharing.shared_replays import SharedReplays
 from server_keys._sharing.siblings import group_of_siblings
 from server_keys._sharing.store import Store
 from server_keys.errors import SharePlaceError
@@ -43,9 +44,11 @@ def ring_of(plan: KeyPlan) -> KeyRing:
         store = DirectoryStore(named_directory(share.folder or ""))
         # What an earlier boot left there is of another group: its times mean nothing now.
         keys = GroupKeys.of_name(f"{share.folder} {boot_id()}".encode())
-        return _shared(schedule, [(keys, store)], across_hosts=False)
+        return _shared(schedule, [(keys, store)], folder=store, across_hosts=False)
     if share.kind is ShareKind.VALKEY:
-        return _shared(schedule, _doors_to_valkey(share), across_hosts=True)
+        doors, everywhere = _doors_to_valkey(share), _everywhere(share)
+        folder = _folder_of_siblings(schedule)
+        return _shared(schedule, doors, folder=folder, everywhere=everywhere, across_hosts=True)
     return _alone(schedule, "share=None was asked for")
 
 
@@ -64,8 +67,7 @@ def check(plan: KeyPlan) -> None:
 
 
 def _ring_of_siblings(share: Share, schedule: Schedule) -> KeyRing:
-    # Apps of one process with other durations are not meant to share one ring.
-    name = group_of_siblings(f"{schedule.period_s} {schedule.overlap_s}")
+    name = _name_of_siblings(schedule)
     if name is None:
         return _alone(schedule, _ALONE)
     if share.too_short:
@@ -85,7 +87,26 @@ def _ring_of_siblings(share: Share, schedule: Schedule) -> KeyRing:
             error,
         )
         return _alone(schedule, str(error))
-    return _shared(schedule, [(GroupKeys.of_name(name.encode()), store)], across_hosts=False)
+    return _shared(schedule, [(GroupKeys.of_name(name.encode()), store)], folder=store, across_hosts=False)
+
+
+def _name_of_siblings(schedule: Schedule) -> str | None:
+    # Apps of one process with other durations are not meant to share one ring.
+    return group_of_siblings(f"{schedule.period_s} {schedule.overlap_s}")
+
+
+def _folder_of_siblings(schedule: Schedule) -> DirectoryStore | None:
+    """Return where the workers of a server remember together which requests they saw; None for one that is alone."""
+    name = _name_of_siblings(schedule)
+    if name is None:
+        return None
+    try:
+        return DirectoryStore(directory_of_siblings(name))
+    except SharePlaceError as error:
+        raise ValueError(
+            f"the workers of this server cannot remember together which requests they saw: {error}. Make a place for "
+            "it (RUNTIME_DIRECTORY=, /dev/shm or TMPDIR=), or run one worker"
+        ) from error
 
 
 def _doors_to_valkey(share: Share) -> list[tuple[GroupKeys, Store]]:
@@ -102,7 +123,20 @@ def _doors_to_valkey(share: Share) -> list[tuple[GroupKeys, Store]]:
     return [(keys, ValkeyStore(url, keys.group_id)) for keys in all_keys]
 
 
-def _shared(schedule: Schedule, doors: list[tuple[GroupKeys, Store]], *, across_hosts: bool) -> KeyRing:
+def _everywhere(share: Share) -> Everywhere | None:
+    from server_keys._sharing.valkey.replays import ValkeyReplays  # only for those who use it
+
+    return ValkeyReplays(share.url) if share.url is not None else None
+
+
+def _shared(
+    schedule: Schedule,
+    doors: list[tuple[GroupKeys, Store]],
+    *,
+    folder: DirectoryStore | None,
+    across_hosts: bool,
+    everywhere: Everywhere | None = None,
+) -> KeyRing:
     pace = Pace(schedule)
     store = doors[0][1]
     notices = Notices(store, across_hosts=across_hosts)
@@ -113,7 +147,13 @@ def _shared(schedule: Schedule, doors: list[tuple[GroupKeys, Store]], *, across_
         notices,
         clock=boot_time,
     )
-    pairs = SharedPairs(member, schedule, poll_s=pace.poll_s, store=store, notices=notices)
+    replays = None
+    if folder is not None:
+        is_alone = all(folder is not store for _, store in doors)
+        replays = SharedReplays(folder, pace.life_s, notices, clock=boot_time, is_alone=is_alone)
+    pairs = SharedPairs(
+        member, schedule, poll_s=pace.poll_s, store=store, notices=notices, replays=replays, everywhere=everywhere
+    )
     return KeyRing.over(pairs, schedule)
 
 

@@ -94,6 +94,21 @@ class Notices:
             "writes to the store: look who can"
         )
 
+    def no_replay_table(self, why: str) -> None:
+        """Tell that the requests to an epoch cannot be remembered together with the other processes."""
+        logger().warning(
+            "the requests that are sealed to a key cannot be remembered in %s (%s): this process takes none of them",
+            self._store.shown,
+            why,
+        )
+
+    def lost_replay_table(self) -> None:
+        """Tell that a file was removed or changed."""
+        self._alarm(
+            "a file in %s was removed or changed by which processes know the requests that were sealed to a key. The "
+            "next key comes early, and this one is retired: look who can write there"
+        )
+
     def _alarm(self, message: str) -> None:
         now = boot_time()
         if now - self._alarmed_at.get(message, -_QUIET_S) >= _QUIET_S:

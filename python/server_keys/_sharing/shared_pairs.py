@@ -6,17 +6,20 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from server_keys._clock import boot_time
 from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._keys.pair_source import SharingStatus, SourceStatus
+from server_keys._keys.replays import OwnReplays, SeenRequests
 from server_keys._keys.schedule import Schedule
 from server_keys._log import logger
 from server_keys._native import KeyErasedError, KeyPair
 from server_keys._sharing.epoch import Epoch
 from server_keys._sharing.member import Member
 from server_keys._sharing.notices import Notices
+from server_keys._sharing.shared_replays import SharedReplays
 from server_keys._sharing.store import Store, StoreError
 from server_keys.errors import KeysUnavailableError
 
@@ -28,6 +31,23 @@ _PATIENCE_S = 1.0
 _REFRESHED_EVERY_S = 1.0
 
 
+# By how much longer another host may take an epoch to live.
+_OTHERS_END_LATER_S = 60.0
+
+
+class Everywhere(Protocol):
+    """A store that all hosts of a group ask."""
+
+    async def is_first(self, public_key: bytes, request_id: bytes, keep_s: float) -> bool:
+        """Remember a request. Return whether it is the first one of its id."""
+
+    def look_after(self) -> None:
+        """Find out whether a store answers again that was away."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class SharedPairs:
     """The pairs of a member, kept up by a thread that no blocked event loop holds up.
 
@@ -37,6 +57,8 @@ class SharedPairs:
         poll_s: the shortest time between two looks that were asked for.
         store: the member's store.
         notices: the log.
+        replays: what this process and others of its host have seen together. None: it is the only one of its host.
+        everywhere: what all hosts of the group have seen together. None: they are one.
         clock: tells the time in seconds.
     """
 
@@ -50,6 +72,8 @@ class SharedPairs:
         poll_s: float,
         store: Store,
         notices: Notices,
+        replays: SharedReplays | None = None,
+        everywhere: Everywhere | None = None,
         clock: Callable[[], float] = boot_time,
     ) -> None:
         self._member = member
@@ -57,6 +81,9 @@ class SharedPairs:
         self._poll_s = poll_s
         self._store = store
         self._notices = notices
+        self._replays = replays
+        self._own_replays = OwnReplays()
+        self._everywhere = everywhere
         self._clock = clock
         self._lock = threading.RLock()
         renew_lock_after_fork(self)
@@ -111,6 +138,24 @@ class SharedPairs:
     def next_event_in_s(self, period_s: float | None = None) -> float | None:
         """Seconds until `refresh_if_due` is to be called again; None once closed."""
         return None if self._closed else _REFRESHED_EVERY_S
+
+    def seen_requests(self, pairs: EpochPairs) -> SeenRequests:
+        """Return the requests that are sealed to an epoch: in this process, or in all of the host that hold it."""
+        is_own = any(epoch.pair == pairs.x25519 for epoch in self._member.own)
+        return self._own_replays.of(pairs) if is_own or self._replays is None else self._replays.of(pairs)
+
+    async def is_first_everywhere(self, pairs: EpochPairs, request_id: bytes) -> bool:
+        """Return whether no other host of the group saw the request.
+
+        Raises:
+            StoreAwayError: the store could not be asked.
+        """
+        now = self._clock()
+        lives = [epoch.ends_at - now for epoch in self._member.epochs.held if epoch.pair == pairs.x25519]
+        if self._everywhere is None or not lives:  # a pair of its own
+            return True
+        # Others may let it end a little later.
+        return await self._everywhere.is_first(pairs.x25519.public_key, request_id, lives[0] + _OTHERS_END_LATER_S)
 
     async def ready(self) -> None:
         """Wait until there is a current pair: the group's, or one of its own if the group cannot be reached.
@@ -179,6 +224,10 @@ class SharedPairs:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_LEAVING_S)
         self._member.erase()
+        self._own_replays.forget_erased()
+        for replays in (self._replays, self._everywhere):
+            if replays is not None:
+                replays.close()
 
     def _run(self) -> None:
         """Keep up with the group until the ring is closed."""
@@ -188,6 +237,7 @@ class SharedPairs:
             try:
                 self._look()
                 self._member.cover_silence()
+                self._look_after_replays()
                 shared = self._tell_of_change(shared)
                 pause_s = self._member.next_look_in_s()
             except Exception as error:  # noqa: BLE001 - logged; a mistake of ours must not end the sharing
@@ -211,6 +261,15 @@ class SharedPairs:
             self._why_not = str(error)
         except KeyErasedError:
             pass  # an epoch ended meanwhile
+
+    def _look_after_replays(self) -> None:
+        self._own_replays.forget_erased()
+        if self._replays is not None:
+            epochs = [epoch.pairs for epoch in self._member.epochs.held]
+            if self._replays.keep_up(epochs):
+                self._member.bring_forward()
+        if self._everywhere is not None:
+            self._everywhere.look_after()
 
     def _take_looked(self) -> concurrent.futures.Future[None] | None:
         """Return what the callers wait for that asked for a look until now."""

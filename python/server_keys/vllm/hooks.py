@@ -60,6 +60,8 @@ def with_keys(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
             build_app_func,
             required=settings.required,
             place=settings.place,
+            replay=settings.replay,
+            store_away=settings.store_away,
             open_paths=settings.open_paths,
             identity=settings.identity,
         )

@@ -11,9 +11,14 @@ from typing import Any, NoReturn, Self, TypeVar
 from server_keys._checks import (
     PERIOD_RANGE,
     PLACES,
+    REPLAYS,
+    STORE_AWAYS,
     Place,
+    Replay,
     Required,
+    StoreAway,
     checked_open_paths,
+    checked_replay,
     overlap_seconds,
     period_seconds,
 )
@@ -99,6 +104,22 @@ PLACE = Option(
     metavar="PLACE",
     value="exact, suffix or off",
 )
+REPLAY = Option(
+    "--sealed-replay",
+    "SERVER_KEYS_REPLAY",
+    "What happens to a sealed request that was received before: refuse (the default) answers it with 409, "
+    "refuse-everywhere also where another host received it that shares its keys by Valkey, allow serves it again.",
+    metavar="REPLAY",
+    value="refuse, refuse-everywhere or allow",
+)
+STORE_AWAY = Option(
+    "--sealed-store-away",
+    "SERVER_KEYS_STORE_AWAY",
+    "What happens to requests while the store cannot be asked that refuse-everywhere asks, which needs this: refuse or "
+    "allow.",
+    metavar="RULE",
+    value="refuse or allow",
+)
 OPEN_PATHS = Option(
     "--open-paths",
     "SERVER_KEYS_OPEN_PATHS",
@@ -141,6 +162,8 @@ OPTIONS = {
         REQUIRE_SEALED,
         REQUIRE_V1,
         PLACE,
+        REPLAY,
+        STORE_AWAY,
         OPEN_PATHS,
         SHARE,
         GROUP_SECRET_FILE,
@@ -150,7 +173,8 @@ OPTIONS = {
 
 USAGE = (
     f"{PROGRAM} [model] [{REFRESH_TIME.name} SECONDS] [{OVERLAP.name} SECONDS] "
-    f"[{NO_PROTECT.name} | {REQUIRE_SEALED.name} | {REQUIRE_V1.name}] [{PLACE.name} PLACE] [{OPEN_PATHS.name} PATHS] "
+    f"[{NO_PROTECT.name} | {REQUIRE_SEALED.name} | {REQUIRE_V1.name}] [{PLACE.name} PLACE] "
+    f"[{REPLAY.name} REPLAY] [{STORE_AWAY.name} RULE] [{OPEN_PATHS.name} PATHS] "
     f"[{SHARE.name} SHARE] [{GROUP_SECRET_FILE.name} PATH] [{IDENTITY.name} PATH] [options of vllm serve]"
 )
 
@@ -169,6 +193,10 @@ class Settings:
     """Whether all requests are refused that are not sealed by version 1 of the wire."""
     place: Place = "exact"
     """How the path of a request is compared with the one that its client sealed."""
+    replay: Replay = "refuse"
+    """What happens to a sealed request that was received before."""
+    store_away: StoreAway | None = None
+    """What happens while the store cannot be asked that `refuse-everywhere` asks."""
     open_paths: tuple[str, ...] = DEFAULT_OPEN_PATHS
     """The paths for which nothing is required."""
     share: str | None = field(default=_SIBLINGS, repr=False)
@@ -216,6 +244,14 @@ class Settings:
                     f"{NO_PROTECT.name} (or {NO_PROTECT.variable}=0) opens none that are: leave out one of them"
                 )
         place: Place = read(PLACE, _place, "exact")
+        replay: Replay = read(REPLAY, _replay, "refuse")
+        store_away: StoreAway | None = read(STORE_AWAY, _store_away, None)
+        if replay != "refuse-everywhere" and STORE_AWAY.name not in (options or {}):
+            store_away = None  # the environment's is for others
+        try:
+            checked_replay(replay, store_away)
+        except ValueError as error:
+            raise SettingsError(f"{REPLAY.name} and {STORE_AWAY.name}: {error}") from None
         open_paths = read(OPEN_PATHS, _open_paths, DEFAULT_OPEN_PATHS)
         share: str | None = read(SHARE, _share, _SIBLINGS)
         file: str | None = read(GROUP_SECRET_FILE, _path, None)
@@ -232,7 +268,18 @@ class Settings:
                 f"(or {NO_PROTECT.variable}=0) publishes none: leave out one of them"
             )
         return cls(
-            refresh_time_s, overlap_s, protect, require_sealed, require_v1, place, open_paths, share, file, identity
+            refresh_time_s,
+            overlap_s,
+            protect,
+            require_sealed,
+            require_v1,
+            place,
+            replay,
+            store_away,
+            open_paths,
+            share,
+            file,
+            identity,
         )
 
     def as_environment(self) -> dict[str, str]:
@@ -244,11 +291,14 @@ class Settings:
             REQUIRE_SEALED.variable: str(int(self.require_sealed)),
             REQUIRE_V1.variable: str(int(self.require_v1)),
             PLACE.variable: self.place,
+            REPLAY.variable: self.replay,
             OPEN_PATHS.variable: ",".join(self.open_paths),
             SHARE.variable: _NOBODY if self.share is None else self.share,
         }
         if self.identity is not None:
             variables[IDENTITY.variable] = self.identity
+        if self.store_away is not None:
+            variables[STORE_AWAY.variable] = self.store_away
         if self.group_secret_file is not None:
             variables[GROUP_SECRET_FILE.variable] = self.group_secret_file
         return variables
@@ -373,6 +423,20 @@ def _place(name: str, text: str) -> Place:
         if text == place:
             return place
     raise SettingsError(f"{name} must be {PLACE.value}, not {text!r}")
+
+
+def _replay(name: str, text: str) -> Replay:
+    for replay in REPLAYS:
+        if text == replay:
+            return replay
+    raise SettingsError(f"{name} must be {REPLAY.value}, not {text!r}")
+
+
+def _store_away(name: str, text: str) -> StoreAway:
+    for store_away in STORE_AWAYS:
+        if text == store_away:
+            return store_away
+    raise SettingsError(f"{name} must be {STORE_AWAY.value}, not {text!r}")
 
 
 def _open_paths(name: str, text: str) -> tuple[str, ...]:

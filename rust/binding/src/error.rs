@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pyo3::PyErr;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
-use server_keys_core::Error;
+use server_keys_core::{Error, ReplayTableFault};
 
 pyo3::create_exception!(
     server_keys,
@@ -50,6 +50,24 @@ pyo3::create_exception!(
     PyValueError,
     "The file of an identity cannot be used or written. The message names it and says why, without the key."
 );
+pyo3::create_exception!(
+    server_keys._native,
+    ReplayTableError,
+    PyRuntimeError,
+    "A table of seen requests cannot be made, opened or used."
+);
+pyo3::create_exception!(
+    server_keys._native,
+    ReplayTableFullError,
+    ReplayTableError,
+    "A table of seen requests has no room for one more."
+);
+pyo3::create_exception!(
+    server_keys._native,
+    ReplayTableLostError,
+    ReplayTableError,
+    "The file of a table of seen requests was resized or overwritten."
+);
 
 pub(crate) fn to_python(error: Error) -> PyErr {
     let message = error.to_string();
@@ -67,6 +85,12 @@ pub(crate) fn to_python(error: Error) -> PyErr {
         Error::OutOfMemory => PyMemoryError::new_err(message),
         Error::GroupSecret(_) => GroupSecretError::new_err(message),
         Error::SigningKey(_) => IdentityFileError::new_err(message),
+        Error::ReplayTable(ReplayTableFault::Full) => ReplayTableFullError::new_err(message),
+        Error::ReplayTable(ReplayTableFault::Lost) => ReplayTableLostError::new_err(message),
+        Error::ReplayTable(ReplayTableFault::Capacity { .. } | ReplayTableFault::IdLength { .. }) => {
+            PyValueError::new_err(message)
+        }
+        Error::ReplayTable(_) => ReplayTableError::new_err(message),
         Error::PrivateKeyLength(_)
         | Error::SeedLength(_)
         | Error::TooManyKeyPairs { .. }

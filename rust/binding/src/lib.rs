@@ -6,6 +6,7 @@ mod error;
 mod exclusive;
 mod key_pair;
 mod new_bytes;
+mod replay;
 mod sealing;
 mod sealing_v1;
 mod sharing;
@@ -27,10 +28,13 @@ mod _native {
     #[pymodule_export]
     use crate::error::{
         EntropyError, FrameTooLargeError, GroupSecretError, IdentityFileError, InvalidPublicKeyError, KeyErasedError,
-        KeyMismatchError, MalformedMessageError, MissingEndError,
+        KeyMismatchError, MalformedMessageError, MissingEndError, ReplayTableError, ReplayTableFullError,
+        ReplayTableLostError,
     };
     #[pymodule_export]
     use crate::key_pair::{KeyPair, erase_in, generate_key_pairs};
+    #[pymodule_export]
+    use crate::replay::ReplayTable;
     #[pymodule_export]
     use crate::sealing::{RequestOpener, RequestSealer, ResponseOpener, ResponseSealer};
     #[pymodule_export]

@@ -114,6 +114,12 @@ impl RequestOpener {
         self.0.lend(|opener| Ok(opener.is_opened())).map_err(to_python)
     }
 
+    /// Which of the key pairs opened the first frame.
+    #[getter]
+    fn opened_by(&self) -> PyResult<Option<usize>> {
+        self.0.lend(|opener| Ok(opener.opened_by())).map_err(to_python)
+    }
+
     /// Take the next piece of the sealed body and return the plaintext of the frames that it completes.
     fn feed<'py>(&self, py: Python<'py>, piece: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
         let piece = piece.as_bytes();

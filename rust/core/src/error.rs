@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::group_secret_fault::GroupSecretFault;
+use crate::replay_table_fault::ReplayTableFault;
 use crate::signing_key_fault::SigningKeyFault;
 
 /// The reason why an operation on keys or messages failed. No variant carries key material.
@@ -62,6 +63,8 @@ pub enum Error {
     GroupSecret(GroupSecretFault),
     /// The file of a signing key cannot be used or written.
     SigningKey(SigningKeyFault),
+    /// A table of seen requests cannot be used.
+    ReplayTable(ReplayTableFault),
     /// The system has no memory for more private keys.
     OutOfMemory,
     /// The system refused the thread that erases private keys on time.
@@ -111,6 +114,7 @@ impl fmt::Display for Error {
             Self::EpochCount { asked, limit } => write!(f, "a box holds 1 to {limit} epochs, not {asked}"),
             Self::GroupSecret(fault) => write!(f, "{fault}"),
             Self::SigningKey(fault) => write!(f, "the identity file {fault}"),
+            Self::ReplayTable(fault) => write!(f, "{fault}"),
             Self::OutOfMemory => {
                 f.write_str("the system has no memory for more private keys: erase some, or raise its limit")
             }
@@ -130,5 +134,11 @@ impl std::error::Error for Error {}
 impl From<getrandom::Error> for Error {
     fn from(source: getrandom::Error) -> Self {
         Self::Entropy(source)
+    }
+}
+
+impl From<ReplayTableFault> for Error {
+    fn from(fault: ReplayTableFault) -> Self {
+        Self::ReplayTable(fault)
     }
 }

@@ -57,6 +57,9 @@ mod no_trace;
 mod portable;
 mod primitives;
 mod private_key_pem;
+mod replay_memory;
+mod replay_table;
+mod replay_table_fault;
 mod request;
 mod request_context;
 mod request_v1;
@@ -91,6 +94,11 @@ pub use group_secret_fault::GroupSecretFault;
 pub use heap::WipingAllocator;
 pub use key_pair::{KeyPair, MAX_KEY_PAIRS_PER_CALL, PUBLIC_KEY_BYTES, SHARED_SECRET_BYTES, generate_key_pairs};
 pub use memory::{RefusedProtection, unreported_refusal};
+pub use replay_table::{
+    DEFAULT_REPLAY_TABLE_CAPACITY, LONGEST_REQUEST_ID_BYTES, MAX_REPLAY_TABLE_CAPACITY, ReplayTable,
+    SHORTEST_REQUEST_ID_BYTES, Sight,
+};
+pub use replay_table_fault::ReplayTableFault;
 pub use request::{RequestOpener, RequestSealer};
 pub use request_v1::{REPLAY_ID_BYTES, RequestOpenerV1, RequestSealerV1};
 pub use response::{ResponseOpener, ResponseSealer};

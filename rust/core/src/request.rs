@@ -29,6 +29,7 @@ pub struct RequestOpener<K> {
     encapsulated_key: [u8; ENCAPSULATED_KEY_BYTES],
     accepted: Vec<K>,
     context: Option<Box<RequestContext>>,
+    opened_by: Option<usize>,
     frames: FrameReader,
     _traces: TracesWiped,
 }
@@ -48,6 +49,7 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
             encapsulated_key: encapsulated_key.try_into().map_err(|_| Error::MalformedMessage)?,
             accepted: accepted.into_iter().collect(),
             context: None,
+            opened_by: None,
             frames: FrameReader::new(max_frame_bytes),
             _traces: TracesWiped,
         })
@@ -56,6 +58,11 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
     /// Says whether the first frame is opened: then the request is authentic so far, and a response can be sealed.
     pub fn is_opened(&self) -> bool {
         self.context.is_some()
+    }
+
+    /// Returns which of the accepted keys the request is sealed to, from 0 on, once its first frame is opened.
+    pub fn opened_by(&self) -> Option<usize> {
+        self.opened_by
     }
 
     /// Returns how many bytes [`feed`](Self::feed) would open, at most, of a next piece of this length: none where it
@@ -85,13 +92,13 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
     /// # Errors
     /// As [`feed`](Self::feed); [`Error::BufferLength`], and then the piece is not taken.
     pub fn feed_into<'a>(&mut self, piece: &[u8], plaintext: &'a mut [MaybeUninit<u8>]) -> Result<&'a mut [u8], Error> {
-        let Self { home, encapsulated_key, accepted, context, frames, .. } = self;
+        let Self { home, encapsulated_key, accepted, context, opened_by, frames, .. } = self;
         home.require()?;
         frames.feed_into(piece, plaintext, |frame, plaintext| match context {
             Some(context) => open_frame(&mut context.cipher, frame, plaintext),
             None => {
-                let (opened, content_bytes) = open_first_frame(encapsulated_key, accepted, frame, plaintext)?;
-                *context = Some(opened);
+                let (index, opened, content_bytes) = open_first_frame(encapsulated_key, accepted, frame, plaintext)?;
+                (*opened_by, *context) = (Some(index), Some(opened));
                 accepted.clear();
                 Ok(content_bytes)
             }
@@ -136,11 +143,11 @@ fn open_first_frame(
     accepted: &[impl Borrow<KeyPair>],
     frame: &[u8],
     plaintext: &mut Writer<'_>,
-) -> Result<(Box<RequestContext>, usize), Error> {
+) -> Result<(usize, Box<RequestContext>, usize), Error> {
     if frame.len() < TAG_BYTES {
         return Err(Error::MalformedMessage);
     }
-    for key_pair in accepted.iter().map(Borrow::borrow) {
+    for (index, key_pair) in accepted.iter().map(Borrow::borrow).enumerate() {
         let parties = Parties { encapsulated_key, receiver: key_pair.public_key() };
         let context = key_pair.private_key().read(|scalar| {
             boxed_without_trace(|| {
@@ -151,7 +158,7 @@ fn open_first_frame(
         match context {
             Ok(Ok(mut context)) => {
                 if let Ok(content_bytes) = open_frame(&mut context.cipher, frame, plaintext) {
-                    return Ok((context, content_bytes));
+                    return Ok((index, context, content_bytes));
                 }
             }
             // The encapsulated key is a point of small order. It fails with every key.

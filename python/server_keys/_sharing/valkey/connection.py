@@ -50,15 +50,17 @@ class Connection:
         url: the server's address and how to log in.
         key: one of the keys.
         timeout_s: seconds for connecting, and again for each command.
+        connecting_s: seconds for connecting, where they differ.
 
     Raises:
         ValueError: the URL names a file of certificates that cannot be read.
     """
 
-    def __init__(self, url: ValkeyUrl, key: str, timeout_s: float) -> None:
+    def __init__(self, url: ValkeyUrl, key: str, timeout_s: float, *, connecting_s: float | None = None) -> None:
         self._url = url
         self._slot = key_slot(key.encode())
         self._timeout_s = timeout_s
+        self._connecting_s = timeout_s if connecting_s is None else connecting_s
         self._lock = threading.Lock()
         self._client: valkey.Valkey | None = None
         self._is_closed = False
@@ -148,7 +150,7 @@ class Connection:
             "username": url.username,
             "password": url.password,
             "socket_timeout": self._timeout_s,
-            "socket_connect_timeout": self._timeout_s,
+            "socket_connect_timeout": self._connecting_s,
             # A repeated commit would find the register that the first one wrote, and seem to have failed.
             "retry": Retry(NoBackoff(), 0),
             # Each would need a permission, and serves nothing here.

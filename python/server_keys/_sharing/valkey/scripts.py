@@ -187,3 +187,8 @@ end
 return 1
 """)
 """Removes the keys that somebody else put there as another type: every other script fails on them."""
+
+SEE = Script("""#!lua
+return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'GET', 'PX', ARGV[2])
+""")
+"""The key: a request's. Arguments: a token, and how many milliseconds to keep it. Answers the one before it, or nil."""

@@ -3,7 +3,7 @@
 from starlette.types import Message, Receive
 
 
-class Replay:
+class Rewindable:
     """Receives a request's messages, and can give those again that arrived until its first frame was opened.
 
     Args:

@@ -1,0 +1,148 @@
+"""The tables of seen requests that the processes of one host share: for each epoch a file in the group's directory.
+
+They are called `seen-<public key>`, with the epoch's X25519 key in hex digits. Such a file is never empty. An empty one
+says that the table of this epoch was lost: whoever comes later makes no new one, which would have forgotten everything.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from server_keys._clock import boot_time
+from server_keys._native import ReplayTable, ReplayTableError
+from server_keys._sharing.entries import remove
+
+_PREFIX = "seen-"
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_ATTEMPTS = 5
+
+
+class ReplayFile(NamedTuple):
+    """A table, and the file that it lies in."""
+
+    table: ReplayTable
+    identity: tuple[int, int]
+    """The file system and the inode."""
+    is_marked: bool = False
+    """Whether `mark_lost` has put a mark in its place."""
+
+
+def replay_file_name(public_key: bytes) -> str:
+    """Return the name of the file with the requests that are sealed to an epoch."""
+    return f"{_PREFIX}{public_key.hex()}"
+
+
+def open_or_make(directory: int, name: str) -> ReplayFile:
+    """Open the table of this name; make it if there is none. All who try at the same time get the same one.
+
+    Raises:
+        FileNotFoundError: the directory is gone.
+        OSError: the system refuses a file.
+        ReplayTableError: what has the name is no table, was lost, or there is no room for a table.
+    """
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            return _open(directory, name)
+        with contextlib.suppress(FileExistsError):
+            return _make(directory, name)
+    raise ReplayTableError("somebody makes and removes the replay table again and again")
+
+
+def is_in_place(directory: int, name: str, file: ReplayFile) -> bool:
+    """Tell whether a table's file still has its name."""
+    try:
+        return _identity(os.stat(name, dir_fd=directory, follow_symlinks=False)) == file.identity
+    except OSError:
+        return False
+
+
+def mark_lost(directory: int, name: str) -> None:
+    """Say to all who come later that a table was lost. Who has it open keeps it.
+
+    Raises:
+        OSError: the system refuses a file.
+    """
+    new = _new_name()
+    os.close(os.open(new, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory))
+    try:
+        os.replace(new, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        remove(directory, new)
+        raise
+
+
+def is_only_user(directory: int) -> bool:
+    """Tell whether no other process uses the directory for its tables alone. From then on none may begin to."""
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def use(directory: int) -> None:
+    """Tell other processes that this one uses the directory, until its descriptor is closed."""
+    fcntl.flock(directory, fcntl.LOCK_SH)
+
+
+def remove_old(directory: int, *, but: Iterable[str], older_than_s: float) -> None:
+    """Remove the tables that members left which were killed.
+
+    Args:
+        directory: the descriptor of the directory.
+        but: names that stay.
+        older_than_s: for how long a file has not been given a name, at least. It is more than an epoch lives.
+    """
+    left_since, stay = time.time() - older_than_s, frozenset(but)
+    for name in replay_file_names(directory):
+        with contextlib.suppress(OSError):
+            if name not in stay and os.stat(name, dir_fd=directory, follow_symlinks=False).st_ctime < left_since:
+                os.unlink(name, dir_fd=directory)
+
+
+def replay_file_names(directory: int) -> list[str]:
+    """Return the names of all tables in a directory."""
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries if entry.name.startswith(_PREFIX)]
+
+
+def _open(directory: int, name: str) -> ReplayFile:
+    descriptor = os.open(name, _OPEN, dir_fd=directory)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            raise ReplayTableError("a file of somebody else has the name of the replay table")
+        return ReplayFile(ReplayTable.open_shared(descriptor), _identity(found))
+    finally:
+        os.close(descriptor)
+
+
+def _make(directory: int, name: str) -> ReplayFile:
+    """Make a table, and give it its name when it is whole.
+
+    Raises:
+        FileExistsError: another process was faster.
+    """
+    new = _new_name()
+    descriptor = os.open(new, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
+    try:
+        file = ReplayFile(ReplayTable.make_shared(descriptor), _identity(os.fstat(descriptor)))
+        os.link(new, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        return file
+    finally:
+        os.close(descriptor)
+        remove(directory, new)
+
+
+def _new_name() -> str:
+    # `entries` removes files of this form whose writer is gone.
+    return f"new-{int(boot_time() * 1000):016x}-{secrets.token_hex(8)}"
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino

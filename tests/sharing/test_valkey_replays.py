@@ -1,0 +1,326 @@
+"""A sealed request is served once by all hosts that share a key, if the operator asks for it."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from server_keys import EncryptedBodyMiddleware, KeyRing
+from server_keys._checks import Replay, StoreAway
+from server_keys._keys.replays import StoreAwayError
+from server_keys._keys.schedule import Schedule
+from server_keys._sharing.join import ring_of
+from server_keys._sharing.key_plan import KeyPlan
+from server_keys._sharing.store import StoreError
+from server_keys._sharing.valkey import replays
+from server_keys._sharing.valkey.connection import Connection
+from server_keys._sharing.valkey.replays import ValkeyReplays
+from server_keys._sharing.valkey.scripts import Script
+from server_keys._sharing.valkey_url import ValkeyUrl
+from tests.helpers import asgi
+from tests.helpers.sealed_requests import Client
+from tests.helpers.trials import is_soon
+from tests.helpers.valkey import KINDS, StoreServer, store_server, wait_until
+
+KEY = bytes(range(32))
+ID = b"request1"
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=str)
+def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
+    with store_server(request.param, tmp_path_factory.mktemp("store")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(any_server: StoreServer) -> StoreServer:
+    any_server.run("FLUSHALL")
+    any_server.run("SCRIPT", "FLUSH")
+    return any_server
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let requests wait for the store for longer than a busy machine needs. It is for tests that are not about that."""
+    monkeypatch.setattr(replays, "_DEADLINE_S", 10.0)
+    monkeypatch.setattr(replays, "_ANSWER_S", 5.0)
+
+
+@pytest.fixture
+def hosts(server: StoreServer) -> Iterator[list[ValkeyReplays]]:
+    """What two hosts ask the store with."""
+    hosts = [ValkeyReplays(ValkeyUrl.parse(server.url)) for _ in range(2)]
+    for host in hosts:
+        # On a busy machine the first connection may take longer than a request waits.
+        wait_until(lambda host=host: is_known(host), "no connection")  # type: ignore[misc]
+    yield hosts
+    for host in hosts:
+        host.close()
+
+
+def is_known(host: ValkeyReplays) -> bool:
+    try:
+        ask(host, b"warm up!")
+    except StoreAwayError:
+        host.look_after()
+        return False
+    return True
+
+
+def ask(host: ValkeyReplays, request_id: bytes = ID, public_key: bytes = KEY, keep_s: float = 60.0) -> bool:
+    return asyncio.run(host.is_first(public_key, request_id, keep_s))
+
+
+def answer_of(host: ValkeyReplays, request_id: bytes = ID) -> bool:
+    """Ask until the store answers: a busy machine may take longer than a request waits."""
+    answers: list[bool] = []
+
+    def has_answered() -> bool:
+        try:
+            answers.append(ask(host, request_id))
+        except StoreAwayError:
+            host.look_after()
+        return bool(answers)
+
+    wait_until(has_answered, "no answer")
+    return answers[0]
+
+
+@pytest.mark.usefixtures("patient")
+def test_what_one_host_saw_is_known_to_the_other(hosts: list[ValkeyReplays], server: StoreServer) -> None:
+    one, other = hosts
+    assert ask(one)
+    assert not ask(other)
+    assert not ask(one)
+    assert ask(other, b"request2")
+    assert ask(other, public_key=bytes(32))
+    keys = [key for key in server.run("KEYS", "server-keys:*") if b"probe" not in key]
+    assert all(key.startswith(b"server-keys:{seen}:") for key in keys)
+    assert all(0 < server.run("PTTL", key) <= 60_000 for key in keys)
+    assert not any(ID in key or KEY.hex().encode() in key for key in keys)
+
+
+@pytest.mark.usefixtures("patient")
+def test_it_is_forgotten_with_its_key(hosts: list[ValkeyReplays]) -> None:
+    one, other = hosts
+    assert ask(one, keep_s=0.3)
+    wait_until(lambda: ask(other, keep_s=0.001), "it is not forgotten")
+
+
+@pytest.mark.usefixtures("patient")
+def test_of_many_that_ask_at_the_same_time_one_is_the_first(hosts: list[ValkeyReplays]) -> None:
+    async def ask_all(request_id: bytes) -> Sequence[bool]:
+        asking = [hosts[number % 2].is_first(KEY, request_id, 60.0) for number in range(20)]
+        return await asyncio.gather(*asking)
+
+    for number in range(50):
+        answers = asyncio.run(ask_all(b"request%3d" % number))
+        assert (answers.count(True), answers.count(False)) == (1, 19)
+
+
+@pytest.mark.usefixtures("patient")
+def test_the_own_command_that_was_done_and_not_answered_is_no_replay(
+    hosts: list[ValkeyReplays], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, times = Connection.run, list[object]()
+
+    def run_and_lose_the_answer(
+        connection: Connection, script: Script, keys: Sequence[str], arguments: Sequence[bytes | int]
+    ) -> object:
+        times.append(answer := run(connection, script, keys, arguments))
+        if len(times) == 1:
+            raise StoreError("the answer is lost")
+        return answer
+
+    with monkeypatch.context() as losing:
+        losing.setattr(Connection, "run", run_and_lose_the_answer)
+        assert ask(hosts[0])
+    first, second = times
+    assert first is None
+    assert isinstance(second, bytes)
+    assert not ask(hosts[1])
+    assert not ask(hosts[0])
+
+
+def test_a_store_that_does_not_answer_holds_no_request_up(
+    hosts: list[ValkeyReplays], server: StoreServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = hosts
+    caplog.set_level(logging.INFO, "server_keys")
+    assert answer_of(one, b"before!!")
+    caplog.clear()
+    with server.stopped():
+        for _ in range(5):
+            began = time.monotonic()
+            with pytest.raises(StoreAwayError, match="is away"):
+                ask(one)
+            assert is_soon(time.monotonic() - began, 0.04)
+        began = time.monotonic()
+        for _ in range(100):
+            with pytest.raises(StoreAwayError):
+                ask(one, b"another1")
+        assert is_soon(time.monotonic() - began, 0.2), "nobody asks a store that is away"
+        one.look_after()
+        with pytest.raises(StoreAwayError):
+            ask(one)
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert not answer_of(one, b"before!!")
+    assert answer_of(other, b"afterwds")
+    assert "answers again" in caplog.text
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_store_that_takes_nothing_is_away(hosts: list[ValkeyReplays], server: StoreServer) -> None:
+    server.run("CONFIG", "SET", "maxmemory", "1")
+    try:
+        with pytest.raises(StoreAwayError):
+            ask(hosts[0])
+        hosts[0].look_after()
+        with pytest.raises(StoreAwayError):
+            ask(hosts[0])
+    finally:
+        server.run("CONFIG", "SET", "maxmemory", "0")
+    assert answer_of(hosts[0])
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_lost_connection_is_made_anew_within_the_time(hosts: list[ValkeyReplays], server: StoreServer) -> None:
+    assert answer_of(hosts[0], b"before!!")
+    server.run("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES")
+    assert answer_of(hosts[0])
+    assert not answer_of(hosts[1])
+
+
+def test_a_host_that_has_ended_asks_no_more(hosts: list[ValkeyReplays]) -> None:
+    for host in hosts:
+        host.close()
+        host.close()
+        host.look_after()
+        with pytest.raises(StoreAwayError):
+            ask(host)
+
+
+class Counting:
+    """An app that counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.calls += 1
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"answer"})
+
+
+@pytest.fixture
+def rings(server: StoreServer, tmp_path: Path) -> Iterator[list[KeyRing]]:
+    """The rings of two hosts that share their keys."""
+    (tmp_path / "secret").write_text("ab" * 32)
+    (tmp_path / "secret").chmod(0o600)
+    plan = KeyPlan.checked(Schedule(300, 300), server.url, tmp_path / "secret")
+    with ExitStack() as stack:
+        rings = [stack.enter_context(closing(ring_of(plan))) for _ in range(2)]
+        for ring in rings:
+            asyncio.run(ring.ready())
+        wait_until(lambda: rings[0].current == rings[1].current and rings[0].status.sharing.shared, "one ring")
+        yield rings
+
+
+def send_to_both(
+    rings: list[KeyRing],
+    app: Counting,
+    replay: Replay,
+    store_away: StoreAway | None,
+    client: Client,
+    pieces: list[bytes],
+) -> list[asgi.Response]:
+    protected = [EncryptedBodyMiddleware(app, key_ring=ring, replay=replay, store_away=store_away) for ring in rings]
+
+    async def send() -> list[asgi.Response]:
+        return [await asgi.call(each, "POST", "/", headers=client.headers, pieces=pieces) for each in protected]
+
+    return asyncio.run(send())
+
+
+def warm_up(rings: list[KeyRing]) -> None:
+    """Let both hosts have their connections."""
+
+    async def all_answer() -> bool:
+        try:
+            return all(
+                [await ring.remember_everywhere(ring.current_pairs, time.time_ns().to_bytes(8)) for ring in rings]
+            )
+        except StoreAwayError:
+            return False
+
+    wait_until(lambda: asyncio.run(all_answer()), "no answer")
+
+
+@pytest.mark.usefixtures("patient")
+def test_another_host_refuses_a_request_only_where_that_is_asked_for(rings: list[KeyRing]) -> None:
+    app = Counting()
+    client = Client(rings[0].current)
+    pieces = client.seal(b"a question")
+    assert [each.status for each in send_to_both(rings, app, "refuse", None, client, pieces)] == [200, 200]
+    warm_up(rings)
+    client = Client(rings[0].current)
+    pieces = client.seal(b"a question")
+    served, refused = send_to_both(rings, app, "refuse-everywhere", "allow", client, pieces)
+    assert (served.status, refused.status) == (200, 409)
+    assert "received before" in json.loads(b"".join(client.open(refused)))["title"]
+    assert app.calls == 3
+    assert rings[1].status.refusals == {"replayed": 1}
+
+
+@pytest.mark.parametrize(("store_away", "status"), [("refuse", 503), ("allow", 200)])
+def test_what_happens_while_the_store_is_away_is_the_operators_choice(
+    rings: list[KeyRing], server: StoreServer, store_away: StoreAway, status: int
+) -> None:
+    app = Counting()
+    warm_up(rings)
+    client = Client(rings[0].current)
+    pieces = client.seal(b"a question")
+    with server.stopped():
+        first = send_to_both(rings[:1], app, "refuse-everywhere", store_away, client, pieces)[0]
+        again = send_to_both(rings[:1], app, "refuse-everywhere", store_away, client, pieces)[0]
+    assert first.status == status
+    assert again.status == 409, "what this host received itself it knows"
+    assert app.calls == (store_away == "allow")
+    if store_away == "refuse":
+        assert first.headers["retry-after"] == "1"
+        assert "try again in a moment" in json.loads(b"".join(client.open(first)))["title"]
+        assert rings[0].status.refusals == {"replay_store_away": 1, "replayed": 1}
+
+
+def test_a_ring_that_no_other_host_has_asks_nobody() -> None:
+    app = Counting()
+    with KeyRing(300) as ring:
+        client = Client(ring.current)
+        pieces = client.seal(b"a question")
+        statuses = [
+            each.status for each in send_to_both([ring, ring], app, "refuse-everywhere", "refuse", client, pieces)
+        ]
+    assert statuses == [200, 409]
+
+
+@pytest.mark.parametrize(
+    ("replay", "store_away", "why"),
+    [
+        ("refuse-everywhere", None, "needs store_away="),
+        ("refuse", "allow", "leave it out"),
+        ("allow", "refuse", "leave it out"),
+        ("refuse-everywhere", "serve", 'store_away must be "refuse" or "allow"'),
+    ],
+)
+def test_the_operator_decides_what_happens_without_the_store_and_nowhere_else(
+    replay: Replay, store_away: StoreAway | None, why: str
+) -> None:
+    with pytest.raises(ValueError, match=why):
+        EncryptedBodyMiddleware(Counting(), replay=replay, store_away=store_away)
