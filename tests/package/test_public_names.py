@@ -133,7 +133,7 @@ def test_build_app_func_is_importable_from_the_middleware() -> None:
 def test_native_names_are_found_where_they_say() -> None:
     native = [getattr(_native, name) for name in _native.__all__]
     errors = [value for value in native if inspect.isclass(value) and issubclass(value, Exception)]
-    assert len(errors) == 11
+    assert len(errors) == 12
     for value in (*errors, _native.Engine, _native.KeyPair):
         assert getattr(importlib.import_module(value.__module__), value.__name__) is value
     for error in errors:
