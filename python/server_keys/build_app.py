@@ -15,6 +15,7 @@ from server_keys import middleware
 from server_keys._checks import (
     Place,
     Required,
+    checked_max_buffered_bytes,
     checked_max_frame_bytes,
     checked_open_paths,
     checked_place,
@@ -26,7 +27,7 @@ from server_keys._keys.lifespan import Lifespan, applied_plan, ephemeral_key_lif
 from server_keys._keys.startup import StartupCheck
 from server_keys._outermost import put_outermost
 from server_keys._sealing.middleware import EncryptedBodyMiddleware
-from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
+from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES, DEFAULT_MAX_FRAME_BYTES
 from server_keys._sharing.key_plan import KeyPlan
 from server_keys.middleware import BuildAppFunc
 
@@ -46,6 +47,7 @@ def protect(
     place: Place = "exact",
     open_paths: Sequence[str] = (),
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+    max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES,
     share: str | None = "auto",
     group_secret_file: str | os.PathLike[str] | None = None,
 ) -> FastAPI:
@@ -65,6 +67,8 @@ def protect(
         place: what a request of version 1 is held to: `"exact"`, `"suffix"` or `"off"`. See `EncryptedBodyMiddleware`.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
+        max_buffered_bytes: how much memory the unfinished requests of this process may hold together. See
+            `EncryptedBodyMiddleware`.
         share: the processes that have the same keys. `"auto"`: the workers of one server. Others than workers share by
             `"file:///a/folder"` or `"valkey://host"`; None keeps each process's keys its own. See
             `ephemeral_key_lifespan_factory`.
@@ -77,9 +81,9 @@ def protect(
         RuntimeError: the app has begun to serve, or is protected already, but with other durations, another `share`,
             another limit, other places or open paths, or with less required.
         TypeError: `app` is no FastAPI app, its lifespan makes no async context manager, a duration is not a number,
-            `required` is neither a bool nor `"v1"`, `place` is no str, `open_paths` is no sequence of str, the limit is
+            `required` is neither a bool nor `"v1"`, `place` is no str, `open_paths` is no sequence of str, a limit is
             not an int, `share` is neither a str nor None.
-        ValueError: a duration or the limit is out of its range, `place`, a path or `share` has no known form, `share`
+        ValueError: a duration or a limit is out of its range, `place`, a path or `share` has no known form, `share`
             lacks its secret.
     """
     if not isinstance(app, FastAPI):
@@ -87,7 +91,7 @@ def protect(
     with_keys = ephemeral_key_lifespan_factory(
         refresh_time, overlap=overlap, share=share, group_secret_file=group_secret_file
     )
-    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes)
+    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes, max_buffered_bytes)
     if _has_served(app) and _Additions.of(app).sealing is None:
         # Its lifespan may run already, and would make no keys.
         raise RuntimeError("the app has begun to serve: protect it before its first request")
@@ -139,6 +143,7 @@ def inject_middleware(
     place: Place = "exact",
     open_paths: Sequence[str] = (),
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+    max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES,
 ) -> BuildAppFunc:
     """Return a function like `build_app_func` whose app also opens sealed requests and seals their responses.
 
@@ -152,17 +157,19 @@ def inject_middleware(
         place: what a request of version 1 is held to: `"exact"`, `"suffix"` or `"off"`. See `EncryptedBodyMiddleware`.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
+        max_buffered_bytes: how much memory the unfinished requests of this process may hold together. See
+            `EncryptedBodyMiddleware`.
 
     Raises:
         TypeError: `build_app_func` is no function, `required` is neither a bool nor `"v1"`, `place` is no str,
-            `open_paths` is no sequence of str, the limit is not an int; from the new function: `build_app_func`
+            `open_paths` is no sequence of str, a limit is not an int; from the new function: `build_app_func`
             returned something else than a FastAPI app.
-        ValueError: `place` or a path has no known form, `max_frame_bytes` is out of its range.
+        ValueError: `place` or a path has no known form, a limit is out of its range.
         RuntimeError: from the new function: the app is protected already, but with another limit, other places or open
             paths, or with less required.
     """
     _require_build_app_func(build_app_func)
-    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes)
+    sealing = _Sealing.checked(required, place, open_paths, max_frame_bytes, max_buffered_bytes)
     return _then(build_app_func, functools.partial(_add, sealing=sealing))
 
 
@@ -174,9 +181,17 @@ class _Sealing:
     place: Place
     open_paths: tuple[str, ...]
     max_frame_bytes: int
+    max_buffered_bytes: int
 
     @classmethod
-    def checked(cls, required: Required, place: Place, open_paths: Sequence[str], max_frame_bytes: int) -> "_Sealing":
+    def checked(
+        cls,
+        required: Required,
+        place: Place,
+        open_paths: Sequence[str],
+        max_frame_bytes: int,
+        max_buffered_bytes: int,
+    ) -> "_Sealing":
         """Return them.
 
         Raises:
@@ -188,6 +203,7 @@ class _Sealing:
             checked_place(place),
             checked_open_paths(open_paths),
             checked_max_frame_bytes(max_frame_bytes),
+            checked_max_buffered_bytes(max_buffered_bytes, max_frame_bytes),
         )
 
     def require_compatible(self, other: "_Sealing") -> None:
@@ -201,7 +217,7 @@ class _Sealing:
                 f"the app is protected already, and {_TAKES[self.required]}: pass required={other.required!r} to the "
                 "call that protected it first"
             )
-        for name in ("place", "open_paths", "max_frame_bytes"):
+        for name in ("place", "open_paths", "max_frame_bytes", "max_buffered_bytes"):
             has, asked = getattr(self, name), getattr(other, name)
             if has != asked:
                 raise RuntimeError(
@@ -217,6 +233,7 @@ class _Sealing:
             place=self.place,
             open_paths=self.open_paths,
             max_frame_bytes=self.max_frame_bytes,
+            max_buffered_bytes=self.max_buffered_bytes,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Self
 
 from server_keys._checks import overlap_seconds, period_seconds
 from server_keys._clock import boot_time
+from server_keys._keys.buffer_status import BufferStatus
 from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._keys.own_pairs import OwnPairs
@@ -38,9 +39,11 @@ class KeyRingStatus:
     """Whether the ring was closed."""
     refusals: Mapping[str, int] = field(default_factory=dict, hash=False)
     """How many requests were refused, by reason: `key_mismatch`, `malformed`, `frame_too_large`, `wrong_place`,
-    `plaintext`, `not_v1`, `keys_unavailable`, `key_path_method`."""
+    `plaintext`, `not_v1`, `keys_unavailable`, `key_path_method`, `buffers_full` and `given_up` (memory)."""
     sharing: SharingStatus = field(default_factory=SharingStatus)
     """Whether other processes have the same keys."""
+    buffers: BufferStatus | None = None
+    """The memory that unfinished requests hold; None where nothing opens requests with this ring's keys."""
 
 
 class KeyRing:
@@ -97,6 +100,7 @@ class KeyRing:
         self._source = source
         self._schedule = schedule
         self._refusals: Counter[str] = Counter()
+        self._buffer_status: Callable[[], BufferStatus] | None = None
         self._watchers: list[Callable[[KeyRing], None]] = []
         self._lock = threading.RLock()
         renew_lock_after_fork(self)
@@ -219,6 +223,7 @@ class KeyRing:
             closed=source.closed,
             refusals=refusals,
             sharing=source.sharing,
+            buffers=self._buffer_status() if self._buffer_status else None,
         )
 
     def count_refusal(self, reason: str) -> None:
@@ -229,6 +234,10 @@ class KeyRing:
         """
         with self._lock:
             self._refusals[reason] += 1
+
+    def tell_of_buffers(self, status: Callable[[], BufferStatus]) -> None:
+        """Let `status` say what this ring's status tells of the memory that unfinished requests hold."""
+        self._buffer_status = status
 
     def watch(self, watcher: Callable[["KeyRing"], None]) -> None:
         """Call `watcher` with this ring now, after each refresh or look whether one is due, and when the ring closes.

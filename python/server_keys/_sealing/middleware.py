@@ -9,19 +9,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server_keys._checks import (
     Place,
     Required,
+    checked_max_buffered_bytes,
     checked_max_frame_bytes,
     checked_open_paths,
     checked_place,
     checked_required,
 )
 from server_keys._keys.app_ring import held_ring, required_ring
+from server_keys._keys.buffer_status import BufferStatus
 from server_keys._keys.ring import KeyRing
 from server_keys._native import KeyMismatchError, RequestOpener
 from server_keys._sealing import answers
 from server_keys._sealing.arrival import is_in_place, path_in_app
+from server_keys._sealing.buffers import Holding, MemoryBoundError, buffers_of_process
 from server_keys._sealing.messages_v1 import RequestV1, opened_v1
 from server_keys._sealing.notices import RefusalLog, log_start
 from server_keys._sealing.protocol import (
+    DEFAULT_MAX_BUFFERED_BYTES,
     DEFAULT_MAX_FRAME_BYTES,
     ENCAPSULATED_KEY_HEADER,
     KEY_CONFIG_PATH,
@@ -77,11 +81,16 @@ class EncryptedBodyMiddleware:
             slash on, for a proxy that takes a prefix away without its client's knowledge. `"off"`: the method alone.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
+        max_buffered_bytes: how much memory the unfinished requests of this process may hold together, from four times
+            `max_frame_bytes` on. 64 KiB of each request do not count. Where it is reached, the request whose client has
+            sent nothing for the longest time, a second at least, gets 408; if there is none, the one that needs memory
+            gets 503.
 
     Raises:
         TypeError: `required` is neither a bool nor `"v1"`, `place` is no str, `open_paths` is no sequence of str,
-            `max_frame_bytes` is not an int.
-        ValueError: `place` is another str, a path does not begin with a slash, `max_frame_bytes` is out of its range.
+            `max_frame_bytes` or `max_buffered_bytes` is not an int.
+        ValueError: `place` is another str, a path does not begin with a slash, `max_frame_bytes` or
+            `max_buffered_bytes` is out of its range.
     """
 
     def __init__(
@@ -93,6 +102,7 @@ class EncryptedBodyMiddleware:
         place: Place = "exact",
         open_paths: Sequence[str] = (),
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+        max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES,
     ) -> None:
         self.app = app
         self._key_ring = key_ring
@@ -100,6 +110,7 @@ class EncryptedBodyMiddleware:
         self._place = checked_place(place)
         self._open_paths = frozenset(checked_open_paths(open_paths))
         self._max_frame_bytes = checked_max_frame_bytes(max_frame_bytes)
+        self._max_buffered_bytes = checked_max_buffered_bytes(max_buffered_bytes, max_frame_bytes)
         self._refusal_log = RefusalLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -165,13 +176,13 @@ class EncryptedBodyMiddleware:
                 if not is_in_place(opened.head, scope, self._place):
                     await self._refuse_sealed(opened, scope, upload, send, measured)
                     return None
-                request = SealedRequest(opened, upload.receive, send, measured)
+                request = SealedRequest(opened, upload.receive, send, measured, self._holding())
                 has_begun = await request.begin()
             elif self._required_of(scope) == "v1":
                 return NOT_V1
             else:
                 request, has_begun = await self._begun_plain(encapsulated_key, ring, upload, send, measured)
-        except (KeysUnavailableError, ValueError) as error:
+        except (KeysUnavailableError, MemoryBoundError, ValueError) as error:
             return refusal_of(error)
         if has_begun is None:  # the client is gone
             self._count(scope, Outcome.DISCONNECTED)
@@ -204,27 +215,29 @@ class EncryptedBodyMiddleware:
     async def _begun_plain(
         self, encapsulated_key: str, ring: KeyRing, upload: Upload, send: Send, measured: Measured
     ) -> tuple[SealedRequest, bool | None]:
-        arriving = Replay(upload.receive, keeps=ring.is_shared)
+        holding = self._holding()
+        arriving = Replay(upload.receive, keeps=ring.is_shared, holding=holding)
 
         def request() -> SealedRequest:
             opener = RequestOpener(
                 bytes_of_header(encapsulated_key), ring.accepted, max_frame_bytes=self._max_frame_bytes
             )
-            return SealedRequest(PlainRequest(opener), arriving.receive, send, measured)
+            return SealedRequest(PlainRequest(opener), arriving.receive, send, measured, holding)
 
-        first_try = request()
         try:
-            has_begun = await first_try.begin()
+            first_try = request()
+            try:
+                return first_try, await first_try.begin()
+            except KeyMismatchError:
+                # As above. The key arrives with the first frame, so what has arrived of that is opened again.
+                if not await ring.has_news():
+                    raise
+            arriving.rewind()
+            measured.received_bytes = 0
+            second_try = request()
+            return second_try, await second_try.begin()
+        finally:
             arriving.forget()
-            return first_try, has_begun
-        except KeyMismatchError:
-            # As above. The key arrives with the first frame, so what has arrived of that is opened again.
-            if not await ring.has_news():
-                raise
-        arriving.rewind()
-        measured.received_bytes = 0
-        second_try = request()
-        return second_try, await second_try.begin()
 
     async def _refuse_sealed(
         self, opened: RequestV1, scope: Scope, upload: Upload, send: Send, measured: Measured
@@ -278,7 +291,14 @@ class EncryptedBodyMiddleware:
         ring = self._key_ring or required_ring(self._app_of(scope))
         # A shared ring has no key for a moment after its process stood still for as long as keys live.
         await ring.ready()
+        ring.tell_of_buffers(self._buffer_status)
         return ring
+
+    def _buffer_status(self) -> BufferStatus:
+        return buffers_of_process().status(self._max_buffered_bytes)
+
+    def _holding(self) -> Holding:
+        return Holding(self._max_buffered_bytes)
 
     def _logging_start(self, scope: Scope, send: Send) -> Send:
         """Return a lifespan's `send` that logs the start when the app has started."""
@@ -289,6 +309,7 @@ class EncryptedBodyMiddleware:
             if message["type"] == "lifespan.startup.complete":
                 ring = self._key_ring or held_ring(app)
                 if ring is not None:
+                    ring.tell_of_buffers(self._buffer_status)
                     log_start(ring, required=self._required)
 
         return send_and_notice

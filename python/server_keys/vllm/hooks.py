@@ -56,7 +56,11 @@ def with_keys(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
     protected = build_app_func
     if settings.protect:
         protected = inject_middleware(
-            build_app_func, required=settings.required, place=settings.place, open_paths=settings.open_paths
+            build_app_func,
+            required=settings.required,
+            place=settings.place,
+            open_paths=settings.open_paths,
+            max_buffered_bytes=settings.max_buffered_bytes,
         )
     build_app_with_keys = inject_key_lifespan(
         protected,

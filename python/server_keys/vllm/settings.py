@@ -13,10 +13,12 @@ from server_keys._checks import (
     PLACES,
     Place,
     Required,
+    checked_max_buffered_bytes,
     checked_open_paths,
     overlap_seconds,
     period_seconds,
 )
+from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES, DEFAULT_MAX_FRAME_BYTES
 from server_keys._sharing.share import SECRET_FILE_VARIABLE, checked_share
 from server_keys.errors import SettingsError
 
@@ -106,6 +108,14 @@ OPEN_PATHS = Option(
     metavar="PATHS",
     value="paths",
 )
+MAX_BUFFERED_BYTES = Option(
+    "--sealed-max-buffered-bytes",
+    "SERVER_KEYS_MAX_BUFFERED_BYTES",
+    "Bytes of memory that the unfinished sealed requests of an API server process may hold together "
+    f"({DEFAULT_MAX_BUFFERED_BYTES} by default).",
+    metavar="BYTES",
+    value="a number of bytes",
+)
 SHARE = Option(
     "--key-share",
     "SERVER_KEYS_SHARE",
@@ -133,6 +143,7 @@ OPTIONS = {
         REQUIRE_V1,
         PLACE,
         OPEN_PATHS,
+        MAX_BUFFERED_BYTES,
         SHARE,
         GROUP_SECRET_FILE,
     )
@@ -141,7 +152,7 @@ OPTIONS = {
 USAGE = (
     f"{PROGRAM} [model] [{REFRESH_TIME.name} SECONDS] [{OVERLAP.name} SECONDS] "
     f"[{NO_PROTECT.name} | {REQUIRE_SEALED.name} | {REQUIRE_V1.name}] [{PLACE.name} PLACE] [{OPEN_PATHS.name} PATHS] "
-    f"[{SHARE.name} SHARE] [{GROUP_SECRET_FILE.name} PATH] [options of vllm serve]"
+    f"[{MAX_BUFFERED_BYTES.name} BYTES] [{SHARE.name} SHARE] [{GROUP_SECRET_FILE.name} PATH] [options of vllm serve]"
 )
 
 
@@ -161,6 +172,8 @@ class Settings:
     """How the path of a request is compared with the one that its client sealed."""
     open_paths: tuple[str, ...] = DEFAULT_OPEN_PATHS
     """The paths for which nothing is required."""
+    max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES
+    """How much memory the unfinished requests of a process may hold together."""
     share: str | None = field(default=_SIBLINGS, repr=False)
     """Who shares the keys: "auto", a URL, or None for each process' own. A URL may have a password."""
     group_secret_file: str | None = None
@@ -205,6 +218,7 @@ class Settings:
                 )
         place: Place = read(PLACE, _place, "exact")
         open_paths = read(OPEN_PATHS, _open_paths, DEFAULT_OPEN_PATHS)
+        max_buffered_bytes = read(MAX_BUFFERED_BYTES, _max_buffered_bytes, DEFAULT_MAX_BUFFERED_BYTES)
         share: str | None = read(SHARE, _share, _SIBLINGS)
         file: str | None = read(GROUP_SECRET_FILE, _path, None)
         if not _takes_secret(share, refresh_time_s, overlap_s, file, environment):
@@ -213,7 +227,18 @@ class Settings:
                     f"{GROUP_SECRET_FILE.name} is for keys that are shared by {SHARE.name} valkey://: leave it out"
                 )
             file = None
-        return cls(refresh_time_s, overlap_s, protect, require_sealed, require_v1, place, open_paths, share, file)
+        return cls(
+            refresh_time_s,
+            overlap_s,
+            protect,
+            require_sealed,
+            require_v1,
+            place,
+            open_paths,
+            max_buffered_bytes,
+            share,
+            file,
+        )
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables from which `read` makes the same settings. Child processes get them."""
@@ -225,6 +250,7 @@ class Settings:
             REQUIRE_V1.variable: str(int(self.require_v1)),
             PLACE.variable: self.place,
             OPEN_PATHS.variable: ",".join(self.open_paths),
+            MAX_BUFFERED_BYTES.variable: str(self.max_buffered_bytes),
             SHARE.variable: _NOBODY if self.share is None else self.share,
         }
         if self.group_secret_file is not None:
@@ -349,6 +375,14 @@ def _open_paths(name: str, text: str) -> tuple[str, ...]:
         return checked_open_paths([path.strip() for path in text.split(",")] if text.strip() else [])
     except ValueError as error:
         raise SettingsError(f"{name}: {error}") from None
+
+
+def _max_buffered_bytes(name: str, text: str) -> int:
+    smallest = 4 * DEFAULT_MAX_FRAME_BYTES
+    try:
+        return checked_max_buffered_bytes(int(text), DEFAULT_MAX_FRAME_BYTES)
+    except ValueError:
+        raise SettingsError(f"{name} must be a whole number of bytes, {smallest} or more, not {text!r}") from None
 
 
 def _share(name: str, text: str) -> str | None:

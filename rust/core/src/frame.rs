@@ -143,6 +143,11 @@ impl FrameReader {
         if self.position.frame_bytes().is_some_and(|frame_bytes| bytes < frame_bytes) { 0 } else { bytes }
     }
 
+    /// Returns how much memory is taken for the part of a frame that has arrived, or kept for those that follow.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// Returns the length of the plaintext of the frames that a next piece completes, if they are well-formed.
     pub(crate) fn plaintext_bytes(&self, mut piece: &[u8]) -> usize {
         let mut position = self.position;
