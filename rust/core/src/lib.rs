@@ -47,6 +47,7 @@ mod limb_products;
 mod memcheck;
 mod memory;
 mod no_trace;
+mod partial_frame;
 mod portable;
 mod primitives;
 mod request;
