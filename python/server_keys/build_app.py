@@ -121,6 +121,9 @@ def inject_key_lifespan(
             workers of one server, such as vLLM's API server processes on one host.
         group_secret_file: the file with the group's secret, for Valkey.
 
+    Returns:
+        A function with the signature of `build_app_func`, whose app has keys.
+
     Raises:
         TypeError: `build_app_func` is no function, a duration is not a number, `share` is neither a str nor None; from
             the new function: `build_app_func` returned something else than a FastAPI app.
@@ -159,6 +162,9 @@ def inject_middleware(
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
         max_buffered_bytes: how much memory the unfinished requests of this process may hold together. See
             `EncryptedBodyMiddleware`.
+
+    Returns:
+        A function with the signature of `build_app_func`, whose app seals.
 
     Raises:
         TypeError: `build_app_func` is no function, `required` is neither a bool nor `"v1"`, `place` is no str,

@@ -14,7 +14,14 @@ __all__ = ["is_ready", "ready", "why_not_ready"]
 
 
 def is_ready(app: FastAPI) -> bool:
-    """Return whether `app` has a key that is not overdue, and neither starts nor shuts down."""
+    """Return whether `app` has a key that is not overdue, and neither starts nor shuts down.
+
+    Args:
+        app: an app with a key lifespan.
+
+    Returns:
+        True if it can open sealed requests now.
+    """
     return why_not_ready(app) is None
 
 
@@ -24,6 +31,12 @@ def why_not_ready(app: FastAPI) -> str | None:
     A key is overdue when the tries to replace it fail. While the store of a shared ring is away, the keys that it
     delivered live out their time, and then the process makes its own. So that alone makes no app unready: else one
     store that stops would stop all servers.
+
+    Args:
+        app: an app with a key lifespan.
+
+    Returns:
+        The reason in a sentence, without a secret; None if there is none.
     """
     ring = held_ring(app)
     if ring is None:
@@ -49,6 +62,12 @@ async def ready(request: Request) -> JSONResponse:
     """Answer 200 if the app that serves this request is ready, and 503 with the reason if it is not.
 
     An endpoint: `app.add_api_route("/ready", ready)`.
+
+    Args:
+        request: the request. FastAPI passes it.
+
+    Returns:
+        `{"ready": true}`, or `{"ready": false, "reason": "…"}`, which no cache keeps.
     """
     reason = why_not_ready(request.app)
     content = {"ready": True} if reason is None else {"ready": False, "reason": reason}

@@ -66,6 +66,15 @@ def test_options_are_asked_for_unsealed(flavour: Flavour, v1_server: V1Server) -
     assert v1_server.key_requests == []
 
 
+def test_the_key_itself_is_asked_for_unsealed(flavour: Flavour, v1_server: V1Server) -> None:
+    with flavour.client(v1_server.inner, require_v1=True) as client:
+        client.request("GET", URL)
+        answer = client.request("GET", "https://model.example/.well-known/hpke-keys?fresh=1")
+    assert answer.content == v1_server.key_answer()
+    assert v1_server.wires == ["v1"]
+    assert len(v1_server.key_requests) == 2
+
+
 def test_headers_of_the_bodys_bytes_are_not_sent(flavour: Flavour, v1_server: V1Server) -> None:
     headers = {"Range": "bytes=0-9", "If-Range": '"1"', "Accept-Encoding": "br", "Ehbp-Encapsulated-Key": "00" * 32}
     with flavour.client(v1_server.inner) as client:

@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 
 from tests.helpers.demo_process import running_demo
-from tests.helpers.servers import running
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text()
@@ -24,19 +22,6 @@ PAGES = (
     "docs/protocol.md",
     "docs/vllm.md",
 )
-
-
-def test_the_first_server_and_the_first_client_talk() -> None:
-    server, client, *_ = PYTHON_BLOCKS
-    names: dict[str, object] = {"__name__": "server"}
-    exec(server, names)
-    app = names["app"]
-    assert isinstance(app, FastAPI)
-    with running(app) as url:
-        client = client.replace("http://127.0.0.1:8000", url)
-        assert url in client
-        done = subprocess.run([sys.executable, "-c", client], check=True, timeout=30, capture_output=True, text=True)
-    assert done.stdout == "Hello, Ada\n"
 
 
 def test_the_key_agreement_is_the_example_and_agrees_across_a_rotation() -> None:

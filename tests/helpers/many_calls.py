@@ -15,6 +15,7 @@ import httpx2
 
 from server_keys._native import RequestSealer
 from server_keys.client.httpx2 import AsyncSealedTransport, SealedTransport
+from tests.helpers.sealed_requests import ClientV1
 
 _NO_CONNECTION_TWICE = httpx2.Limits(max_keepalive_connections=0)
 _ONE_CONNECTION = httpx2.Limits(max_connections=1)
@@ -155,7 +156,36 @@ def without_second_try(url: str, tally: Tally, ended: Ended, pause_s: float) -> 
             time.sleep(pause_s)
 
 
-ALL_CLIENTS: tuple[Client, ...] = (cached_key, async_cached_key, new_clients, without_second_try)
+def by_version_1_without_second_try(url: str, tally: Tally, ended: Ended, pause_s: float) -> None:
+    """Do the same by version 1 of the wire, whose key every process must offer."""
+    with httpx2.Client(limits=_NO_CONNECTION_TWICE, timeout=_TIMEOUT_S) as client:
+        while not ended():
+            text = str(tally.calls)
+            try:
+                sealing = ClientV1.of_answer(client.get(f"{url}{_KEY_PATH}").content, "POST", "/echo", has_body=True)
+                content = b"".join(sealing.seal(text.encode()))
+                response = client.post(f"{url}/echo", content=content, headers=dict(sealing.headers))
+            except httpx2.TransportError:
+                tally.cut += 1
+            else:
+                tally.statuses[response.status_code] += 1
+                if response.status_code == 200:
+                    opener = sealing.opener(200, response.headers["Ehbp-Response-Nonce"])
+                    assert json.loads(opener.feed(response.content)) == text
+                    opener.finish()
+                else:
+                    tally.failed.append(f"{response.status_code}: {response.content[:200]!r}")
+            tally.calls += 1
+            time.sleep(pause_s)
+
+
+ALL_CLIENTS: tuple[Client, ...] = (
+    cached_key,
+    async_cached_key,
+    new_clients,
+    without_second_try,
+    by_version_1_without_second_try,
+)
 
 
 class Calls:

@@ -7,6 +7,7 @@ file `TRIAL_FOLDER/refresh`, each process refreshes its ring, once.
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -88,11 +89,13 @@ class Watch:
             before_at = looks_at
 
     def _found(self, ring: KeyRing) -> dict[str, object]:
-        accepted, current, sharing = ring.accepted, ring.current, ring.status.sharing
+        epochs, current, sharing = ring.accepted_pairs, ring.current, ring.status.sharing
+        accepted = [pairs.x25519 for pairs in epochs]
         self._seen.update({pair.public_key: pair for pair in accepted})
         return {
             "current": current.public_key.hex(),
             "accepted": [pair.public_key.hex() for pair in accepted],
+            "accepted_xwing": [hashlib.sha256(pairs.xwing.public_key).hexdigest() for pairs in epochs if pairs.xwing],
             "erased": [key.hex() for key, pair in self._seen.items() if pair.erased],
             "shared": sharing.shared,
             "epoch": sharing.epoch,

@@ -16,7 +16,7 @@ from server_keys._clock import boot_time
 from tests.helpers.server_processes import ROOT, free_port
 
 APP = "tests.helpers.trial_app:app"
-EPOCH, ONE_TIME = b"e", b"o"
+EPOCH, XWING_EPOCH, ONE_TIME, X25519_ONE_TIME = b"e", b"E", b"o", b"O"
 """What a private key is for that `traced_app.py` writes down."""
 PATIENCE_S = 60.0
 """More than what a busy machine needs for anything that is waited for."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from server_keys._sealing.key_entries import PublishedKeys, XWingKey, key_answer, keys_of, with_length
-from server_keys._sealing.place import target
+from server_keys._sealing.place import normalised_path, with_query
 from server_keys._sealing.protocol import key_config
 from server_keys._sealing.wire_v1 import RequestHeader, parsed_request_header, parsed_response_header, sealed_target
 from tests.js.engines import Engine
@@ -85,7 +85,7 @@ def random_paths(count: int) -> list[str]:
 
 def sealed_by_python(path: str, query: str) -> str:
     """What this package's own client seals for a path and query that it sends."""
-    return sealed_target(target(path.encode(), query.encode())).decode()
+    return sealed_target(with_query(normalised_path(path.encode()), query.encode())).decode()
 
 
 LONG = [f"/{'a' * (length - 1)}" for length in (4096, 4097)]

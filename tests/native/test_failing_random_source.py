@@ -38,7 +38,9 @@ PREAMBLE = """
 import contextlib, ctypes, errno
 
 from server_keys import EntropyError, KeyPair, KeyRing, KeysUnavailableError, generate_key_pairs
-from server_keys._native import GroupKeys, RequestOpener, RequestSealer, open_box, seal_boxes
+from server_keys._native import (
+    GroupKeys, RequestOpener, RequestOpenerV1, RequestSealer, RequestSealerV1, XWingKeyPair, open_box, seal_boxes
+)
 
 library = ctypes.CDLL(None)
 library.randomness_calls.restype = ctypes.c_long
@@ -126,6 +128,35 @@ with no_randomness():
 assert len({pair.public_key for pair in [KeyPair.generate(), *generate_key_pairs(1000)]}) == 1001
 assert RequestSealer(peer.public_key).seal(b"question")
 assert opener.response_sealer().seal(b"answer")
+"""
+    run_with(interposer, script)
+
+
+def test_nothing_of_version_1_is_made_without_randomness(interposer: Path) -> None:
+    script = """
+pair, x25519_pair = XWingKeyPair.generate(), KeyPair.generate()
+sealer = RequestSealerV1(pair.public_key)
+head = sealer.seal_head(b"head")
+opener = RequestOpenerV1(sealer.encapsulated_key, head, pair)
+group = GroupKeys.of_name(b"name")
+
+def seal_to(*one_time_keys):
+    return seal_boxes(group, one_time_keys, whole=True, as_of_ms=0, epochs=[(1, x25519_pair, pair, 0, 0)])
+
+(box,) = seal_to(pair.public_key)
+with no_randomness():
+    refused(XWingKeyPair.generate)
+    refused(lambda: RequestSealerV1(pair.public_key))
+    refused(opener.response_sealer)
+    refused(lambda: seal_to(pair.public_key))
+    # Operations that need no randomness still work.
+    assert XWingKeyPair.from_seed(bytes(32)).public_key
+    assert RequestOpenerV1(sealer.encapsulated_key, head, pair).head == b"head"
+    assert opener.feed(sealer.seal(b"question") + sealer.seal_end()) == b"question"
+    assert open_box(group, pair, box)[2] == [(1, x25519_pair, pair, 0, 0)]
+
+assert len({XWingKeyPair.generate().public_key for _ in range(100)}) == 100
+assert opener.response_sealer().seal_head(b"200")
 """
     run_with(interposer, script)
 

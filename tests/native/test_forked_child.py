@@ -7,7 +7,8 @@ PREAMBLE = """
 import os, sys, threading, time, traceback, warnings
 
 from server_keys import KeyErasedError, KeyPair, KeyRing, generate_key_pairs
-from server_keys._native import RequestOpener, RequestSealer
+from server_keys._native import RequestOpener, RequestOpenerV1, RequestSealer, RequestSealerV1, XWingKeyPair
+from server_keys.errors import KeyMismatchError
 
 # Since 3.12 Python warns of what is tried here on purpose: to fork a process that has threads.
 warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork")
@@ -132,6 +133,44 @@ def child():
 
 in_child(child)
 assert opener.feed(frame) == b"question"
+""")
+
+
+def test_an_inherited_x_wing_pair_opens_nothing_in_the_child_and_works_on_in_the_parent() -> None:
+    run("""
+pair, public_key = XWingKeyPair.from_seed(bytes(range(32))), XWingKeyPair.from_seed(bytes(range(32))).public_key
+sealer = RequestSealerV1(public_key)
+encapsulated_key, head, body = sealer.encapsulated_key, sealer.seal_head(b"head"), sealer.seal(b"question")
+opener = RequestOpenerV1(encapsulated_key, head, pair)
+response = opener.response_sealer()
+reader = sealer.response_opener(response.response_nonce, response.seal_head(b"200"))
+answer = response.seal(b"answer")
+
+def child():
+    assert pair.erased and "erased" in repr(pair) and pair.public_key == public_key
+    try:
+        RequestOpenerV1(encapsulated_key, head, pair)
+    except KeyMismatchError:
+        pass
+    else:
+        raise AssertionError("opened with an inherited seed")
+    pair.erase()
+    for use in (
+        lambda: opener.feed(body), opener.response_sealer, lambda: opener.head, opener.finish,
+        lambda: sealer.seal(b"x"), sealer.seal_end, lambda: sealer.response_opener(bytes(32), bytes(16)),
+        lambda: response.seal(b"x"), response.seal_end, lambda: reader.feed(answer), reader.expect_no_body,
+    ):
+        refused(use)
+    own = XWingKeyPair.generate()
+    mine = RequestSealerV1(own.public_key)
+    assert RequestOpenerV1(mine.encapsulated_key, mine.seal_head(b"mine"), own).head == b"mine"
+
+in_child(child)
+assert not pair.erased
+assert RequestOpenerV1(sealer.encapsulated_key, head, pair).head == b"head"
+assert opener.feed(body + sealer.seal_end()) == b"question"
+opener.finish()
+assert reader.feed(answer) == b"answer"
 """)
 
 

@@ -36,18 +36,26 @@ MAY_IMPORT = {
     "metrics": KEYS | {"_ring_gauges", "_sealing.recorder", "_sealing.refusals"},
     "readiness": KEYS,
     "client": BASE | {f"_sealing.{name}" for name in ("key_entries", "place", "protocol", "wire_v1")},
+    # Both ends of a proxy: the client's transport, the server's middleware.
+    "proxy": SERVER | {"client"},
+    # What an operator types: it configures and runs the proxy.
+    "command": BASE | {"server_keys", "_sealing.key_entries", "_sealing.protocol", "_sharing.share", "client", "proxy"},
     "vllm": SERVER | OPERATIONS | {"server_keys", "_sharing", "_sharing.share"},
     "__main__": {"server_keys"},
 }
 # The packages of others, and for each the parts that may import it.
 MAY_BE_IMPORTED_BY = {
     "fastapi": {"_keys.app_ring", "_keys.lifespan", "_keys.startup", "_outermost", "middleware", "build_app", "vllm"}
+    | {"proxy.opening"}
     | OPERATIONS,
-    "starlette": {"_keys.app_ring", "_keys.startup", "_outermost", "_sealing", "build_app", "readiness"},
+    "starlette": {"_keys.app_ring", "_keys.startup", "_outermost", "_sealing", "build_app", "readiness"}
+    | {"proxy", "command.serving"},
+    "click": {"command"},
+    "uvicorn": {"command.serving", "command.http_protocol"},
     "opentelemetry": {"_sealing.spans"},
     "prometheus_client": {"metrics"},
     "httpx": {"client"},
-    "httpx2": {"client"},
+    "httpx2": {"client", "proxy", "command.check", "command.doctor"},
     "valkey": {"_sharing.valkey"},
     "vllm": {"vllm"},
 }

@@ -62,6 +62,14 @@ def test_a_query_in_one_form(query: str, normalised: str) -> None:
     assert place.target(b"/p", query.encode()) == f"/p?{normalised}".encode()
 
 
+@pytest.mark.parametrize(
+    ("path", "sealed"), [("/a/../b", "/a/../b"), ("/a/./%2e%2E//%7e", "/a/./../~"), ("/a/b", "/a/b"), ("", "/")]
+)
+def test_a_client_that_sends_dot_segments_seals_them(path: str, sealed: str) -> None:
+    assert place.target(path.encode(), b"q=%7e") == f"{sealed}?q=~".encode()
+    assert place.arrived_path(unquote(path)) == sealed.encode()
+
+
 def test_an_empty_query_is_none() -> None:
     assert place.target(b"/p", b"") == b"/p"
 

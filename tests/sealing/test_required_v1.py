@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive, Scope, Send
 
-from server_keys import EncryptedBodyMiddleware, KeyRing, inject_middleware, metrics, protect
+from server_keys import EncryptedBodyMiddleware, KeyPair, KeyRing, inject_middleware, metrics, protect
 from tests.helpers import asgi
 from tests.helpers.sealed_requests import Client, ClientV1, call_v1, unreachable
 
@@ -349,6 +349,21 @@ def test_the_start_says_what_is_required(required: Any, said: str, caplog: pytes
     with caplog.at_level(logging.INFO, "server_keys"):
         asyncio.run(app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send))
     assert caplog.records[-1].getMessage().endswith(said)
+
+
+@pytest.mark.parametrize(("required", "lines"), [("v1", 1), (True, 0)])
+def test_the_start_warns_where_nobody_can_do_what_is_required(
+    required: Any, lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "lifespan.startup.complete"})
+
+    with KeyRing(300, generate=lambda: KeyPair.generate()) as ring:
+        protected = EncryptedBodyMiddleware(app, key_ring=ring, required=required)
+        asyncio.run(asgi.call(protected, "GET", "/", type="lifespan"))
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == lines
+    assert all(warning.startswith('required="v1" refuses everybody for now') for warning in warnings)
 
 
 def test_prometheus_counts_both_wires_and_the_new_refusals() -> None:

@@ -14,6 +14,7 @@ from server_keys._sharing.messages import Who
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
 from server_keys._sharing.store import StoreError
+from tests.sharing.before_xwing import OldDoor, OldMember
 from tests.sharing.memory_store import MemoryStore, Shelf
 
 GROUP = [GroupKeys.of_name(b"a group")]
@@ -28,6 +29,8 @@ class Process:
     pace: Pace
     stores: list[MemoryStore]
     clock: Callable[[], float]
+    is_old: bool = False
+    """Whether it is of the version before X-Wing."""
     next_look_at: float = 0.0
     is_stopped: bool = False
     made: dict[bytes, float] = field(default_factory=dict)
@@ -44,12 +47,19 @@ class Process:
         """All epochs that this process accepts now."""
         now = self.clock()
         held = (*self.member.epochs.held, *self.member.own)
-        return [epoch for epoch in held if now < epoch.ends_at and not epoch.pair.erased]
+        return [epoch for epoch in held if now < epoch.ends_at and not epoch.pairs.erased]
+
+    @property
+    def published_xwing(self) -> bytes | None:
+        """The X-Wing public key that this process publishes now."""
+        current = self.member.current(self.clock())
+        return current.pairs.xwing.public_key if current and current.pairs.xwing else None
 
     @property
     def accepted(self) -> set[bytes]:
-        """The public keys that this process accepts now."""
-        return {epoch.pair.public_key for epoch in self.living}
+        """The public keys that this process accepts now, of both kinds."""
+        pairs = [pair for epoch in self.living for pair in (epoch.pairs.x25519, epoch.pairs.xwing)]
+        return {pair.public_key for pair in pairs if pair is not None}
 
     @property
     def is_shared(self) -> bool:
@@ -87,9 +97,10 @@ class Group:
         schedule: Schedule | None = None,
         doors: list[GroupKeys] = GROUP,
         clock_ahead_s: float = 0.0,
+        old: bool = False,
     ) -> list[Process]:
-        """Let processes join, and return them."""
-        return [self._new(schedule or self.schedule, doors, clock_ahead_s) for _ in range(count)]
+        """Let processes join, of the version before X-Wing if they are `old`, and return them."""
+        return [self._new(schedule or self.schedule, doors, clock_ahead_s, old) for _ in range(count)]
 
     def kill(self, process: Process) -> None:
         """Let a process be gone, without a word."""
@@ -135,11 +146,17 @@ class Group:
             if published[process.name] is None:
                 continue
             self.samples += 1
-            lacking = {key for key in published.values() if key} - process.accepted
+            xwing = {other.published_xwing for other in watched}
+            lacking = {key for key in (*published.values(), *xwing) if key} - process.accepted
             if lacking:
                 self.lacking.append(f"{self.now:.2f}: {process.name} lacks {len(lacking)} published keys")
 
-    def _new(self, schedule: Schedule, doors: list[GroupKeys], clock_ahead_s: float) -> Process:
+    def leave(self, process: Process) -> None:
+        """Let a process end as it should."""
+        process.member.close()
+        self.kill(process)
+
+    def _new(self, schedule: Schedule, doors: list[GroupKeys], clock_ahead_s: float, old: bool) -> Process:
         name = f"process {len(self.born)}-{len(self.processes)}"
         pace = Pace(schedule)
         stores = [MemoryStore(self.shelf(keys)) for keys in doors]
@@ -153,9 +170,9 @@ class Group:
             return pair
 
         who = Who(name, "host", len(self.processes), "today")
-        member = Member(
+        member = (OldMember if old else Member)(
             [
-                Door(keys, store, who, clock=clock, life_s=pace.life_s)
+                (OldDoor if old else Door)(keys, store, who, clock=clock, life_s=pace.life_s)
                 for keys, store in zip(doors, stores, strict=True)
             ],
             pace,
@@ -164,6 +181,6 @@ class Group:
             generate=generate,
             erase_on_time=False,
         )
-        process = Process(name, member, pace, stores, clock, self.now + self.random.random() * pace.poll_s)
+        process = Process(name, member, pace, stores, clock, old, self.now + self.random.random() * pace.poll_s)
         self.processes.append(process)
         return process

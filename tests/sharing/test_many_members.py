@@ -76,7 +76,7 @@ def test_a_thousand_members_take_little_of_a_real_store(store: StoreServer, memb
     )
     assert {member.epochs.newest for member in members} == {members[0].epochs.newest}
     assert all(member.members == COUNT for member in members[1:])
-    assert 300_000 < content <= 1 << 20
+    assert 300_000 < content <= 3 << 20
     assert bytes_in(store) < content, "who has a box takes it away"
 
 

@@ -8,17 +8,17 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pyhpke import OpenError
+from cryptography.exceptions import InvalidTag
 
 from server_keys._clock import boot_time
 from server_keys._keys.schedule import Schedule
-from server_keys._native import GroupKeys, KeyPair, MalformedMessageError, open_box
+from server_keys._native import GroupKeys, KeyPair, MalformedMessageError, XWingKeyPair, open_box
 from server_keys._sharing import door as door_module
 from server_keys._sharing.door import Door
 from server_keys._sharing.member import Member
@@ -31,6 +31,9 @@ from tests.helpers.group_boxes import GroupSecrets
 from tests.helpers.process_memory import victim_of
 from tests.helpers.tcp_proxy import TcpProxy, tcp_proxy
 from tests.helpers.valkey import VALKEY, StoreServer, store_server
+from tests.helpers.wire_v1 import XWingSecret
+
+Pair = TypeVar("Pair", KeyPair, XWingKeyPair)
 
 SECRET = secrets.token_bytes(32)
 LABEL = b"recorded"
@@ -44,16 +47,17 @@ def store(tmp_path: Path) -> Iterator[StoreServer]:
         yield server
 
 
-class KnownKeys:
-    """Makes key pairs whose private keys the test knows, and takes the place of `KeyPair` where they are made."""
+class KnownKeys(Generic[Pair]):
+    """Makes key pairs whose private keys the test knows, and takes the place of their class where they are made."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[bytes], Pair]) -> None:
         self.private: list[bytes] = []
-        self.pairs: list[KeyPair] = []
+        self.pairs: list[Pair] = []
+        self._make: Callable[[bytes], Pair] = make
 
-    def generate(self) -> KeyPair:
+    def generate(self) -> Pair:
         self.private.append(secrets.token_bytes(32))
-        self.pairs.append(KeyPair.from_private_key(self.private[-1]))
+        self.pairs.append(self._make(self.private[-1]))
         return self.pairs[-1]
 
 
@@ -75,16 +79,18 @@ def boxes_in(connection: bytes) -> dict[bytes, bytes]:
         at = begin + int(digits)
     pairs = itertools.pairwise(words)
     # A register has 73 bytes, an ask begins with a version.
-    return {name: box for name, box in pairs if len(name) == 32 and len(box) > 90 and box[:3] != b"\x01\x00\x20"}
+    asks = (b"\x01\x00\x20", b"\x01\x64\x7a")
+    return {name: box for name, box in pairs if len(name) == 32 and len(box) > 90 and box[:3] not in asks}
 
 
 def test_a_recording_and_the_secret_open_no_box(store: StoreServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    one_time, published = KnownKeys(), KnownKeys()
-    monkeypatch.setattr(door_module, "KeyPair", one_time)
+    one_time, published = KnownKeys(XWingKeyPair.from_seed), KnownKeys(KeyPair.from_private_key)
+    published_seeds = KnownKeys(XWingKeyPair.from_seed)
+    monkeypatch.setattr(door_module, "XWingKeyPair", one_time)
     (keys,) = GroupKeys.from_secret_text(SECRET.hex(), LABEL)
     group = GroupSecrets.of_secret(SECRET, LABEL)
     with tcp_proxy(store.port) as proxy:
-        members = [member_of(proxy, keys, number, published) for number in range(3)]
+        members = [member_of(proxy, keys, number, published, published_seeds) for number in range(3)]
         rotate(members, published)
         alive_one_time = [key for key, pair in zip(one_time.private, one_time.pairs, strict=True) if not pair.erased]
         alive = [key for key, pair in zip(published.private, published.pairs, strict=True) if not pair.erased]
@@ -94,15 +100,19 @@ def test_a_recording_and_the_secret_open_no_box(store: StoreServer, monkeypatch:
         boxes = {name: box for sent in proxy.sent for name, box in boxes_in(bytes(sent)).items()}
     assert len(published.private) >= ROTATIONS
     assert len(boxes) >= ROTATIONS
-    assert all(pair.erased for pair in (*one_time.pairs, *published.pairs)), "whoever leaves erases all"
+    all_pairs: list[KeyPair | XWingKeyPair] = [*one_time.pairs, *published.pairs, *published_seeds.pairs]
+    assert all(pair.erased for pair in all_pairs), "whoever leaves erases all"
 
     # With the one-time keys, all boxes open, and hold the private keys: this finds what there is to find.
     opened: dict[bytes, bytes] = {}
     by_name = {name_of(pair.public_key): key for key, pair in zip(one_time.private, one_time.pairs, strict=True)}
+    # A member that nobody served at once also asked by an X25519 key.
+    boxes = {name: box for name, box in boxes.items() if name in by_name}
     for name, box in boxes.items():
-        opened[name] = group.open(X25519PrivateKey.from_private_bytes(by_name[name]), box)
-    found = {key for key in published.private if any(key in plaintext for plaintext in opened.values())}
-    assert len(found) >= ROTATIONS
+        opened[name] = group.open_xwing(XWingSecret(by_name[name]), box)
+    for keys_of_kind in (published, published_seeds):
+        found = {key for key in keys_of_kind.private if any(key in plaintext for plaintext in opened.values())}
+        assert len(found) >= ROTATIONS
 
     # The members have erased those keys, up to the ones that no box was opened with yet.
     late = [name for name in boxes if by_name[name] in alive_one_time]
@@ -112,27 +122,41 @@ def test_a_recording_and_the_secret_open_no_box(store: StoreServer, monkeypatch:
     assert len(alive) <= 4
 
     # With all that the store and the secret give, none opens.
-    for key in (*published.private, *one_time.private):
+    for key in (*published.private, *published_seeds.private, *one_time.private):
         assert key not in recording
         assert key.hex().encode() not in recording
     given = [SECRET, group.pre_shared_key, group.ask_key, group.register_key, (group.group_id * 2)]
-    given += [pair.public_key for pair in (*one_time.pairs, *published.pairs)]
+    given += [pair.public_key for pair in all_pairs]
     for name, box in boxes.items():
         for private in (*given, box[:32], name, secrets.token_bytes(32)):
-            with pytest.raises(MalformedMessageError):
-                open_box(keys, KeyPair.from_private_key(private), box)
-        with pytest.raises(OpenError):
-            group.open(X25519PrivateKey.generate(), box)
+            for pair in (KeyPair.from_private_key(private[:32]), XWingKeyPair.from_seed(private[:32])):
+                with pytest.raises(MalformedMessageError):
+                    open_box(keys, pair, box)
+        with pytest.raises(InvalidTag):
+            group.open_xwing(XWingSecret(secrets.token_bytes(32)), box)
 
 
-def member_of(proxy: TcpProxy, keys: GroupKeys, number: int, made: KnownKeys) -> Member:
+def member_of(
+    proxy: TcpProxy,
+    keys: GroupKeys,
+    number: int,
+    made: KnownKeys[KeyPair],
+    made_xwing: KnownKeys[XWingKeyPair],
+) -> Member:
     store = ValkeyStore(ValkeyUrl.parse(f"valkey://127.0.0.1:{proxy.port}"), keys.group_id, timeout_s=5)
     pace = Pace(SCHEDULE)
     door = Door(keys, store, Who(f"{number}", "host", number, "today"), clock=boot_time, life_s=pace.life_s)
-    return Member([door], pace, Notices(store, across_hosts=False), clock=boot_time, generate=made.generate)
+    return Member(
+        [door],
+        pace,
+        Notices(store, across_hosts=False),
+        clock=boot_time,
+        generate=made.generate,
+        generate_xwing=made_xwing.generate,
+    )
 
 
-def rotate(members: list[Member], made: KnownKeys) -> None:
+def rotate(members: list[Member], made: KnownKeys[KeyPair]) -> None:
     """Let members look in turn, as often as they want to, until they made so many epochs."""
     until = time.monotonic() + 60
     while len(made.private) < ROTATIONS or any(len(member.epochs.held) < 2 for member in members):

@@ -10,6 +10,7 @@ import pytest
 
 from server_keys import KeyPair
 from server_keys._clock import boot_time
+from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.retries import Retries
 from server_keys._keys.schedule import Schedule
 from server_keys._sharing.epoch import Epoch, Epochs
@@ -23,7 +24,7 @@ STORE = MemoryStore(Shelf(boot_time))
 
 def epoch(number: int) -> Epoch:
     now = boot_time()
-    return Epoch(number, KeyPair.generate(), now, now + 60, now)
+    return Epoch(number, EpochPairs(KeyPair.generate()), now, now + 60, now)
 
 
 @dataclass

@@ -48,6 +48,12 @@ async def get_ephemeral_keys(connection: HTTPConnection) -> KeyRing:
 
     A dependency: `Depends(get_ephemeral_keys)`. Elsewhere, read `request.app.state.ephemeral_keys`.
 
+    Args:
+        connection: the request or the websocket. FastAPI passes it.
+
+    Returns:
+        The ring, whose `current` is the newest key pair.
+
     Raises:
         KeysUnavailableError: `app.state` holds no ring; the message says how one gets there.
     """

@@ -66,6 +66,9 @@ def ephemeral_key_lifespan_factory(
             such secrets while one replaces the other. By default the environment variable
             SERVER_KEYS_GROUP_SECRET_FILE names it, or SERVER_KEYS_GROUP_SECRET holds the secret.
 
+    Returns:
+        A function that takes a lifespan, or None, and returns one that also gives the app its keys.
+
     Raises:
         TypeError: a duration is not a number, `share` is neither a str nor None; from the returned function: its
             argument is no lifespan.

@@ -91,7 +91,15 @@ class KeyRing:
 
     @classmethod
     def over(cls, source: PairSource, schedule: Schedule) -> Self:
-        """Return a ring that has its pairs from `source`."""
+        """Return a ring that has its pairs from `source`.
+
+        Args:
+            source: what makes the pairs: this process, or a group of processes.
+            schedule: how long each of them lives.
+
+        Returns:
+            The ring. It closes `source` when it is closed.
+        """
         ring = cls.__new__(cls)
         ring._take_pairs_from(source, schedule)
         return ring
@@ -187,7 +195,14 @@ class KeyRing:
         self._tell_watchers()
 
     def next_event_in_s(self, period_s: float | None = None) -> float | None:
-        """Seconds until `refresh_if_due(period_s)` has something to do; None once closed."""
+        """Return when `refresh_if_due(period_s)` has something to do.
+
+        Args:
+            period_s: as for `refresh_if_due`.
+
+        Returns:
+            Seconds from now on; None once the ring is closed.
+        """
         return self._source.next_event_in_s(period_s)
 
     @property
@@ -200,9 +215,12 @@ class KeyRing:
         await self._source.ready()
 
     async def has_news(self) -> bool:
-        """Look for a pair that the ring's group made and this process does not have yet. Returns whether there was one.
+        """Look for a pair that the ring's group made and this process does not have yet.
 
         The middleware asks this before it refuses a request that opens under no accepted pair.
+
+        Returns:
+            True if there was one. It is accepted from now on.
         """
         return await self._source.has_news()
 

@@ -8,6 +8,7 @@ from server_keys._clock import boot_time
 from server_keys._keys.ring import KeyRing
 from server_keys._log import logger
 from server_keys._sealing.refusals import Refusal
+from server_keys.errors import KeysUnavailableError
 
 _WITHOUT_SEALING: dict[Required, str] = {
     False: "taken, too (required=False)",
@@ -29,6 +30,19 @@ def log_start(ring: KeyRing, *, required: Required) -> None:
         ring.overlap_s,
         _WITHOUT_SEALING[required],
     )
+    if required == "v1" and not _offers_v1(ring):
+        logger().warning(
+            'required="v1" refuses everybody for now: the ring has no X-Wing key to publish. Either it was made with a '
+            "generate= of its own, or a process of a version before X-Wing shares it: then roll the new version out "
+            "first"
+        )
+
+
+def _offers_v1(ring: KeyRing) -> bool:
+    try:
+        return ring.current_pairs.xwing is not None
+    except KeysUnavailableError:
+        return True  # nothing can be said of it, and there is a line for that elsewhere
 
 
 class RefusalLog:

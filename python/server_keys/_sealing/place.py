@@ -6,7 +6,8 @@ before they compare. In a query `%26` and `&` are different things: there only t
 calls equal are made equal.
 
 Dot segments are the client's to remove, before it sends and before it seals. An app sees those that arrive, so somebody
-who puts them into a path on the way changes what the request means: the server leaves them in.
+who puts them into a path on the way changes what the request means: the server leaves them in. A client that sends them
+seals them, too.
 """
 
 import re
@@ -20,19 +21,18 @@ _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 
 
 def target(path: bytes, query: bytes) -> bytes:
-    """Return the normalised target of a request.
+    """Return the normalised target of a request, with the dot segments that its client sends.
 
     Args:
         path: the path as it is on the wire, escapes included. An empty one is `/`.
         query: what follows the question mark, as it is on the wire.
     """
-    return with_query(normalised_path(path), query)
+    return with_query(_escaped(_merged(_decoded(path))), query)
 
 
 def normalised_path(path: bytes) -> bytes:
     """Return a path without dot segments and doubled slashes, with escapes only where they are needed."""
-    # Servers hand their apps text, in which U+FFFD stands for what is no UTF-8.
-    decoded = _merged(unquote_to_bytes(path).decode(errors="replace"))
+    decoded = _merged(_decoded(path))
     segments: list[str] = []
     # RFC 3986, section 5.2.4: a dot segment at the end leaves the slash before it.
     *inner, last = decoded.split("/")[1:]
@@ -65,6 +65,11 @@ def below(prefix: bytes, path: bytes) -> bytes:
         path: a path.
     """
     return path[len(prefix) :] if prefix and path.startswith(prefix + b"/") else path
+
+
+def _decoded(path: bytes) -> str:
+    # Servers hand their apps text, in which U+FFFD stands for what is no UTF-8.
+    return unquote_to_bytes(path).decode(errors="replace")
 
 
 def _merged(decoded: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._native import KeyPair
 
 # The one before the current one, the current one, the next one, and one more where a refresh was brought forward.
@@ -26,10 +27,13 @@ NONE = Rank(0, b"")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Epoch:
-    """One pair of the group, and its times on this process's clock."""
+    """The pairs of one epoch of the group, and its times on this process's clock.
+
+    It has an X-Wing pair if every member could take one when it was made.
+    """
 
     number: int
-    pair: KeyPair
+    pairs: EpochPairs
     publish_at: float
     ends_at: float
     arrived_at: float
@@ -37,6 +41,11 @@ class Epoch:
     """Whether the store could be reached for so long since it arrived that all other members have it, too."""
     late_by_s: float = 0.0
     """By how much the times may really be later: the store took so long to answer."""
+
+    @property
+    def pair(self) -> KeyPair:
+        """The X25519 pair, which every epoch has."""
+        return self.pairs.x25519
 
     @property
     def rank(self) -> Rank:
@@ -72,7 +81,7 @@ class Epochs:
         only if there is none at all. Nor does one count that ends within `spare_s`, if there is another: each member
         knows such an end only to some extent, and requests are on their way to those where it comes first.
         """
-        living = [epoch for epoch in self.held if now < epoch.ends_at and not epoch.pair.erased]
+        living = [epoch for epoch in self.held if now < epoch.ends_at and not epoch.pairs.erased]
         # Where two members made epochs of one number, all get the higher one, and only some have the lower one.
         last_of_number = {epoch.number: epoch for epoch in living}
         lasting = [epoch for epoch in last_of_number.values() if now < epoch.ends_at - spare_s]
@@ -88,7 +97,7 @@ class Epochs:
 
     def without_ended(self, now: float) -> "Epochs":
         """Return those that live. A pair that somebody erased has ended: the others still hold it."""
-        living = tuple(epoch for epoch in self.held if now < epoch.ends_at and not epoch.pair.erased)
+        living = tuple(epoch for epoch in self.held if now < epoch.ends_at and not epoch.pairs.erased)
         return self if len(living) == len(self.held) else Epochs(living)
 
     def published_by_others(self, now: float) -> "Epochs":
@@ -112,6 +121,8 @@ class Epochs:
     def joined_by(self, delivered: Sequence[Epoch], *, whole: bool) -> "Epochs":
         """Return these epochs and the delivered ones. Of two times of one epoch the earlier counts, if it surely is.
 
+        An epoch that was held without its X-Wing pair, and is delivered with it, has it then.
+
         Args:
             delivered: epochs from another member.
             whole: that member holds all that the group accepts. What is older than all of them has ended, even if this
@@ -122,6 +133,7 @@ class Epochs:
             held = by_rank.get(epoch.rank, epoch)
             by_rank[epoch.rank] = replace(
                 held,
+                pairs=EpochPairs(held.pair, held.pairs.xwing or epoch.pairs.xwing),
                 publish_at=_earlier(held.publish_at, epoch.publish_at, epoch.late_by_s),
                 ends_at=_earlier(held.ends_at, epoch.ends_at, epoch.late_by_s),
             )
@@ -137,7 +149,8 @@ def _earlier(held: float, delivered: float, late_by_s: float) -> float:
 
 def erase_those_gone(before: Iterable[Epoch], after: Iterable[Epoch]) -> None:
     """Erase the pairs of epochs that are in `before` and not in `after`."""
-    kept = {id(epoch.pair) for epoch in after}
+    kept = {id(pair) for epoch in after for pair in (epoch.pairs.x25519, epoch.pairs.xwing)}
     for epoch in before:
-        if id(epoch.pair) not in kept:
-            epoch.pair.erase()
+        for pair in (epoch.pairs.x25519, epoch.pairs.xwing):
+            if pair is not None and id(pair) not in kept:
+                pair.erase()

@@ -7,15 +7,17 @@ publish it only after all of them had time to fetch it. The register is a hint; 
 One thread looks and changes `epochs`. Any may read them, and any may make a pair of the member's own.
 """
 
+import contextlib
 import math
 import random
 import threading
 from collections.abc import Callable
 
+from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._keys.retries import Retries
 from server_keys._keys.schedule import Schedule
-from server_keys._native import KeyPair, MalformedMessageError, erase_in
+from server_keys._native import KeyPair, MalformedMessageError, XWingKeyPair
 from server_keys._sharing.door import Door
 from server_keys._sharing.epoch import NONE, Epoch, Epochs, Rank, erase_those_gone
 from server_keys._sharing.messages import Ask
@@ -41,6 +43,7 @@ class Member:
         pace: the schedule and what follows from it.
         clock: tells the time in seconds, and never goes backwards.
         generate: makes a key pair.
+        generate_xwing: makes an X-Wing pair.
         erase_on_time: has pairs erased when their time is over, by a thread that waits for nobody. That thread goes by
             the system's clock.
     """
@@ -53,6 +56,7 @@ class Member:
         *,
         clock: Callable[[], float],
         generate: Callable[[], KeyPair] = KeyPair.generate,
+        generate_xwing: Callable[[], XWingKeyPair] = XWingKeyPair.generate,
         erase_on_time: bool = True,
     ) -> None:
         self.epochs = Epochs()
@@ -69,6 +73,9 @@ class Member:
         self._notices = notices
         self._clock = clock
         self._generate = generate
+        self._generate_xwing = generate_xwing
+        # Whether the group's newest epoch says so. Until this member knows one, it takes no other version for granted.
+        self._all_take_xwing = True
         self._erase_on_time = erase_on_time
         self._top = NONE
         self._maybe: Epoch | None = None
@@ -143,7 +150,7 @@ class Member:
     def current(self, now: float) -> Epoch | None:
         """Return the epoch that is published: the group's, else this member's own."""
         shared = self.epochs.current(now, spare_s=self._pace.poll_s)
-        if shared is None and self.own and now < self.own[-1].ends_at and not self.own[-1].pair.erased:
+        if shared is None and self.own and now < self.own[-1].ends_at and not self.own[-1].pairs.erased:
             return self.own[-1]
         return shared
 
@@ -160,7 +167,7 @@ class Member:
             erase_those_gone(self.own, ())
             self.own = ()
         if self._maybe:
-            self._maybe.pair.erase()
+            self._maybe.pairs.erase()
 
     def _look_through(self, door: Door) -> None:
         look = door.look()
@@ -191,7 +198,12 @@ class Member:
         if self._took_box(door):
             return
         waited_s = door.waits_for_s(now)
-        if not door.has_asked(look, waits_for=theirs):
+        is_passed_over = door.has_asked(look) and not door.has_asked(look, waits_for=theirs)
+        if not door.asks_also_by_x25519 and (is_passed_over or waited_s > self._pace.poll_s):
+            # Whoever made the epoch, or should serve it, may be of a version that does not know X-Wing.
+            door.ask_also_by_x25519()
+            door.ask(theirs, min(self.epochs.newest.number, theirs.number - 1), waits=True)
+        elif not door.has_asked(look, waits_for=theirs):
             # Two members may have made epochs of one number. Who holds the lower one lacks the other.
             door.ask(theirs, min(self.epochs.newest.number, theirs.number - 1), waits=True)
         elif waited_s > self._pace.patience_s + 2 * self._jitter * self._pace.poll_s:
@@ -214,6 +226,8 @@ class Member:
         self._install(delivery.epochs, whole=delivery.whole)
         if joins:
             self._hold(self.epochs.published_by_others(self._clock()))
+        if self._all_take_xwing:
+            door.ask_by_xwing_alone()
         door.ask(self.epochs.newest, self.epochs.newest.number, waits=False)
         return True
 
@@ -295,15 +309,18 @@ class Member:
         now = self._clock()
         if now < self.retries.allowed_at(now):
             return
-        pair = self._new_pair(self._pace.life_s)
-        if pair is None:
+        number = max(self._top.number, (door.found or NONE).number) + 1
+        numbers = {(door.found or NONE).number, *([0] if others_may_hold_more else [])}
+        asks = self._asks(door, number, numbers)
+        pairs = self._new_pairs(self._pace.life_s, with_xwing=self._take_xwing(door, asks, number, numbers))
+        if pairs is None:
             return
         newest = self.epochs.held[-1] if self.epochs.held else None
         publish_at = self._publication(newest, now)
         schedule = self._pace.schedule
         epoch = Epoch(
-            max(self._top.number, (door.found or NONE).number) + 1,
-            pair,
+            number,
+            pairs,
             publish_at,
             publish_at + schedule.period_s + schedule.overlap_s,
             now,
@@ -311,15 +328,13 @@ class Member:
         if newest is None:
             # Others may hold epochs that this member does not know.
             self._whole_at = now + self._pace.life_s
-        numbers = {(door.found or NONE).number, *([0] if others_may_hold_more else [])}
-        asks = self._asks(door, epoch.number, numbers)
         offered = self.epochs.joined_by([epoch], whole=False)
         boxes = self._boxes(door, asks, offered)
         # If the store's answer gets lost, the commit may have happened.
         self._maybe, self._maybe_boxes = epoch, len(boxes)
         if not door.commit(epoch.rank, boxes):
             self._maybe = None
-            pair.erase()
+            pairs.erase()
             return
         self._maybe = None
         self._install([epoch], whole=False)
@@ -327,7 +342,18 @@ class Member:
         self._notices.made(epoch, len(boxes), why)
         for name in boxes:
             self._tell_of_joining(asks[name])
+        if self._all_take_xwing:
+            door.ask_by_xwing_alone()
         door.ask(epoch.rank, epoch.number, waits=False)
+
+    def _take_xwing(self, door: Door, asks: dict[bytes, Ask], below: int, numbers: set[int]) -> bool:
+        """Return whether all members can take X-Wing pairs: those who ask at this door, and at the others."""
+        all_asks = [*asks.values()]
+        for other in self._doors:
+            if other is not door:
+                with contextlib.suppress(StoreError):
+                    all_asks += self._asks(other, below, numbers).values()
+        return all(ask.takes_xwing for ask in all_asks)
 
     def _publication(self, newest: Epoch | None, now: float) -> float:
         """Return when an epoch that is made now is to be published."""
@@ -355,12 +381,13 @@ class Member:
         if whole:
             self._whole_at = _NEVER
         self._top = max(self._top, after.newest)
+        self._all_take_xwing = after.held[-1].pairs.xwing is not None
         self._bring_forward = False
         if self._erase_on_time:
             now = self._clock()
             for epoch in after.held:
                 if epoch not in before.held:
-                    erase_in(epoch.pair, epoch.ends_at - now)
+                    epoch.pairs.erase_in(epoch.ends_at - now)
         self._hold(after)
         erase_those_gone(epochs, after.held)
 
@@ -391,19 +418,21 @@ class Member:
             return ()
         schedule = self._pace.schedule
         life_s = schedule.period_s + schedule.overlap_s
-        pair = self._new_pair(life_s)
-        if pair is None:
+        pairs = self._new_pairs(life_s, with_xwing=self._all_take_xwing)
+        if pairs is None:
             return ()
-        return (Epoch(0, pair, now, now + life_s, now),)
+        return (Epoch(0, pairs, now, now + life_s, now),)
 
-    def _new_pair(self, life_s: float) -> KeyPair | None:
+    def _new_pairs(self, life_s: float, *, with_xwing: bool) -> EpochPairs | None:
         try:
-            pair = self._generate()
+            pairs = EpochPairs(self._generate())
+            if with_xwing:
+                pairs = EpochPairs(pairs.x25519, self._generate_xwing())
             if self._erase_on_time:
-                erase_in(pair, life_s)
+                pairs.erase_in(life_s)
         except Exception as error:  # noqa: BLE001 - logged, counted, and tried again after a back-off
             delay_s = self.retries.failed(error, self._clock())
             self._notices.refresh_failed(self.retries, delay_s)
             return None
         self.retries.succeeded()
-        return pair
+        return pairs

@@ -19,8 +19,8 @@ _REGISTER = struct.Struct(">BQ32s")
 # The ask: version, kind and length of the one-time key; then the key, the two numbers, and who asks.
 _ASK_HEAD = struct.Struct(">BHH")
 _ASK_NUMBERS = struct.Struct(">QQ")
-_X25519 = 0x0020  # the KEM's number in RFC 9180
-_KEY_BYTES = 32
+# For each length of a one-time key its kind: the KEM's number, of X25519 (RFC 9180) and of X-Wing.
+_KIND_OF_LENGTH = {32: 0x0020, 1216: 0x647A}
 _MOST_WHO_BYTES = 512
 
 
@@ -66,17 +66,23 @@ class Ask:
     """A member's wish for a box with the epochs that it lacks."""
 
     one_time_key: bytes
-    """The public key that the box is to be sealed to: 32 bytes."""
+    """The public key that the box is to be sealed to: 32 bytes (X25519), or 1,216 (X-Wing)."""
     seen: int
     """The number that the register had when the member asked."""
     has: int
     """The number of the newest epoch that the member holds."""
     who: Who
 
+    @property
+    def takes_xwing(self) -> bool:
+        """Whether a box for this ask can hold X-Wing pairs."""
+        return len(self.one_time_key) > 32
+
     def encoded(self, keys: GroupKeys) -> bytes:
         """Return the ask as the store keeps it."""
         who = json.dumps([self.who.member, self.who.host[:64], self.who.pid, self.who.started[:40]]).encode()
-        head = _ASK_HEAD.pack(_VERSION, _X25519, len(self.one_time_key))
+        length = len(self.one_time_key)
+        head = _ASK_HEAD.pack(_VERSION, _KIND_OF_LENGTH[length], length)
         ask = head + self.one_time_key + _ASK_NUMBERS.pack(self.seen, self.has) + who
         return ask + keys.ask_tag(ask)
 
@@ -84,15 +90,18 @@ class Ask:
     def decoded(cls, name: bytes, encoded: bytes, keys: GroupKeys) -> Self | None:
         """Return the ask; None if no member made it, or if this version cannot serve it."""
         ask, tag = encoded[:-_TAG_BYTES], encoded[-_TAG_BYTES:]
-        shortest = _ASK_HEAD.size + _KEY_BYTES + _ASK_NUMBERS.size
-        if not shortest < len(ask) <= shortest + _MOST_WHO_BYTES or not keys.is_ask_tag(ask, tag):
+        if len(ask) < _ASK_HEAD.size or not keys.is_ask_tag(ask, tag):
             return None
-        if _ASK_HEAD.unpack_from(ask) != (_VERSION, _X25519, _KEY_BYTES):
+        version, kind, length = _ASK_HEAD.unpack_from(ask)
+        shortest = _ASK_HEAD.size + length + _ASK_NUMBERS.size
+        if version != _VERSION or _KIND_OF_LENGTH.get(length) != kind:
             return None
-        one_time_key = ask[_ASK_HEAD.size : _ASK_HEAD.size + _KEY_BYTES]
+        if not shortest < len(ask) <= shortest + _MOST_WHO_BYTES:
+            return None
+        one_time_key = ask[_ASK_HEAD.size : _ASK_HEAD.size + length]
         if name_of(one_time_key) != name:
             return None
-        seen, has = _ASK_NUMBERS.unpack_from(ask, _ASK_HEAD.size + _KEY_BYTES)
+        seen, has = _ASK_NUMBERS.unpack_from(ask, _ASK_HEAD.size + length)
         who = _who_in(ask[shortest:])
         return cls(one_time_key, seen, has, who) if who else None
 

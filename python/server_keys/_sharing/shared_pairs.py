@@ -72,20 +72,20 @@ class SharedPairs:
 
     @property
     def current(self) -> EpochPairs:
-        """The pair that is published."""
-        return EpochPairs(self._published().pair)
+        """The pairs that are published."""
+        return self._published().pairs
 
     @property
     def accepted(self) -> tuple[EpochPairs, ...]:
-        """The current pair, then the others, newest first: those before it, and one that is published next."""
+        """The current pairs, then the others, newest first: those before them, and those that are published next."""
         current = self._published()
         now = self._clock()
         others = [
-            epoch.pair
+            epoch.pairs
             for epoch in (*self._member.own, *self._member.epochs.held)
-            if now < epoch.ends_at and not epoch.pair.erased and epoch.pair is not current.pair
+            if now < epoch.ends_at and not epoch.pairs.erased and epoch.pair is not current.pair
         ]
-        return tuple(EpochPairs(pair) for pair in (current.pair, *reversed(others)))
+        return (current.pairs, *reversed(others))
 
     @property
     def current_accepted_for_s(self) -> float:

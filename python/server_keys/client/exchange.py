@@ -96,6 +96,8 @@ class Exchange:
         # Servers answer OPTIONS unsealed, because browsers ask so before they know anything of a key.
         if self._request.method == "OPTIONS" or not self._checks.can_use_v1:
             return False
+        if self._location.is_asked_by(self._request):
+            return False
         return self._checks.require_v1 or self._location.serves(self._request)
 
     def _as_it_is(self, *, is_alone: bool = False) -> Steps[Outcome]:

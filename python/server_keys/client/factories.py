@@ -34,6 +34,9 @@ _DOCUMENTATION = """Return a client that seals its requests, for `http_client=` 
             `timeout`, `headers`, `auth`, `base_url` and so on. The OpenAI SDK's defaults hold for `limits` (1000
             connections), `timeout` (600 s, and 5 s to connect) and `follow_redirects` (True).
 
+    Returns:
+        An ordinary client of the library. Close it, or use it in a `with` block.
+
     Raises:
         TypeError: an argument has the wrong type, or is `transport` or `mounts`: bodies would go around the sealing; or
             `require_v1` comes with `verify_key` alone.

@@ -57,7 +57,7 @@ class KeyChecks:
         _require_function("verify_answer", verify_answer, "a key answer and its URL")
         if not isinstance(require_v1, bool):
             raise TypeError(f"require_v1 must be True or False, not {require_v1!r}")
-        self.can_use_v1 = verify_key is None or verify_answer is not None
+        self.can_use_v1: bool = verify_key is None or verify_answer is not None
         if require_v1 and not self.can_use_v1:
             raise TypeError(
                 "require_v1=True needs verify_answer= where there is verify_key=: version 1 seals to another key than "

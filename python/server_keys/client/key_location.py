@@ -34,7 +34,8 @@ class KeyLocation:
     def __init__(self, key_url: str | None) -> None:
         self._key_url = KEY_CONFIG_PATH if key_url is None else _checked(key_url)
         self._is_path = self._key_url.startswith("/")
-        self._prefix = _prefix_of(self._key_url)
+        self._path = place.normalised_path(urlsplit(self._key_url).path.encode())
+        self._prefix = _prefix_of(self._path)
         self._lock = threading.Lock()
         self._served: str | None = None
 
@@ -61,6 +62,10 @@ class KeyLocation:
         except SealedTransportError:
             return False
         return True
+
+    def is_asked_by(self, request: http.Request) -> bool:
+        """Return whether `request` is itself for a key. Servers answer it unsealed, wherever else they seal."""
+        return place.normalised_path(request.url.raw_path.partition(b"?")[0]) == self._path and self.serves(request)
 
     def bind(self, request: http.Request) -> None:
         """Have the keys serve the origin of `request` alone, if they come from a URL. Call this before it is sealed.
@@ -139,9 +144,8 @@ def _checked(key_url: str) -> str:
     return key_url
 
 
-def _prefix_of(key_url: str) -> bytes:
-    """Return the path of the server whose key is there; nothing if the key's own path tells none."""
-    path = place.normalised_path(urlsplit(key_url).path.encode())
+def _prefix_of(path: bytes) -> bytes:
+    """Return the path of the server whose key is at `path`; nothing if that tells none."""
     key_path = KEY_CONFIG_PATH.encode()
     return path.removesuffix(key_path) if path.endswith(key_path) else b""
 

@@ -95,6 +95,12 @@ class SyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
     def handle_request(self, request: RequestT) -> ResponseT:
         """Send `request` sealed and return the response. Its body is opened while it is read.
 
+        Args:
+            request: a request of the library that this transport is for.
+
+        Returns:
+            The response, whose body is plaintext.
+
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.
             KeyRejectedError: `verify_key` or `verify_answer` refused the key.
@@ -198,6 +204,12 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
 
     async def handle_async_request(self, request: RequestT) -> ResponseT:
         """Send `request` sealed and return the response. Its body is opened while it is read.
+
+        Args:
+            request: a request of the library that this transport is for.
+
+        Returns:
+            The response, whose body is plaintext.
 
         Raises:
             KeyConfigurationError: the server publishes no key that can be used.

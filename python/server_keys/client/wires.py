@@ -18,10 +18,13 @@ from server_keys._sealing.wire_v1 import (
 from server_keys.errors import SealedTransportError, StatusMismatchError, UnsealedResponseError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from server_keys._native import ResponseOpener, ResponseOpenerV1
     from server_keys._sealing.key_entries import XWingKey
 
     Opener = ResponseOpener | ResponseOpenerV1
+    Seal = Callable[[bytes | memoryview], bytes]
 
 # An empty frame: its length and its tag.
 _END_FRAME_BYTES = 20
@@ -72,9 +75,10 @@ class SealedAsEhbp:
 
     def __init__(self, public_key: bytes) -> None:
         self._sealer = RequestSealer(public_key)
-        self.header = self._sealer.encapsulated_key.hex().encode()
-        self.seal = self.seal_last = self._sealer.seal
-        self.erase = self._sealer.erase
+        self.header: bytes = self._sealer.encapsulated_key.hex().encode()
+        self.seal: Seal = self._sealer.seal
+        self.seal_last: Seal = self._sealer.seal
+        self.erase: Callable[[], None] = self._sealer.erase
 
     def opener(self, nonce: str, status: int, *, max_frame_bytes: int) -> ResponseOpener:
         """Return what opens the response's body. Plain EHBP does not seal its status."""
@@ -99,9 +103,10 @@ class SealedAsV1:
     def __init__(self, key: XWingKey, head: RequestHead) -> None:
         self._sealer = RequestSealerV1(key.public_key)
         sealed_head = self._sealer.seal_head(request_head(head))
-        self.header = request_header(RequestHeader(key.key_id, self._sealer.encapsulated_key, sealed_head)).encode()
-        self.seal = self._sealer.seal
-        self.erase = self._sealer.erase
+        header = RequestHeader(key.key_id, self._sealer.encapsulated_key, sealed_head)
+        self.header: bytes = request_header(header).encode()
+        self.seal: Seal = self._sealer.seal
+        self.erase: Callable[[], None] = self._sealer.erase
 
     def seal_last(self, plaintext: bytes | memoryview) -> bytes:
         """Return the last frame of the body and the end frame, so that both leave together."""

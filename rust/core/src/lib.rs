@@ -2,6 +2,9 @@
 //! Protocol (EHBP) that uses them: [`RequestOpener`] and [`ResponseSealer`] on the server, [`RequestSealer`] and
 //! [`ResponseOpener`] on the client.
 //!
+//! The wire's version 1 seals to an [`XWingKeyPair`], so that recorded messages outlast X25519, and shows when a message is
+//! cut: [`RequestOpenerV1`] and [`ResponseSealerV1`], [`RequestSealerV1`] and [`ResponseOpenerV1`].
+//!
 //! Processes that share their keys are a group: [`GroupKeys`] are what its members have in common, and a private key goes
 //! from one to another in a box ([`seal_boxes`], [`open_box`]).
 //!

@@ -41,7 +41,8 @@ impl RequestOpenerV1 {
     /// # Errors
     /// [`Error::MalformedMessage`] unless the encapsulated key has 1,120 bytes and the sealed head 16 or more, or if the
     /// X25519 half of the encapsulated key is a point of small order; [`Error::KeyMismatch`] if the head does not open
-    /// under this key pair, or the pair was erased; [`Error::OutOfMemory`]; [`Error::KeyErased`] in a forked child.
+    /// under this key pair, or the pair was erased or belongs to the process that this one was forked from;
+    /// [`Error::OutOfMemory`].
     pub fn new(
         encapsulated_key: &[u8],
         sealed_head: &[u8],

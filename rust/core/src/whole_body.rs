@@ -195,6 +195,7 @@ impl WholeBody {
                 opened.zeroize();
                 self.fail(Error::MalformedMessage)
             }
+            Err(_) if self.read_to == ReadTo::End => self.fail(Error::MalformedMessage),
             Err(error) => self.fail(error),
         }
     }

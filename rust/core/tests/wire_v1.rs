@@ -134,7 +134,7 @@ fn nothing_may_follow_the_end() {
     each_direction(|body, opener| {
         let end = &body[body.len() - END_BYTES..];
         let first = &body[..25];
-        for more in [&b"\0"[..], &[0; 4], end, first, &[0, 0, 0, 16], body, &[0xff; 3]] {
+        for more in [&b"\0"[..], &[0; 4], end, first, &[0, 0, 0, 16], body, &[0xff; 3], &[0xff; 30]] {
             for at_once in [true, false] {
                 let mut opener = opener();
                 let opened = if at_once {

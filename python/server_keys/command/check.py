@@ -1,0 +1,111 @@
+"""`server-keys check`: a doctor for a server that seals."""
+
+import click
+import httpx2
+
+from server_keys._sealing.protocol import KEY_CONFIG_PATH
+from server_keys.command.common_options import Seconds, ca_file_option, key_url_option
+from server_keys.command.doctor.examination import Questions, examine
+from server_keys.command.doctor.findings import as_json, as_table, has_failed
+from server_keys.command.doctor.keys import HARMLESS_PATH
+from server_keys.command.doctor.wire import Target
+from server_keys.command.usage import usage_errors
+from server_keys.proxy.upstream import Upstream
+
+
+@click.command()
+@click.argument("url")
+@click.option(
+    "--path",
+    default=HARMLESS_PATH,
+    show_default=True,
+    show_envvar=True,
+    help="Where the sealed request goes. A path that no server has is answered, too, with a sealed 404.",
+)
+@click.option("--data", default="{}", show_default=True, show_envvar=True, help="The body of the sealed request.")
+@click.option(
+    "--header",
+    multiple=True,
+    show_envvar=True,
+    metavar="NAME:VALUE",
+    help="A header of the sealed request, such as 'Authorization: Bearer ...'. May be repeated.",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(2, 1000),
+    default=8,
+    show_default=True,
+    show_envvar=True,
+    help="Over how many connections the key is fetched. More find more processes that share no keys.",
+)
+@click.option(
+    "--wait-s",
+    type=Seconds(or_none=True),
+    default=0.0,
+    show_default=True,
+    show_envvar=True,
+    metavar="SECONDS",
+    help="Wait so long for the key to be replaced, and see whether its predecessor is still accepted.",
+)
+@click.option(
+    "--timeout-s",
+    type=Seconds(),
+    default=30.0,
+    show_default=True,
+    show_envvar=True,
+    metavar="SECONDS",
+    help="How long the server may be silent.",
+)
+@key_url_option
+@ca_file_option
+@click.option("--json", "machine", is_flag=True, show_envvar=True, help="Print JSON.")
+@click.option("--strict", is_flag=True, show_envvar=True, help="End with status 1 for warnings, too.")
+def check(
+    url: str,
+    path: str,
+    data: str,
+    header: tuple[str, ...],
+    connections: int,
+    wait_s: float,
+    timeout_s: float,
+    key_url: str | None,
+    ca_file: str | None,
+    machine: bool,
+    strict: bool,
+) -> int:
+    """Examine the server at URL, and say what is wrong with its sealing.
+
+    It fetches the key over several connections, tries whether plaintext is refused, and sends one sealed request.
+    Nothing that it sends by default starts anything on the server.
+
+    \b
+    server-keys check https://my-server
+    server-keys check https://my-server --path /v1/chat/completions --header 'Authorization: Bearer KEY' \\
+      --data '{"model": "tiny", "stream": true, "messages": [{"role": "user", "content": "Count to 100"}]}'
+    server-keys check https://my-server --wait-s 600 --json
+
+    The status is 0 if nothing failed, 1 if something did, 2 for wrong usage.
+    """  # noqa: D301 - click reads the control character
+    with usage_errors({}, otherwise="URL"):
+        upstream = Upstream.parse(url)
+        if upstream.socket_path is not None:
+            raise ValueError("it must be a URL, such as https://my-server, and not a Unix socket")
+    with usage_errors({}, otherwise="--ca-file"):
+        context = httpx2.create_ssl_context(ca_file or True)
+    if not path.startswith("/"):
+        raise click.UsageError(f"--path must begin with a slash, not {path!r}")
+    target = Target(upstream, key_url or KEY_CONFIG_PATH, context, timeout_s)
+    request = target.request("POST", path, headers=_headers(header), body=data.encode())
+    findings = list(examine(target, Questions(request, connections, wait_s)))
+    click.echo(as_json(url, findings, strict=strict) if machine else as_table(url, findings))
+    return 1 if has_failed(findings, strict=strict) else 0
+
+
+def _headers(given: tuple[str, ...]) -> dict[str, str]:
+    headers = {"Content-Type": "application/json"}
+    for header in given:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            raise click.UsageError("--header must be NAME:VALUE")
+        headers[name.strip()] = value.strip()
+    return headers

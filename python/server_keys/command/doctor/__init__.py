@@ -1,0 +1,1 @@
+"""What `server-keys check` looks at, and what it makes of that."""

@@ -1,0 +1,213 @@
+"""`server-keys open`: a proxy that opens sealed requests for any HTTP server, and seals the answers."""
+
+import functools
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from server_keys._checks import PLACES, checked_open_paths, overlap_seconds, period_seconds
+from server_keys._sharing.share import SECRET_FILE_VARIABLE, checked_share
+from server_keys.command.common_options import (
+    ca_file_option,
+    limit_options,
+    limits_of,
+    max_frame_bytes_option,
+    server_options,
+)
+from server_keys.command.listening import listening
+from server_keys.command.serving import serve
+from server_keys.command.usage import usage_errors
+from server_keys.proxy.options import OpenOptions
+
+_NOBODY = "none"
+
+
+@click.command(name="open")
+@click.option(
+    "--to",
+    required=True,
+    show_envvar=True,
+    metavar="URL",
+    help="The server behind: http://127.0.0.1:PORT, or unix:/PATH.",
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:8000",
+    show_default=True,
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="Where sealed requests come in: HOST:PORT, or unix:/PATH (mode 0600).",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    show_envvar=True,
+    help="How many processes serve.",
+)
+@click.option(
+    "--allow-remote-upstream",
+    is_flag=True,
+    show_envvar=True,
+    help="Let --to be another host. What was sealed then travels there in plaintext.",
+)
+@click.option(
+    "--trust-peer",
+    multiple=True,
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="Pass on X-Forwarded-* and Forwarded from this proxy in front: an address, a network such as 10.0.0.0/8, or "
+    "unix. May be repeated. What others say there is dropped.",
+)
+@click.option(
+    "--require-sealed/--allow-plaintext",
+    "required",
+    default=True,
+    show_default="--require-sealed",
+    envvar="SERVER_KEYS_REQUIRE_SEALED",
+    show_envvar=True,
+    help="Refuse requests that carry a body in plaintext, or serve them, too.",
+)
+@click.option(
+    "--require-v1",
+    is_flag=True,
+    envvar="SERVER_KEYS_REQUIRE_V1",
+    show_envvar=True,
+    help="Refuse all that is not sealed by version 1 of the wire, requests without a body, too.",
+)
+@click.option(
+    "--sealed-place",
+    type=click.Choice(PLACES),
+    default="exact",
+    show_default=True,
+    envvar="SERVER_KEYS_PLACE",
+    show_envvar=True,
+    help="How the path of a request of version 1 is compared with the one that its client sealed. suffix: behind a "
+    "proxy that takes a prefix away.",
+)
+@click.option(
+    "--open-paths",
+    default="",
+    envvar="SERVER_KEYS_OPEN_PATHS",
+    show_envvar=True,
+    metavar="PATHS",
+    help="Paths for which nothing is required, such as /health, separated by commas. None by default.",
+)
+@click.option(
+    "--key-refresh-time-s",
+    type=float,
+    default=300.0,
+    show_default=True,
+    envvar="SERVER_KEYS_REFRESH_TIME_S",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="How long a key is the newest before another one replaces it.",
+)
+@click.option(
+    "--key-overlap-s",
+    type=float,
+    envvar="SERVER_KEYS_OVERLAP_S",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="How long a replaced key is still accepted, from 0 to the refresh time (which is the default).",
+)
+@click.option(
+    "--key-share",
+    default="auto",
+    show_default=True,
+    envvar="SERVER_KEYS_SHARE",
+    show_envvar=True,
+    metavar="SHARE",
+    help="Which processes serve the same keys: auto, the workers of this command; none; file:///a/folder, those of "
+    "this host that name the folder; valkey://host, or valkeys://host with TLS, all that name the server and have the "
+    "group's secret. A URL with a password is safer in the variable.",
+)
+@click.option(
+    "--group-secret-file",
+    envvar=SECRET_FILE_VARIABLE,
+    show_envvar=True,
+    metavar="PATH",
+    help="File with the secret of the group that shares keys by valkey://.",
+)
+@max_frame_bytes_option
+@ca_file_option
+@limit_options
+@server_options
+def open_(to: str, listen: str, workers: int, grace_s: float, log_level: str, **values: Any) -> None:
+    """Open sealed requests for any HTTP server on this host, and seal its answers.
+
+    The server behind needs no change: llama.cpp, Ollama, SGLang, TGI, vLLM's Rust frontend. It must be reachable
+    through this proxy only.
+
+    \b
+    server-keys open --to http://127.0.0.1:8080 --listen 0.0.0.0:8000
+    server-keys open --to unix:/run/model.sock --workers 4 --key-refresh-time-s 60
+
+    Its keys live in this command's memory, and are replaced while it runs. All workers have the same.
+    """  # noqa: D301 - click reads the control character
+    from server_keys.proxy import open_app
+
+    options = _options(to, values)
+    with usage_errors({"max_frame_bytes": "--max-frame-bytes"}, otherwise="--ca-file"):
+        open_app(options)  # checks the rest
+    with listening(listen, allow_remote=True, upstream=options.upstream) as place:
+        serve(
+            functools.partial(open_app, options),
+            place,
+            announce=f"listens on {place.shown}, opens, and sends to {options.upstream.shown}",
+            warnings=_warnings(options),
+            workers=workers,
+            grace_s=grace_s,
+            log_level=log_level,
+        )
+
+
+def _options(to: str, values: dict[str, Any]) -> OpenOptions:
+    limits = limits_of(values)
+    names = {
+        "key_refresh_time_s": "--key-refresh-time-s",
+        "key_overlap_s": "--key-overlap-s",
+        "max_frame_bytes": "--max-frame-bytes",
+        "group_secret_file": "--group-secret-file",
+        "open_paths": "--open-paths",
+        "a trusted peer": "--trust-peer: a trusted peer",
+    }
+    share = None if values["key_share"].lower() == _NOBODY else values["key_share"]
+    with usage_errors(names, otherwise="--key-share"):
+        refresh_time = period_seconds("key_refresh_time_s", values["key_refresh_time_s"])
+        overlap = overlap_seconds("key_overlap_s", values["key_overlap_s"], refresh_time)
+        secret_file = _given("group_secret_file", values)
+        checked_share(share, period_s=refresh_time, overlap_s=overlap, group_secret_file=secret_file)
+    given = values["open_paths"]
+    with usage_errors(names, otherwise="--open-paths"):
+        open_paths = checked_open_paths([path.strip() for path in given.split(",")] if given.strip() else [])
+    with usage_errors(names, otherwise="--to"):
+        return OpenOptions(
+            to=to,
+            allow_remote_upstream=values["allow_remote_upstream"],
+            trusted_peers=values["trust_peer"],
+            refresh_time=refresh_time,
+            overlap=overlap,
+            required="v1" if values["require_v1"] else values["required"],
+            place=values["sealed_place"],
+            open_paths=open_paths,
+            max_frame_bytes=values["max_frame_bytes"],
+            share=share,
+            group_secret_file=secret_file,
+            ca_file=values["ca_file"],
+            limits=limits,
+        )
+
+
+def _given(parameter: str, values: dict[str, Any]) -> Any:
+    """Return the value of an option that was typed. A variable may be meant for others, and is read where it counts."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return values[parameter] if source is ParameterSource.COMMANDLINE else None
+
+
+def _warnings(options: OpenOptions) -> list[str]:
+    if options.upstream.is_on_this_host:
+        return []
+    return [f"what was sealed leaves this host in plaintext, or under TLS only: to {options.upstream.shown}"]
