@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -499,6 +500,46 @@ def test_a_second_call_with_another_bound_is_refused() -> None:
     assert protect(app, max_buffered_bytes=100 * MIB) is app
     with pytest.raises(RuntimeError, match="max_buffered_bytes=104857600, and cannot have max_buffered_bytes="):
         protect(app)
+
+
+def test_a_shared_ring_keeps_no_more_than_the_bytes_of_a_first_frame(
+    ring: KeyRing, held: HeldTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def has_news(_ring: KeyRing) -> bool:
+        return True
+
+    monkeypatch.setattr(KeyRing, "is_shared", True)
+    monkeypatch.setattr(KeyRing, "has_news", has_news)
+
+    async def main() -> None:
+        async with siege(ring) as besieged:
+            upload = await besieged.half()
+            # What arrived is there twice: for the opener, and for a second try.
+            assert besieged.held_bytes == HELD + HALF
+            rest = besieged.rests[id(upload)]
+            tracemalloc.start()
+            for start in range(10_000):
+                upload.incoming.put_nowait({"type": "http.request", "body": rest[start : start + 1], "more_body": True})
+                await asyncio.sleep(0)
+            await settled()
+            kept_bytes, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            # A message of one byte would take hundreds of bytes.
+            assert kept_bytes < 1_000_000
+            besieged.rests[id(upload)] = rest[10_000:]
+            assert await besieged.ends(upload) == 200
+            stranger = Upload(Client(KeyPair.generate()))
+            besieged.uploads.append(stranger)
+            stranger.start(besieged.app)
+            for piece in sealed(stranger.client):
+                await stranger.arrives(piece)
+            # Two tries failed, and nothing is held while the rest is read.
+            assert besieged.held_bytes == 0
+            assert ring.status.refusals == {"key_mismatch": 1}
+            await stranger.arrives(b"", more_body=False)
+            assert stranger.status == 422
+
+    in_held_time(held, main)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system forks no processes")

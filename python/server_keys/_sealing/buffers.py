@@ -110,36 +110,24 @@ class Holding:
         most_bytes: how much all requests of the process may hold together.
     """
 
-    __slots__ = (
-        "_buffers",
-        "_frame_bytes",
-        "_kept_bytes",
-        "_loop",
-        "_on_given_up",
-        "_opened_bytes",
-        "_receiving",
-        "_waits",
-        "_woken",
-        "arrived_at",
-        "counted_bytes",
-        "is_given_up",
-        "most_bytes",
-    )
+    # Most requests never count: these are attributes of the class until one does.
+    counted_bytes = 0
+    """How much of it is counted."""
+    arrived_at = 0.0
+    """When its client last sent something."""
+    is_given_up = False
+    _frame_bytes = 0
+    _opened_bytes = 0
+    _kept_bytes = 0
+    _waits = False
+    _woken = False
+    _receiving: tuple[asyncio.Task[object], ...] = ()
+    _loop: asyncio.AbstractEventLoop | None = None
+    _on_given_up: Callable[[], None] | None = None
 
     def __init__(self, most_bytes: int) -> None:
         self._buffers = _of_process
-        self._frame_bytes = self._opened_bytes = self._kept_bytes = 0
-        self._waits = False
-        self._receiving: list[asyncio.Task[object]] = []
-        self._woken = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._on_given_up: Callable[[], None] | None = None
         self.most_bytes = most_bytes
-        self.counted_bytes = 0
-        """How much of it is counted."""
-        self.arrived_at = 0.0
-        """When its client last sent something."""
-        self.is_given_up = False
 
     def call_when_given_up(self, on_given_up: Callable[[], None]) -> None:
         """Have this called when the request is given up, maybe from another thread. It must free what is held."""
@@ -160,6 +148,8 @@ class Holding:
         """
         if self.is_given_up:
             raise GivenUpError
+        if not self.counted_bytes and frame_bytes + opened_bytes + self._kept_bytes <= FREE_BYTES:
+            return
         self._frame_bytes, self._opened_bytes, self._waits = frame_bytes, opened_bytes, waits
         self._count(may_refuse=frame_bytes > FREE_BYTES)
 
@@ -175,20 +165,20 @@ class Holding:
     def forget_kept(self) -> None:
         """Note that no beginning is kept any longer."""
         self._kept_bytes = 0
-        self._count(may_refuse=False)
+        if self.counted_bytes:
+            self._count(may_refuse=False)
 
     def release(self) -> None:
         """Note that the request holds nothing any more but what is kept of its beginning. It is not given up then."""
         self._on_given_up = None
-        self._frame_bytes = self._opened_bytes = 0
-        self._waits = False
-        self._count(may_refuse=False)
+        if self.counted_bytes:
+            self._frame_bytes = self._opened_bytes = 0
+            self._waits = False
+            self._count(may_refuse=False)
 
     def _count(self, *, may_refuse: bool) -> None:
         held_bytes = self._frame_bytes + self._opened_bytes + self._kept_bytes
         if held_bytes <= FREE_BYTES:
-            if not self.counted_bytes:
-                return
             held_bytes = 0
         if self.is_given_up:
             return
@@ -209,7 +199,7 @@ class Holding:
             return await receive()
         # The same as asyncio.timeout does: whoever else cancels the task at the same moment is heard.
         cancelling = task.cancelling()
-        self._receiving.append(task)
+        self._receiving = (*self._receiving, task)
         try:
             message = await receive()
         except asyncio.CancelledError:
@@ -217,7 +207,7 @@ class Holding:
                 raise GivenUpError from None
             raise
         finally:
-            self._receiving.remove(task)
+            self._receiving = tuple(other for other in self._receiving if other is not task)
         if self.is_given_up:
             if self._woken:
                 task.uncancel()

@@ -83,7 +83,9 @@ class SealedRequest:
         self._holding.call_when_given_up(lambda: self._free(GivenUpError()))
         try:
             while not self._wire.can_begin(has_plaintext=bool(self._opened), has_ended=self._body_ended):
-                message = await self._holding.receive_by(self._receive)
+                message = await (
+                    self._holding.receive_by(self._receive) if self._holding.counted_bytes else self._receive()
+                )
                 if message["type"] == "http.disconnect":
                     return None
                 if self._wire.is_unsealed(message):
@@ -144,7 +146,9 @@ class SealedRequest:
                 if self._opening_off_loop is not None:
                     await self._opened_off_loop()
                     continue
-                message = await self._holding.receive_by(self._receive)
+                message = await (
+                    self._holding.receive_by(self._receive) if self._holding.counted_bytes else self._receive()
+                )
                 if message["type"] != "http.request":
                     return message
                 if self._over:
