@@ -75,6 +75,23 @@ def checked_max_frame_bytes(value: int) -> int:
     return value
 
 
+def checked_max_buffered_bytes(value: int, max_frame_bytes: int) -> int:
+    """Return `value` if it can limit what requests hold together.
+
+    Raises:
+        TypeError: it is not an int.
+        ValueError: it is below four times `max_frame_bytes`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"max_buffered_bytes must be an int, not {value!r} ({type(value).__name__})")
+    # While a long frame is opened, memory holds what arrived, its plaintext, and a copy if the ring is shared.
+    if value < 4 * max_frame_bytes:
+        raise ValueError(
+            f"max_buffered_bytes must be at least {4 * max_frame_bytes}, four times max_frame_bytes, not {value}"
+        )
+    return value
+
+
 def checked_required(value: Required) -> Required:
     """Return `value`, which says what is required, if it is a bool or `"v1"`.
 

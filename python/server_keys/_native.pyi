@@ -376,6 +376,16 @@ class RequestOpener:
             MalformedMessageError: anything else is wrong.
         """
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of memory are taken for the part of a frame that has arrived, or kept for those that follow.
+
+        A frame that is left half sent takes at most twice what has arrived of it, or 64 KiB + 16 bytes.
+
+        Raises:
+            KeyErasedError: the opener is erased, or this process was forked from its own.
+        """
+
     def bytes_to_open(self, piece_bytes: int) -> int:
         """Return how many bytes `feed` would open, at most, of a next piece of this length.
 
@@ -541,6 +551,16 @@ class RequestOpenerV1:
         Raises:
             FrameTooLargeError: a frame announces more than `max_frame_bytes`.
             MalformedMessageError: anything else is wrong, like a frame of less than 16 bytes, or a byte after the end.
+        """
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of memory are taken for the part of a frame that has arrived, or kept for those that follow.
+
+        A frame that is left half sent takes at most twice what has arrived of it, or 64 KiB + 16 bytes.
+
+        Raises:
+            KeyErasedError: the opener is erased, or this process was forked from its own.
         """
 
     def bytes_to_open(self, piece_bytes: int) -> int:

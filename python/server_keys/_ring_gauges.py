@@ -114,4 +114,16 @@ RING_GAUGES = (
         "livemin",
         lambda ring, status, now: _ago(now, _until(status.identity.expires_in_s if status.identity else None)),
     ),
+    RingGauge(
+        "server_keys_buffered_bytes",
+        "Memory that the unfinished sealed requests of a process hold together: those of the process that holds most.",
+        "livemax",
+        lambda ring, status, now: status.buffers.held_bytes if status.buffers else None,
+    ),
+    RingGauge(
+        "server_keys_max_buffered_bytes",
+        "How much memory the unfinished sealed requests of a process may hold together.",
+        "livemax",
+        lambda ring, status, now: status.buffers.most_bytes if status.buffers else None,
+    ),
 )

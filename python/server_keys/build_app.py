@@ -17,6 +17,7 @@ from server_keys._checks import (
     Replay,
     Required,
     StoreAway,
+    checked_max_buffered_bytes,
     checked_max_frame_bytes,
     checked_open_paths,
     checked_place,
@@ -29,7 +30,7 @@ from server_keys._keys.lifespan import Lifespan, applied_plan, ephemeral_key_lif
 from server_keys._keys.startup import StartupCheck
 from server_keys._outermost import put_outermost
 from server_keys._sealing.middleware import EncryptedBodyMiddleware
-from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
+from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES, DEFAULT_MAX_FRAME_BYTES
 from server_keys._sealing.signer import Signer, checked_identity
 from server_keys._sharing.key_plan import KeyPlan
 from server_keys.middleware import BuildAppFunc
@@ -52,6 +53,7 @@ def protect(
     store_away: StoreAway | None = None,
     open_paths: Sequence[str] = (),
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+    max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES,
     share: str | None = "auto",
     group_secret_file: str | os.PathLike[str] | None = None,
     identity: str | os.PathLike[str] | Signer | None = None,
@@ -76,6 +78,8 @@ def protect(
             `"allow"`.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
+        max_buffered_bytes: how much memory the unfinished requests of this process may hold together. See
+            `EncryptedBodyMiddleware`.
         share: the processes that have the same keys. `"auto"`: the workers of one server. Others than workers share by
             `"file:///a/folder"` or `"valkey://host"`; None keeps each process's keys its own. See
             `ephemeral_key_lifespan_factory`.
@@ -91,9 +95,9 @@ def protect(
             another limit, another identity, other places or open paths, another `replay`, or with less required.
         TypeError: `app` is no FastAPI app, its lifespan makes no async context manager, a duration is not a number,
             `required` is neither a bool nor `"v1"`, `place`, `replay` or `store_away` is no str, `open_paths` is no
-            sequence of str, the limit is not an int, `share` is neither a str nor None, `identity` is neither a path
-            nor a `Signer`.
-        ValueError: a duration or the limit is out of its range, `place`, `replay`, a path or `share` has no known form,
+            sequence of str, a limit is not an int, `share` is neither a str nor None, `identity` is neither a path nor
+            a `Signer`.
+        ValueError: a duration or a limit is out of its range, `place`, `replay`, a path or `share` has no known form,
             `store_away` is missing or given in vain, `share` lacks its secret, `identity` is the public half.
     """
     if not isinstance(app, FastAPI):
@@ -101,7 +105,9 @@ def protect(
     with_keys = ephemeral_key_lifespan_factory(
         refresh_time, overlap=overlap, share=share, group_secret_file=group_secret_file
     )
-    sealing = _Sealing.checked(required, place, (replay, store_away), open_paths, max_frame_bytes, identity)
+    sealing = _Sealing.checked(
+        required, place, (replay, store_away), open_paths, (max_frame_bytes, max_buffered_bytes), identity
+    )
     if _has_served(app) and _Additions.of(app).sealing is None:
         # Its lifespan may run already, and would make no keys.
         raise RuntimeError("the app has begun to serve: protect it before its first request")
@@ -158,6 +164,7 @@ def inject_middleware(
     store_away: StoreAway | None = None,
     open_paths: Sequence[str] = (),
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+    max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES,
     identity: str | os.PathLike[str] | Signer | None = None,
 ) -> BuildAppFunc:
     """Return a function like `build_app_func` whose app also opens sealed requests and seals their responses.
@@ -176,6 +183,8 @@ def inject_middleware(
             `"allow"`.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
+        max_buffered_bytes: how much memory the unfinished requests of this process may hold together. See
+            `EncryptedBodyMiddleware`.
         identity: who signs the published keys: a file, or a `Signer`. See `protect`.
 
     Returns:
@@ -183,15 +192,17 @@ def inject_middleware(
 
     Raises:
         TypeError: `build_app_func` is no function, `required` is neither a bool nor `"v1"`, `place` or `replay` is no
-            str, `open_paths` is no sequence of str, the limit is not an int, `identity` is neither a path nor a
-            `Signer`; from the new function: `build_app_func` returned something else than a FastAPI app.
-        ValueError: `place`, `replay`, `store_away` or a path has no known form, `max_frame_bytes` is out of its range,
-            `identity` is the public half.
+            str, `open_paths` is no sequence of str, a limit is not an int, `identity` is neither a path nor a `Signer`;
+            from the new function: `build_app_func` returned something else than a FastAPI app.
+        ValueError: `place`, `replay`, `store_away` or a path has no known form, a limit is out of its range, `identity`
+            is the public half.
         RuntimeError: from the new function: the app is protected already, but with another limit, another identity,
             other places or open paths, another `replay`, or with less required.
     """
     _require_build_app_func(build_app_func)
-    sealing = _Sealing.checked(required, place, (replay, store_away), open_paths, max_frame_bytes, identity)
+    sealing = _Sealing.checked(
+        required, place, (replay, store_away), open_paths, (max_frame_bytes, max_buffered_bytes), identity
+    )
     return _then(build_app_func, functools.partial(_add, sealing=sealing))
 
 
@@ -205,6 +216,7 @@ class _Sealing:
     store_away: StoreAway | None
     open_paths: tuple[str, ...]
     max_frame_bytes: int
+    max_buffered_bytes: int
     identity: str | Signer | None
 
     @classmethod
@@ -214,7 +226,7 @@ class _Sealing:
         place: Place,
         replays: tuple[Replay, StoreAway | None],
         open_paths: Sequence[str],
-        max_frame_bytes: int,
+        limits: tuple[int, int],
         identity: str | os.PathLike[str] | Signer | None,
     ) -> "_Sealing":
         """Return them.
@@ -223,12 +235,14 @@ class _Sealing:
             TypeError: one is of another type.
             ValueError: one has no known form, or is out of its range.
         """
+        max_frame_bytes, max_buffered_bytes = limits
         return cls(
             checked_required(required),
             checked_place(place),
             *checked_replay(*replays),
             checked_open_paths(open_paths),
             checked_max_frame_bytes(max_frame_bytes),
+            checked_max_buffered_bytes(max_buffered_bytes, max_frame_bytes),
             None if identity is None else checked_identity(identity),
         )
 
@@ -243,7 +257,10 @@ class _Sealing:
                 f"the app is protected already, and {_TAKES[self.required]}: pass required={other.required!r} to the "
                 "call that protected it first"
             )
-        for name in ("place", "replay", "store_away", "open_paths", "max_frame_bytes", "identity"):
+        for name in (
+            *("place", "replay", "store_away", "open_paths"),
+            *("max_frame_bytes", "max_buffered_bytes", "identity"),
+        ):
             has, asked = getattr(self, name), getattr(other, name)
             if has != asked:
                 raise RuntimeError(
@@ -261,6 +278,7 @@ class _Sealing:
             store_away=self.store_away,
             open_paths=self.open_paths,
             max_frame_bytes=self.max_frame_bytes,
+            max_buffered_bytes=self.max_buffered_bytes,
             identity=self.identity,
         )
 

@@ -176,7 +176,9 @@ class TestVerifyKeyAlone:
 
     @pytest.mark.parametrize("make", ["transport", "sealed_client"])
     def test_require_v1_contradicts_it(self, flavour: Flavour, make: str) -> None:
-        with pytest.raises(TypeError, match="require_v1=True needs verify_answer= or identity= where there is verify_key="):
+        with pytest.raises(
+            TypeError, match="require_v1=True needs verify_answer= or identity= where there is verify_key="
+        ):
             getattr(flavour, make)(verify_key=lambda _: None, require_v1=True)
 
 

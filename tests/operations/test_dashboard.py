@@ -143,6 +143,9 @@ CASES: list[tuple[str, list[dict[str, str]], int, bool]] = [
     ("ServerKeysPlaintext", [series("requests_total", "0x3 1x40", outcome="plaintext")], 3, True),
     ("ServerKeysPlaintext", [series("refusals_total", "0x3 1x40", reason="plaintext")], 3, True),
     ("ServerKeysPlaintext", [series("requests_total", "0+9x40", outcome="without_body")], 3, False),
+    ("ServerKeysMemoryFull", [series("refusals_total", "0+2x80", reason="given_up")], 10, True),
+    ("ServerKeysMemoryFull", [series("refusals_total", "0+2x80", reason="buffers_full")], 10, True),
+    ("ServerKeysMemoryFull", [series("refusals_total", "0+2x80", reason="malformed")], 10, False),
     (
         "ServerKeysNotShared",
         [series("shared_rings", "1x40"), series("available_rings", "2x40"), series("group_members", "2x40")],

@@ -119,6 +119,7 @@ def test_help_shows_the_options_without_vllm_within_a_second(folder: Path) -> No
             "--require-v1",
             "--sealed-place PLACE",
             "--sealed-replay REPLAY",
+            "--sealed-max-buffered-bytes BYTES",
             "/health,/health/keys,/ping,/metrics by default",
             "--key-share SHARE",
             "--group-secret-file PATH",

@@ -113,6 +113,26 @@ def test_a_way_to_compare_places_that_there_is_not(value: str) -> None:
             Settings.read(environment, options)
 
 
+def test_what_unfinished_requests_may_hold_together() -> None:
+    assert settings_at_a_glance([], {}).max_buffered_bytes == 256 * 1024 * 1024
+    environment = {"SERVER_KEYS_MAX_BUFFERED_BYTES": "100000000"}
+    assert settings_at_a_glance([], environment).max_buffered_bytes == 100_000_000
+    settings = settings_at_a_glance(["--sealed-max-buffered-bytes", "200000000"], environment)
+    assert settings.max_buffered_bytes == 200_000_000
+    assert Settings.read(settings.as_environment()) == settings
+
+
+@pytest.mark.parametrize("value", ["", "1G", "1e9", "-1", "67108863"])
+def test_a_bound_of_memory_that_cannot_be(value: str) -> None:
+    for name, environment, options in (
+        ("--sealed-max-buffered-bytes", {}, {"--sealed-max-buffered-bytes": value}),
+        ("SERVER_KEYS_MAX_BUFFERED_BYTES", {"SERVER_KEYS_MAX_BUFFERED_BYTES": value}, {}),
+    ):
+        reason = f"^{name} must be a whole number of bytes, 67108864 or more, not {value!r}$"
+        with pytest.raises(SettingsError, match=reason):
+            Settings.read(environment, options)
+
+
 def test_probes_and_scrapes_are_open_unless_something_else_is_asked_for() -> None:
     assert settings_at_a_glance([], {}).open_paths == ("/health", "/health/keys", "/ping", "/metrics")
     assert settings_at_a_glance(["--open-paths", ""], {}).open_paths == ()

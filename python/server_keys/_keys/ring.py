@@ -9,6 +9,7 @@ from typing import Self
 
 from server_keys._checks import overlap_seconds, period_seconds
 from server_keys._clock import boot_time
+from server_keys._keys.buffer_status import BufferStatus
 from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._keys.identity_status import IdentityStatus
@@ -41,12 +42,14 @@ class KeyRingStatus:
     """Whether the ring was closed."""
     refusals: Mapping[str, int] = field(default_factory=dict, hash=False)
     """How many requests were refused, by reason: `key_mismatch`, `malformed`, `frame_too_large`, `wrong_place`,
-    `plaintext`, `not_v1`, `keys_unavailable`, `key_path_method`, `replayed`, `replay_table_full`,
-    `replay_table_lost`, `replay_store_away`."""
+    `plaintext`, `not_v1`, `keys_unavailable`, `key_path_method`, `key_not_signed`, `replayed`, `replay_table_full`,
+    `replay_table_lost`, `replay_store_away`, `buffers_full` and `given_up` (memory)."""
     sharing: SharingStatus = field(default_factory=SharingStatus)
     """Whether other processes have the same keys."""
     identity: IdentityStatus | None = None
     """Who signs the published keys; None for a server without an identity."""
+    buffers: BufferStatus | None = None
+    """The memory that unfinished requests hold; None where nothing opens requests with this ring's keys."""
 
 
 class KeyRing:
@@ -111,6 +114,7 @@ class KeyRing:
         self._source = source
         self._schedule = schedule
         self._refusals: Counter[str] = Counter()
+        self._buffer_status: Callable[[], BufferStatus] | None = None
         self._watchers: list[Callable[[KeyRing], None]] = []
         self._identity_status: Callable[[], IdentityStatus] | None = None
         self._lock = threading.RLock()
@@ -311,6 +315,7 @@ class KeyRing:
             refusals=refusals,
             sharing=source.sharing,
             identity=self._identity_status() if self._identity_status else None,
+            buffers=self._buffer_status() if self._buffer_status else None,
         )
 
     def count_refusal(self, reason: str) -> None:
@@ -325,6 +330,10 @@ class KeyRing:
     def tell_of_identity(self, status: Callable[[], IdentityStatus]) -> None:
         """Let `status` say what this ring's status tells of the identity that signs its published keys."""
         self._identity_status = status
+
+    def tell_of_buffers(self, status: Callable[[], BufferStatus]) -> None:
+        """Let `status` say what this ring's status tells of the memory that unfinished requests hold."""
+        self._buffer_status = status
 
     def watch(self, watcher: Callable[["KeyRing"], None]) -> None:
         """Call `watcher` with this ring now, after each refresh or look whether one is due, and when the ring closes.

@@ -22,6 +22,8 @@ class Answer:
     body: bytes
     cache_control: str = "no-store"
     more_headers: tuple[tuple[bytes, bytes], ...] = ()
+    waits_for_body: bool = True
+    """Whether the rest of the request is read before it is sent, so that clients and proxies see it."""
 
 
 def problem(
@@ -43,7 +45,8 @@ async def send_answer(answer: Answer, scope: Scope, upload: Upload, send: Send) 
 
     Where the body has not ended after that, the answer says that the connection ends (HTTP/2 has no word for it).
     """
-    await upload.discard_rest()
+    if answer.waits_for_body:
+        await upload.discard_rest()
     headers = [
         (b"content-type", answer.media_type.encode()),
         (b"content-length", b"%d" % len(answer.body)),

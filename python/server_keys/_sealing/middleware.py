@@ -12,19 +12,23 @@ from server_keys._checks import (
     Replay,
     Required,
     StoreAway,
+    checked_max_buffered_bytes,
     checked_max_frame_bytes,
     checked_open_paths,
     checked_place,
     checked_required,
 )
 from server_keys._keys.app_ring import held_ring, required_ring
+from server_keys._keys.buffer_status import BufferStatus
 from server_keys._keys.ring import KeyRing
-from server_keys._native import KeyMismatchError
+from server_keys._native import KeyErasedError, KeyMismatchError
 from server_keys._sealing import answers
 from server_keys._sealing.arrival import is_in_place, path_in_app
+from server_keys._sealing.buffers import Holding, MemoryBoundError, buffers_of_process
 from server_keys._sealing.messages_v1 import RequestV1, opened_v1
 from server_keys._sealing.notices import RefusalLog, log_start
 from server_keys._sealing.protocol import (
+    DEFAULT_MAX_BUFFERED_BYTES,
     DEFAULT_MAX_FRAME_BYTES,
     ENCAPSULATED_KEY_HEADER,
     KEY_CONFIG_PATH,
@@ -33,6 +37,7 @@ from server_keys._sealing.protocol import (
 from server_keys._sealing.published_key import content_of, key_page
 from server_keys._sealing.recorder import Measured, Outcome, recorder_of
 from server_keys._sealing.refusals import (
+    GIVEN_UP,
     KEY_MISMATCH,
     KEY_PATH_METHOD,
     NOT_V1,
@@ -98,14 +103,20 @@ class EncryptedBodyMiddleware:
             needs this. `"refuse"`: they get 503. `"allow"`: they are served unless this host received them.
         open_paths: paths, as the app sees them, for which nothing is required, such as those of health checks.
         max_frame_bytes: the longest frame that is taken, from 64 KiB + 16 bytes to 64 MiB.
+        max_buffered_bytes: how much memory the unfinished requests of this process may hold together, from four times
+            `max_frame_bytes` on. 64 KiB of each request do not count. Where it is reached, the request whose client has
+            sent nothing for the longest time, a second at least, gets 408; if there is none, the one that needs memory
+            gets 503.
         identity: who signs the published keys: the file that `server-keys identity new` wrote, which is read when the
             app starts, or a `Signer`. Then nothing unsigned is published.
 
     Raises:
         TypeError: `required` is neither a bool nor `"v1"`, `place`, `replay` or `store_away` is no str, `open_paths` is
-            no sequence of str, `max_frame_bytes` is not an int, `identity` is neither a path nor a `Signer`.
+            no sequence of str, `max_frame_bytes` or `max_buffered_bytes` is not an int, `identity` is neither a path
+            nor a `Signer`.
         ValueError: `place`, `replay` or `store_away` is another str, `store_away` is missing or given in vain, a path
-            does not begin with a slash, `max_frame_bytes` is out of its range, `identity` is the public half.
+            does not begin with a slash, `max_frame_bytes` or `max_buffered_bytes` is out of its range, `identity` is
+            the public half.
     """
 
     def __init__(
@@ -119,6 +130,7 @@ class EncryptedBodyMiddleware:
         store_away: StoreAway | None = None,
         open_paths: Sequence[str] = (),
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+        max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES,
         identity: str | os.PathLike[str] | Signer | None = None,
     ) -> None:
         self.app = app
@@ -128,6 +140,7 @@ class EncryptedBodyMiddleware:
         self._replays = ReplayRule.checked(replay, store_away)
         self._open_paths = frozenset(checked_open_paths(open_paths))
         self._max_frame_bytes = checked_max_frame_bytes(max_frame_bytes)
+        self._max_buffered_bytes = checked_max_buffered_bytes(max_buffered_bytes, max_frame_bytes)
         self._signed_answers = None if identity is None else SignedAnswers(checked_identity(identity))
         self._refusal_log = RefusalLog()
 
@@ -208,15 +221,18 @@ class EncryptedBodyMiddleware:
                 opened = await self._opened_v1(encapsulated_key, scope["method"], ring, measured)
                 if refused := await self._refused_v1(opened, ring, scope):
                     return await self._refuse_opened(refused, opened, scope, upload, send, measured)
-                request = SealedRequest(opened, upload.receive, send, measured)
+                request = SealedRequest(opened, upload.receive, send, measured, self._holding())
                 has_begun = await request.begin()
             elif self._required_of(scope) == "v1":
                 return NOT_V1
             else:
                 plain, request, has_begun = await self._begun_plain(encapsulated_key, ring, upload, send, measured)
-                if has_begun and (refused := await self._replays.refused(plain, ring)):
-                    return await self._refuse_opened(refused, plain, scope, upload, send, measured)
-        except (KeysUnavailableError, ValueError) as error:
+                if has_begun and (refused := await self._refused_plain(plain, request, ring)):
+                    try:
+                        return await self._refuse_opened(refused, plain, scope, upload, send, measured)
+                    finally:
+                        request.end()
+        except (KeysUnavailableError, MemoryBoundError, ValueError) as error:
             return refusal_of(error)
         if has_begun is None:  # the client is gone
             self._count(scope, Outcome.DISCONNECTED)
@@ -249,25 +265,35 @@ class EncryptedBodyMiddleware:
     async def _begun_plain(
         self, encapsulated_key: str, ring: KeyRing, upload: Upload, send: Send, measured: Measured
     ) -> tuple[PlainRequest, SealedRequest, bool | None]:
-        arriving = Rewindable(upload.receive, keeps=ring.is_shared)
+        holding = self._holding()
+        arriving = Rewindable(upload.receive, keeps=ring.is_shared, holding=holding)
 
         def request() -> tuple[PlainRequest, SealedRequest]:
             wire = PlainRequest(bytes_of_header(encapsulated_key), ring.accepted_pairs, self._max_frame_bytes)
-            return wire, SealedRequest(wire, arriving.receive, send, measured)
+            return wire, SealedRequest(wire, arriving.receive, send, measured, holding)
 
-        wire, first_try = request()
         try:
-            has_begun = await first_try.begin()
+            wire, first_try = request()
+            try:
+                return wire, first_try, await first_try.begin()
+            except KeyMismatchError:
+                # As above. The key arrives with the first frame, so what has arrived of that is opened again.
+                if not await ring.has_news():
+                    raise
+            arriving.rewind()
+            measured.received_bytes = 0
+            wire, second_try = request()
+            return wire, second_try, await second_try.begin()
+        finally:
             arriving.forget()
-            return wire, first_try, has_begun
-        except KeyMismatchError:
-            # As above. The key arrives with the first frame, so what has arrived of that is opened again.
-            if not await ring.has_news():
-                raise
-        arriving.rewind()
-        measured.received_bytes = 0
-        wire, second_try = request()
-        return wire, second_try, await second_try.begin()
+
+    async def _refused_plain(self, plain: PlainRequest, request: SealedRequest, ring: KeyRing) -> Refusal | None:
+        """Return why a request whose first frame is opened is refused; None if it is not."""
+        try:
+            return await self._replays.refused(plain, ring)
+        except BaseException:
+            request.end()
+            raise
 
     async def _refused_v1(self, opened: RequestV1, ring: KeyRing, scope: Scope) -> Refusal | None:
         """Return why a request whose head is opened is refused; None if it is not."""
@@ -289,6 +315,8 @@ class EncryptedBodyMiddleware:
             return refusal
         try:
             response = SealedResponse(opened.response(), send, measured)
+        except KeyErasedError:  # others needed its memory meanwhile
+            return GIVEN_UP
         finally:
             opened.opener.erase()
         try:
@@ -334,6 +362,7 @@ class EncryptedBodyMiddleware:
         ring = self._key_ring or required_ring(self._app_of(scope))
         # A shared ring has no key for a moment after its process stood still for as long as keys live.
         await ring.ready()
+        ring.tell_of_buffers(self._buffer_status)
         return ring
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -347,6 +376,12 @@ class EncryptedBodyMiddleware:
 
         await signing(self._signed_answers, ring_of_app, self.app)(scope, receive, send)
 
+    def _buffer_status(self) -> BufferStatus:
+        return buffers_of_process().status(self._max_buffered_bytes)
+
+    def _holding(self) -> Holding:
+        return Holding(self._max_buffered_bytes)
+
     def _logging_start(self, scope: Scope, send: Send) -> Send:
         """Return a lifespan's `send` that logs the start when the app has started."""
         app = self._app_of(scope)
@@ -356,6 +391,7 @@ class EncryptedBodyMiddleware:
             if message["type"] == "lifespan.startup.complete":
                 ring = self._key_ring or held_ring(app)
                 if ring is not None:
+                    ring.tell_of_buffers(self._buffer_status)
                     log_start(ring, required=self._required)
 
         return send_and_notice

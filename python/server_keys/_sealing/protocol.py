@@ -10,6 +10,8 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 KEY_MISMATCH_PROBLEM = "urn:ietf:params:ehbp:error:key-config"
 
 DEFAULT_MAX_FRAME_BYTES = 16 * 1024 * 1024
+DEFAULT_MAX_BUFFERED_BYTES = 256 * 1024 * 1024
+"""What unfinished requests of a process may hold together: right for 1 GiB of memory."""
 FRAME_PLAINTEXT_BYTES = 64 * 1024
 """How much of a body both ends of this package seal as one frame, at most.
 

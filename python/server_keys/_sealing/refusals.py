@@ -1,9 +1,10 @@
 """The reasons for which the middleware refuses requests: for each the answer, and the advice for the operator's log."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from server_keys._native import FrameTooLargeError, KeyMismatchError, ReplayTableError, ReplayTableFullError
 from server_keys._sealing.answers import Answer, plain_text, problem
+from server_keys._sealing.buffers import BuffersFullError, GivenUpError
 from server_keys._sealing.protocol import KEY_CONFIG_PATH, KEY_MISMATCH_PROBLEM
 from server_keys.errors import KeysUnavailableError
 
@@ -90,6 +91,25 @@ REPLAY_STORE_AWAY = Refusal(
     "the store did not say within 20 ms whether another host had received a request. Bring it back "
     '(status.sharing.store); or serve requests meanwhile that this host did not receive (store_away="allow")',
 )
+_MEMORY_ADVICE = (
+    "what arrives of unfinished requests has reached max_buffered_bytes. Look for a client that sends half of a frame "
+    "and then nothing, limit connections and the time for a body in front of the server, let clients seal frames of "
+    "64 KiB, which none of this touches, or raise max_buffered_bytes"
+)
+BUFFERS_FULL = Refusal(
+    "buffers_full",
+    problem(
+        503,
+        "the server has no memory for this request at the moment: send it again, or seal smaller frames",
+        more_headers=((b"retry-after", b"1"),),
+    ),
+    f"there was no memory for what arrived of it, and no other client was idle: {_MEMORY_ADVICE}",
+)
+GIVEN_UP = Refusal(
+    "given_up",
+    replace(problem(408, "the rest of the request did not come, and others needed its memory"), waits_for_body=False),
+    f"its client had sent nothing for a second or longer, and others needed its memory: {_MEMORY_ADVICE}",
+)
 
 REASONS = (
     "key_mismatch",
@@ -105,6 +125,8 @@ REASONS = (
     "replay_table_full",
     "replay_table_lost",
     "replay_store_away",
+    "buffers_full",
+    "given_up",
 )
 """All names that refusals are counted by."""
 
@@ -121,6 +143,10 @@ def refusal_of(error: Exception) -> Refusal:
             answer = problem(413, f"{error}: seal the body in smaller frames")
             advice = f"{error}. Let the client seal smaller frames, or raise max_frame_bytes"
             return Refusal("frame_too_large", answer, advice)
+        case BuffersFullError():
+            return BUFFERS_FULL
+        case GivenUpError():
+            return GIVEN_UP
         case _:
             return MALFORMED
 

@@ -8,12 +8,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_keys._native import FrameTooLargeError, KeyErasedError, MalformedMessageError
 from server_keys._sealing import answers
+from server_keys._sealing.buffers import GivenUpError, Holding, MemoryBoundError
 from server_keys._sealing.off_loop import run_off_loop
 from server_keys._sealing.protocol import NOT_OF_A_SEALED_REQUEST
 from server_keys._sealing.recorder import Measured
 from server_keys._sealing.response import SealedResponse
 from server_keys._sealing.spans import record_opening
 from server_keys._sealing.wires import RequestWire
+
+Broken = FrameTooLargeError | MalformedMessageError | MemoryBoundError
+"""Why a request ends before its body does."""
 
 OPENED = "server_keys.opened"
 """True in the scope of a request that arrived sealed."""
@@ -44,20 +48,22 @@ class SealedRequest:
         receive: the server's, for the sealed request.
         send: the server's, for the sealed response.
         measured: counts what is received and sent.
+        holding: counts the memory that the request holds.
     """
 
-    def __init__(self, wire: RequestWire, receive: Receive, send: Send, measured: Measured) -> None:
+    def __init__(self, wire: RequestWire, receive: Receive, send: Send, measured: Measured, holding: Holding) -> None:
         self._wire = wire
         self._opener = wire.opener
         self._receive = receive
         self._send = send
         self._measured = measured
+        self._holding = holding
         self._opened_bytes = 0
         self._opened = b""
         self._body_ended = False
         self._body_delivered = False
         self._over = False
-        self._broken: FrameTooLargeError | MalformedMessageError | None = None
+        self._broken: Broken | None = None
         self._opening_off_loop: asyncio.Task[None] | None = None
         self._response: SealedResponse | None = None
 
@@ -70,40 +76,49 @@ class SealedRequest:
         Raises:
             KeyMismatchError: the first frame opens under no accepted key.
             FrameTooLargeError: a frame is longer than the limit.
+            MemoryBoundError: there is no memory for what has arrived, or others needed it and the client was idle.
             MalformedMessageError: anything else is wrong.
         """
         has_begun = False
+        self._holding.call_when_given_up(lambda: self._free(GivenUpError()))
         try:
             while not self._wire.can_begin(has_plaintext=bool(self._opened), has_ended=self._body_ended):
-                message = await self._receive()
+                message = await (
+                    self._holding.receive_by(self._receive) if self._holding.counted_bytes else self._receive()
+                )
                 if message["type"] == "http.disconnect":
                     return None
                 if self._wire.is_unsealed(message):
                     return False
                 await self._open(message)
+                self._holding.hold(self._opener.held_bytes, len(self._opened), waits=not self._body_ended)
             has_begun = True
             self._measured.wire = self._wire.name
             self._measured.opened_at_ns = time.time_ns()
             return True
+        except KeyErasedError:
+            if self._broken is not None:  # it was given up at this moment
+                raise self._broken from None
+            raise
         finally:
             if not has_begun:
-                self._end()
+                self.end()
 
-    async def serve(self, app: ASGIApp, scope: Scope) -> FrameTooLargeError | MalformedMessageError | None:
+    async def serve(self, app: ASGIApp, scope: Scope) -> Broken | None:
         """Let `app` answer the request, which has begun. Then the request ends.
 
         Returns:
             The error that broke the request before a response began, for the caller to refuse it; else None.
         """
+        if self._broken is not None:
+            return self._broken
         try:
             self._response = SealedResponse(self._wire.response(), self._send, self._measured)
             return await self._answer(app, scope, self._response)
         finally:
-            self._end()
+            self.end()
 
-    async def _answer(
-        self, app: ASGIApp, scope: Scope, response: SealedResponse
-    ) -> FrameTooLargeError | MalformedMessageError | None:
+    async def _answer(self, app: ASGIApp, scope: Scope, response: SealedResponse) -> Broken | None:
         send = response.send_for_app()
         try:
             await app(self._scope_for_app(scope), self._receive_opened, send)
@@ -125,30 +140,38 @@ class SealedRequest:
         while not self._body_delivered:
             if self._broken is not None or self._over:
                 return {"type": "http.disconnect"}
-            if self._opened or self._body_ended:
-                opened, self._opened = self._opened, b""
-                self._body_delivered = self._body_ended
-                return {"type": "http.request", "body": opened, "more_body": not self._body_ended}
             try:
+                if self._opened or self._body_ended:
+                    return self._delivered()
                 if self._opening_off_loop is not None:
                     await self._opened_off_loop()
                     continue
-                message = await self._receive()
+                message = await (
+                    self._holding.receive_by(self._receive) if self._holding.counted_bytes else self._receive()
+                )
                 if message["type"] != "http.request":
                     return message
                 if self._over:
                     continue
                 await self._open(message)
+                self._holding.hold(self._opener.held_bytes, waits=not self._body_ended)
             except KeyErasedError:
-                if not self._over:
+                if not self._over and self._broken is None:
                     raise
+            except MemoryBoundError as error:
+                self._free(error.with_traceback(None))
             except (FrameTooLargeError, MalformedMessageError) as error:
                 # Drop the traceback: it refers to this object, and would keep frames beyond the request.
-                self._broken = error.with_traceback(None)
-                # The app saw only part of the request: drop its answer, and never end the response.
-                if self._response is not None:
-                    self._response.drop_the_rest()
+                self._break(error.with_traceback(None))
         return await self._receive()
+
+    def _delivered(self) -> Message:
+        """Return what is opened, for the app."""
+        opened, self._opened = self._opened, b""
+        self._body_delivered = self._body_ended
+        if self._holding.counted_bytes:
+            self._holding.note_delivered(self._opener.held_bytes)
+        return {"type": "http.request", "body": opened, "more_body": not self._body_ended}
 
     async def _open(self, message: Message) -> None:
         """Open the frames that a message completes, after those of the messages before it."""
@@ -161,6 +184,8 @@ class SealedRequest:
             self._measured.opening_s += time.perf_counter() - began_at
             self._keep(opened, is_last)
         else:
+            to_open = self._opener.bytes_to_open(len(body))
+            self._holding.hold(self._opener.held_bytes + to_open, len(self._opened), waits=False)
             opening = self._opening_off_loop = asyncio.create_task(self._open_off_loop(body, is_last))
             # If nothing asks for the body any more, nothing asks for this error either.
             opening.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -193,11 +218,25 @@ class SealedRequest:
             sealing_bytes = self._measured.received_bytes - self._opened_bytes
             self._measured.received_frames = sealing_bytes // _FRAME_OVERHEAD_BYTES
 
-    def _end(self) -> None:
+    def _free(self, why: MemoryBoundError) -> None:
+        """Free what is held of the request. The app is to see a client that is gone."""
+        self._break(why)
+        self._opened = b""
+        self._opener.erase()
+
+    def _break(self, error: Broken) -> None:
+        if self._broken is None:
+            self._broken = error
+        # The app saw only part of the request: drop its answer, and never end the response.
+        if self._response is not None:
+            self._response.drop_the_rest()
+
+    def end(self) -> None:
         """Wipe the keys of the request and its response, and give nothing more to tasks that the app left behind."""
         self._over = True
         self._opened = b""
         self._opener.erase()
+        self._holding.release()
         if self._response is not None:
             self._response.end()
 

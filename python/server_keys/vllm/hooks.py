@@ -63,6 +63,7 @@ def with_keys(build_app_func: BuildAppFunc, settings: Settings) -> BuildAppFunc:
             replay=settings.replay,
             store_away=settings.store_away,
             open_paths=settings.open_paths,
+            max_buffered_bytes=settings.max_buffered_bytes,
             identity=settings.identity,
         )
     build_app_with_keys = inject_key_lifespan(

@@ -17,11 +17,13 @@ from server_keys._checks import (
     Replay,
     Required,
     StoreAway,
+    checked_max_buffered_bytes,
     checked_open_paths,
     checked_replay,
     overlap_seconds,
     period_seconds,
 )
+from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES, DEFAULT_MAX_FRAME_BYTES
 from server_keys._sealing.signer import checked_identity
 from server_keys._sharing.share import SECRET_FILE_VARIABLE, checked_share
 from server_keys.errors import SettingsError
@@ -128,6 +130,14 @@ OPEN_PATHS = Option(
     metavar="PATHS",
     value="paths",
 )
+MAX_BUFFERED_BYTES = Option(
+    "--sealed-max-buffered-bytes",
+    "SERVER_KEYS_MAX_BUFFERED_BYTES",
+    "Bytes of memory that the unfinished sealed requests of an API server process may hold together "
+    f"({DEFAULT_MAX_BUFFERED_BYTES} by default).",
+    metavar="BYTES",
+    value="a number of bytes",
+)
 SHARE = Option(
     "--key-share",
     "SERVER_KEYS_SHARE",
@@ -165,6 +175,7 @@ OPTIONS = {
         REPLAY,
         STORE_AWAY,
         OPEN_PATHS,
+        MAX_BUFFERED_BYTES,
         SHARE,
         GROUP_SECRET_FILE,
         IDENTITY,
@@ -174,7 +185,7 @@ OPTIONS = {
 USAGE = (
     f"{PROGRAM} [model] [{REFRESH_TIME.name} SECONDS] [{OVERLAP.name} SECONDS] "
     f"[{NO_PROTECT.name} | {REQUIRE_SEALED.name} | {REQUIRE_V1.name}] [{PLACE.name} PLACE] "
-    f"[{REPLAY.name} REPLAY] [{STORE_AWAY.name} RULE] [{OPEN_PATHS.name} PATHS] "
+    f"[{REPLAY.name} REPLAY] [{STORE_AWAY.name} RULE] [{OPEN_PATHS.name} PATHS] [{MAX_BUFFERED_BYTES.name} BYTES] "
     f"[{SHARE.name} SHARE] [{GROUP_SECRET_FILE.name} PATH] [{IDENTITY.name} PATH] [options of vllm serve]"
 )
 
@@ -199,6 +210,8 @@ class Settings:
     """What happens while the store cannot be asked that `refuse-everywhere` asks."""
     open_paths: tuple[str, ...] = DEFAULT_OPEN_PATHS
     """The paths for which nothing is required."""
+    max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES
+    """How much memory the unfinished requests of a process may hold together."""
     share: str | None = field(default=_SIBLINGS, repr=False)
     """Who shares the keys: "auto", a URL, or None for each process' own. A URL may have a password."""
     group_secret_file: str | None = None
@@ -253,6 +266,7 @@ class Settings:
         except ValueError as error:
             raise SettingsError(f"{REPLAY.name} and {STORE_AWAY.name}: {error}") from None
         open_paths = read(OPEN_PATHS, _open_paths, DEFAULT_OPEN_PATHS)
+        max_buffered_bytes = read(MAX_BUFFERED_BYTES, _max_buffered_bytes, DEFAULT_MAX_BUFFERED_BYTES)
         share: str | None = read(SHARE, _share, _SIBLINGS)
         file: str | None = read(GROUP_SECRET_FILE, _path, None)
         if not _takes_secret(share, refresh_time_s, overlap_s, file, environment):
@@ -277,6 +291,7 @@ class Settings:
             replay,
             store_away,
             open_paths,
+            max_buffered_bytes,
             share,
             file,
             identity,
@@ -293,6 +308,7 @@ class Settings:
             PLACE.variable: self.place,
             REPLAY.variable: self.replay,
             OPEN_PATHS.variable: ",".join(self.open_paths),
+            MAX_BUFFERED_BYTES.variable: str(self.max_buffered_bytes),
             SHARE.variable: _NOBODY if self.share is None else self.share,
         }
         if self.identity is not None:
@@ -444,6 +460,14 @@ def _open_paths(name: str, text: str) -> tuple[str, ...]:
         return checked_open_paths([path.strip() for path in text.split(",")] if text.strip() else [])
     except ValueError as error:
         raise SettingsError(f"{name}: {error}") from None
+
+
+def _max_buffered_bytes(name: str, text: str) -> int:
+    smallest = 4 * DEFAULT_MAX_FRAME_BYTES
+    try:
+        return checked_max_buffered_bytes(int(text), DEFAULT_MAX_FRAME_BYTES)
+    except ValueError:
+        raise SettingsError(f"{name} must be a whole number of bytes, {smallest} or more, not {text!r}") from None
 
 
 def _share(name: str, text: str) -> str | None:

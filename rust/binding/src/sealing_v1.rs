@@ -99,6 +99,12 @@ impl RequestOpenerV1 {
         self.0.lend(|opener| Ok(opener.bytes_to_open(piece_bytes))).map_err(to_python)
     }
 
+    /// How many bytes of memory the part of a frame takes that has arrived.
+    #[getter]
+    fn held_bytes(&self) -> PyResult<usize> {
+        self.0.lend(|opener| Ok(opener.held_bytes())).map_err(to_python)
+    }
+
     /// Say that the body has ended.
     fn finish(&self) -> PyResult<()> {
         self.0.lend(|opener| opener.finish()).map_err(to_python)

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use crate::counting_cipher::CountingCipher;
 use crate::error::Error;
+use crate::partial_frame::PartialFrame;
 use crate::primitives::TAG_BYTES;
 use crate::writer::Writer;
 
@@ -60,11 +61,6 @@ struct Position {
     frame_bytes_read: usize,
 }
 
-/// So much memory is reserved at once for a frame that arrives in pieces, and kept for those that follow it. Getting a
-/// frame's memory from the allocator each time can take longer than decrypting the frame. Most clients and servers make
-/// frames of at most 64 KiB, or one of a whole body.
-const RESERVED_AT_ONCE_BYTES: usize = 64 * 1024 + TAG_BYTES;
-
 /// What the next bytes of a piece are.
 enum Part<'p> {
     /// The piece ends here, with these bytes of a frame that is not complete, or none.
@@ -117,7 +113,7 @@ pub(crate) struct FrameReader {
     limits: RangeInclusive<usize>,
     position: Position,
     /// The part that has arrived of the frame whose length is known.
-    partial: Vec<u8>,
+    partial: PartialFrame,
     empty_frames_in_a_row: usize,
 }
 
@@ -128,7 +124,7 @@ impl FrameReader {
 
     /// Makes one that refuses frames of other lengths.
     pub(crate) fn with_limits(limits: RangeInclusive<usize>) -> Self {
-        Self { limits, position: Position::START, partial: Vec::new(), empty_frames_in_a_row: 0 }
+        Self { limits, position: Position::START, partial: PartialFrame::new(), empty_frames_in_a_row: 0 }
     }
 
     /// Says whether the body is read to the end of a frame, or nothing of it is read yet.
@@ -141,6 +137,11 @@ impl FrameReader {
     pub(crate) fn bytes_to_open(&self, piece_bytes: usize) -> usize {
         let bytes = self.partial.len() + piece_bytes;
         if self.position.frame_bytes().is_some_and(|frame_bytes| bytes < frame_bytes) { 0 } else { bytes }
+    }
+
+    /// Returns how much memory is taken for the part of a frame that has arrived, or kept for those that follow.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.partial.capacity()
     }
 
     /// Returns the length of the plaintext of the frames that a next piece completes, if they are well-formed.
@@ -172,7 +173,7 @@ impl FrameReader {
     /// Takes the next piece of the body and calls `open` with every frame that it completes. `open` returns how many
     /// bytes of content the frame had. After an error nothing of the body is kept.
     fn feed(&mut self, piece: &[u8], open: impl FnMut(&[u8]) -> Result<usize, Error>) -> Result<(), Error> {
-        self.cut(piece, open).inspect_err(|_| self.partial = Vec::new())
+        self.cut(piece, open).inspect_err(|_| self.partial = PartialFrame::new())
     }
 
     fn cut(&mut self, mut piece: &[u8], mut open: impl FnMut(&[u8]) -> Result<usize, Error>) -> Result<(), Error> {
@@ -187,10 +188,8 @@ impl FrameReader {
                 open(end)?
             } else {
                 self.keep(end)?;
-                let content_bytes = open(&self.partial)?;
+                let content_bytes = open(self.partial.as_slice())?;
                 self.partial.clear();
-                // Frames that follow must not keep a large one's memory.
-                self.partial.shrink_to(RESERVED_AT_ONCE_BYTES);
                 content_bytes
             };
             self.empty_frames_in_a_row = if content_bytes == 0 { self.empty_frames_in_a_row + 1 } else { 0 };
@@ -200,22 +199,13 @@ impl FrameReader {
         }
     }
 
-    /// Adds to the partial frame. It gets room for the whole frame, or for as much as is reserved at once; that doubles
-    /// then, so that few copies are made, but never goes beyond the frame.
     fn keep(&mut self, more: &[u8]) -> Result<(), Error> {
-        let needed = self.partial.len() + more.len();
-        if needed > self.partial.capacity() {
-            let frame_bytes = u32::from_be_bytes(self.position.length) as usize;
-            let capacity = needed.max(2 * self.partial.capacity()).max(RESERVED_AT_ONCE_BYTES).min(frame_bytes);
-            self.partial.try_reserve_exact(capacity - self.partial.len()).map_err(|_| Error::OutOfMemory)?;
-        }
-        self.partial.extend_from_slice(more);
-        Ok(())
+        self.partial.extend(more, u32::from_be_bytes(self.position.length) as usize)
     }
 
     /// Checks that the body may end here, between two frames. Nothing of it is kept.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
-        self.partial = Vec::new();
+        self.partial = PartialFrame::new();
         if self.is_between_frames() { Ok(()) } else { Err(Error::MalformedMessage) }
     }
 }
@@ -223,6 +213,7 @@ impl FrameReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::partial_frame::RESERVED_AT_ONCE_BYTES;
 
     #[test]
     fn a_frame_that_never_ends_takes_no_more_memory_than_it_announced() {
@@ -235,6 +226,7 @@ mod tests {
             assert_eq!(reader.partial.len(), arrived * 10_000);
             let most = RESERVED_AT_ONCE_BYTES.max(2 * reader.partial.len());
             assert!(reader.partial.capacity() <= ANNOUNCED.min(most));
+            assert_eq!(reader.held_bytes(), reader.partial.capacity());
         }
     }
 

@@ -54,6 +54,7 @@ mod memcheck;
 mod memory;
 mod new_secret_file;
 mod no_trace;
+mod partial_frame;
 mod portable;
 mod primitives;
 mod private_key_pem;

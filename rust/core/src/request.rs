@@ -71,6 +71,11 @@ impl<K: Borrow<KeyPair>> RequestOpener<K> {
         self.frames.bytes_to_open(piece_bytes)
     }
 
+    /// Returns how much memory is taken for the part of a frame that has arrived, or kept for those that follow.
+    pub fn held_bytes(&self) -> usize {
+        self.frames.held_bytes()
+    }
+
     /// Returns the length of what [`feed`](Self::feed) makes of the next piece.
     pub fn plaintext_bytes(&self, piece: &[u8]) -> usize {
         self.frames.plaintext_bytes(piece)

@@ -108,6 +108,11 @@ impl RequestOpenerV1 {
         self.body.bytes_to_open(piece_bytes)
     }
 
+    /// Returns how much memory is taken for the part of a frame that has arrived, or kept for those that follow.
+    pub fn held_bytes(&self) -> usize {
+        self.body.held_bytes()
+    }
+
     /// Returns the length of what [`feed`](Self::feed) makes of the next piece.
     pub fn plaintext_bytes(&self, piece: &[u8]) -> usize {
         self.body.plaintext_bytes(piece)

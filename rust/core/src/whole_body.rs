@@ -132,6 +132,11 @@ impl WholeBody {
         self.frames.bytes_to_open(piece_bytes)
     }
 
+    /// Returns how much memory is taken for the part of a frame that has arrived, or kept for those that follow.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.frames.held_bytes()
+    }
+
     /// Returns the length of the plaintext of the frames that a next piece completes, if they are well-formed.
     pub(crate) fn plaintext_bytes(&self, piece: &[u8]) -> usize {
         self.frames.plaintext_bytes(piece)

@@ -1,0 +1,251 @@
+"""The memory that unfinished requests hold together: counted for the process, and bounded.
+
+Anybody can send half a frame and then nothing, and needs no key for it. Where room is needed and there is none, the
+request whose client has sent nothing for the longest time is given up.
+"""
+
+import asyncio
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+from starlette.types import Message, Receive
+
+from server_keys._clock import boot_time
+from server_keys._keys.buffer_status import BufferStatus
+
+FREE_BYTES = 64 * 1024 + 16
+"""What each request holds without being counted: a frame of this package's clients. So no siege refuses those."""
+# A client that has sent nothing for so long is given up where others need its room.
+_IDLE_S = 1.0
+
+
+class MemoryBoundError(Exception):
+    """A request ends because of what all of them hold together."""
+
+
+class BuffersFullError(MemoryBoundError):
+    """There is no room for what has arrived of a request, and no other one's client is idle."""
+
+
+class GivenUpError(MemoryBoundError):
+    """The request's client was idle, and others needed its room."""
+
+
+class Buffers:
+    """What the requests of a process hold together. Safe under threads.
+
+    Args:
+        clock: tells the time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = boot_time) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held_bytes = 0
+        # Those that wait for their clients, the one that has waited longest first.
+        self._waiting: OrderedDict[Holding, None] = OrderedDict()
+
+    def status(self, most_bytes: int) -> BufferStatus:
+        """Return how much is held, for an app whose bound is `most_bytes`."""
+        return BufferStatus(self._held_bytes, most_bytes)
+
+    def hold(self, holding: "Holding", held_bytes: int, *, waits: bool, may_refuse: bool) -> None:
+        """Note that a request holds so much from now on. Give up others for it if there is no room.
+
+        Args:
+            holding: the request's.
+            held_bytes: how much it holds in all.
+            waits: whether it waits for its client. If not, it is not given up.
+            may_refuse: whether it may be refused where there is no room.
+
+        Raises:
+            BuffersFullError: it is refused, and holds nothing any more.
+        """
+        given_up: list[Holding] = []
+        with self._lock:
+            grows = held_bytes > holding.counted_bytes
+            self._set(holding, held_bytes)
+            self._waiting.pop(holding, None)
+            if waits and held_bytes:
+                holding.arrived_at = self._clock()
+                self._waiting[holding] = None
+            if grows and self._held_bytes > holding.most_bytes:
+                given_up = self._give_up_idle(holding.most_bytes)
+                is_full = self._held_bytes > holding.most_bytes and may_refuse
+                if is_full:
+                    self._drop(holding)
+            else:
+                is_full = False
+        for other in given_up:
+            other.give_up()
+        if is_full:
+            raise BuffersFullError(f"sealed requests hold {holding.most_bytes} bytes, and no client is idle")
+
+    def _give_up_idle(self, most_bytes: int) -> list["Holding"]:
+        idle_since = self._clock() - _IDLE_S
+        given_up = []
+        while self._held_bytes > most_bytes and self._waiting:
+            longest = next(iter(self._waiting))
+            if longest.arrived_at > idle_since:
+                break
+            self._drop(longest)
+            given_up.append(longest)
+        return given_up
+
+    def _drop(self, holding: "Holding") -> None:
+        self._waiting.pop(holding, None)
+        self._set(holding, 0)
+
+    def _set(self, holding: "Holding", held_bytes: int) -> None:
+        self._held_bytes += held_bytes - holding.counted_bytes
+        holding.counted_bytes = held_bytes
+
+
+class Holding:
+    """What one request holds.
+
+    Args:
+        most_bytes: how much all requests of the process may hold together.
+    """
+
+    # Most requests never count: these are attributes of the class until one does.
+    counted_bytes = 0
+    """How much of it is counted."""
+    arrived_at = 0.0
+    """When its client last sent something."""
+    is_given_up = False
+    _frame_bytes = 0
+    _opened_bytes = 0
+    _kept_bytes = 0
+    _waits = False
+    _woken = False
+    _receiving: tuple[asyncio.Task[object], ...] = ()
+    _loop: asyncio.AbstractEventLoop | None = None
+    _on_given_up: Callable[[], None] | None = None
+
+    def __init__(self, most_bytes: int) -> None:
+        self._buffers = _of_process
+        self.most_bytes = most_bytes
+
+    def call_when_given_up(self, on_given_up: Callable[[], None]) -> None:
+        """Have this called when the request is given up, maybe from another thread. It must free what is held."""
+        self._on_given_up = on_given_up
+
+    def hold(self, frame_bytes: int, opened_bytes: int = 0, *, waits: bool) -> None:
+        """Note what the request holds from now on, in place of what it held.
+
+        Args:
+            frame_bytes: how much is held of a frame that is not whole, or for opening it. A request that holds more of
+                it than is free may be refused.
+            opened_bytes: how much is opened and waits for the app.
+            waits: whether the request waits for its client.
+
+        Raises:
+            BuffersFullError: there is no room for its frame. It is to end at once.
+            GivenUpError: it was given up.
+        """
+        if self.is_given_up:
+            raise GivenUpError
+        if not self.counted_bytes and frame_bytes + opened_bytes + self._kept_bytes <= FREE_BYTES:
+            return
+        self._frame_bytes, self._opened_bytes, self._waits = frame_bytes, opened_bytes, waits
+        self._count(may_refuse=frame_bytes > FREE_BYTES)
+
+    def note_delivered(self, frame_bytes: int) -> None:
+        """Note that the app has taken what was opened."""
+        self._frame_bytes, self._opened_bytes = frame_bytes, 0
+        self._count(may_refuse=False)
+
+    def keep(self, kept_bytes: int) -> None:
+        """Note how much is kept of the beginning of the request for a second try. `hold` counts it."""
+        self._kept_bytes = kept_bytes
+
+    def forget_kept(self) -> None:
+        """Note that no beginning is kept any longer."""
+        self._kept_bytes = 0
+        if self.counted_bytes:
+            self._count(may_refuse=False)
+
+    def release(self) -> None:
+        """Note that the request holds nothing any more but what is kept of its beginning. It is not given up then."""
+        self._on_given_up = None
+        if self.counted_bytes:
+            self._frame_bytes = self._opened_bytes = 0
+            self._waits = False
+            self._count(may_refuse=False)
+
+    def _count(self, *, may_refuse: bool) -> None:
+        held_bytes = self._frame_bytes + self._opened_bytes + self._kept_bytes
+        if held_bytes <= FREE_BYTES:
+            held_bytes = 0
+        if self.is_given_up:
+            return
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._buffers.hold(self, held_bytes, waits=self._waits, may_refuse=may_refuse)
+
+    async def receive_by(self, receive: Receive) -> Message:
+        """Return what `receive` returns.
+
+        Raises:
+            GivenUpError: the request was given up meanwhile.
+        """
+        if self.is_given_up:
+            raise GivenUpError
+        task = asyncio.current_task() if self.counted_bytes else None
+        if task is None:
+            return await receive()
+        # The same as asyncio.timeout does: whoever else cancels the task at the same moment is heard.
+        cancelling = task.cancelling()
+        self._receiving = (*self._receiving, task)
+        try:
+            message = await receive()
+        except asyncio.CancelledError:
+            if self._woken and task.uncancel() <= cancelling:
+                raise GivenUpError from None
+            raise
+        finally:
+            self._receiving = tuple(other for other in self._receiving if other is not task)
+        if self.is_given_up:
+            if self._woken:
+                task.uncancel()
+            raise GivenUpError
+        return message
+
+    def give_up(self) -> None:
+        """Free what is held, and wake who receives. The request counts no longer."""
+        self.is_given_up = True
+        on_given_up, loop = self._on_given_up, self._loop
+        if on_given_up is not None:
+            on_given_up()
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._wake)
+            except RuntimeError:  # the loop of another server of this process has ended, and its requests with it
+                return
+
+    def _wake(self) -> None:
+        self._woken = True
+        for task in self._receiving:
+            task.cancel()
+
+
+_of_process: Buffers
+
+
+def buffers_of_process() -> Buffers:
+    """Return what the requests of this process hold."""
+    return _of_process
+
+
+def _renew() -> None:
+    """Count anew. A forked child serves none of its parent's requests."""
+    global _of_process
+    _of_process = Buffers()
+
+
+_renew()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
