@@ -124,7 +124,7 @@ audit: $(CARGO_TOOLS)/bin/cargo-deny $(VENV)-release/.release ## check the licen
 	@$(VENV)-release/bin/python tests/release/audit.py $(CARGO_TOOLS)/bin/cargo-deny
 
 bench: $(VENV)/.bench ## run the benchmarks and write benches/RESULTS.md and its chart
-	$(call say,"Benchmarking: about eleven minutes")
+	$(call say,"Benchmarking: about fifteen minutes")
 	$(BIN)/python -m benches
 
 clean: ## remove all that these targets made

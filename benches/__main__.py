@@ -89,7 +89,7 @@ def _parse_arguments() -> argparse.Namespace:
         prog="python -m benches",
         description=(
             "Benchmark server_keys beside cryptography, PyNaCl and plain Python; print the ratios, and write "
-            f"{_REPORT} and {_CHART}. Takes about eleven minutes. Close what else keeps the processors busy."
+            f"{_REPORT} and {_CHART}. Takes about fifteen minutes. Close what else keeps the processors busy."
         ),
     )
     parser.add_argument(

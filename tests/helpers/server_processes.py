@@ -4,12 +4,12 @@ import contextlib
 import os
 import shutil
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.helpers.served_command import running_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +51,7 @@ SERVER_KINDS = (
 def serving(kind: ServerKind, app: str, log: Path) -> Iterator[int]:
     """Serve `app` (`module:name`) by a server of `kind` and yield its port on 127.0.0.1."""
     port = free_port()
-    with _process(kind.command(app, port), log, port):
+    with running_command(kind.command(app, port), port, log, folder=ROOT):
         yield port
 
 
@@ -70,7 +70,9 @@ def nginx(folder: Path, http: str, port: int) -> Iterator[None]:
         f"{user}daemon off; worker_processes 1; pid {folder}/pid; error_log stderr warn; events {{ }}\n"
         f"http {{ access_log off; {temporary}\n{http}\n}}\n"
     )
-    with _process([program, "-p", str(folder), "-c", str(configuration)], folder / "nginx.log", port):
+    with running_command(
+        [program, "-p", str(folder), "-c", str(configuration)], port, folder / "nginx.log", folder=ROOT
+    ):
         yield
 
 
@@ -83,7 +85,7 @@ def haproxy(folder: Path, configuration: str, port: int) -> Iterator[None]:
     path.write_text(
         f"defaults\n  mode http\n  timeout connect 10s\n  timeout client 60s\n  timeout server 60s\n{configuration}\n"
     )
-    with _process([program, "-db", "-f", str(path)], folder / "haproxy.log", port):
+    with running_command([program, "-db", "-f", str(path)], port, folder / "haproxy.log", folder=ROOT):
         yield
 
 
@@ -110,31 +112,3 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
-
-
-@contextlib.contextmanager
-def _process(command: Sequence[str], log: Path, port: int) -> Iterator[None]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
-    try:
-        until = time.monotonic() + 30
-        while not _accepts(port):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

@@ -23,6 +23,9 @@ UVICORN = next(kind for kind in SERVER_KINDS if kind.name == "uvicorn-httptools"
 UVICORN_WITHOUT_CHUNKS = next(kind for kind in SERVER_KINDS if kind.name == "uvicorn-h11")
 
 needs_nginx = pytest.mark.skipif(not has_nginx(), reason="nginx is missing: install it, `apt-get install nginx-light`")
+over_http_1 = pytest.mark.parametrize(
+    "server", [kind for kind in SERVER_KINDS if not kind.http2], ids=str, indirect=True
+)
 
 
 @dataclasses.dataclass
@@ -204,10 +207,9 @@ def request_head(client: ClientV1, path: str, version: str, *more: str) -> bytes
     ).encode()
 
 
+@over_http_1
 @pytest.mark.parametrize("path", ["/seen/a", "/events"])
 def test_over_http_1_0(server: Server, path: str) -> None:
-    if server.http2:
-        pytest.skip("HTTP/2 is none of it")
     client = server.client("GET", path)
     with connected(server) as connection:
         connection.sendall(request_head(client, path, "1.0"))
@@ -215,9 +217,8 @@ def test_over_http_1_0(server: Server, path: str) -> None:
     assert opened(client, answer) in (b"GET a  ", b"".join(EVENTS))
 
 
+@over_http_1
 def test_a_client_that_waits_for_a_continue(server: Server) -> None:
-    if server.http2:
-        pytest.skip("a client of HTTP/2 need not wait")
     client = server.client("POST", "/seen/a", has_body=True)
     body = b"".join(client.seal(b"waited"))
     more = ("Expect: 100-continue", f"Content-Length: {len(body)}", "Connection: close")

@@ -6,7 +6,6 @@ And what members hold then is no key of the past.
 import itertools
 import os
 import secrets
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -168,7 +167,7 @@ def rotate(members: list[Member], made: KnownKeys[KeyPair]) -> None:
 
 
 VICTIM = """
-import os, sys, time
+import os, signal, sys, time
 from server_keys._clock import boot_time
 from server_keys._keys.schedule import Schedule
 from server_keys._native import GroupKeys, KeyPair
@@ -196,13 +195,20 @@ pace = Pace(Schedule(0.5, 0.5))
 store = ValkeyStore(ValkeyUrl.parse(url), keys.group_id, timeout_s=5)
 door = Door(keys, store, Who("x", "host", os.getpid(), "today"), clock=boot_time, life_s=pace.life_s)
 member = Member([door], pace, Notices(store, across_hosts=False), clock=boot_time, generate=generate)
-while True:
-    held = [epoch.pair.public_key.hex() for epoch in member.epochs.held]
-    until = boot_time() + float(reached("looks", " ".join([str(os.getpid()), *held])))
+
+def held():
+    return " ".join(epoch.pair.public_key.hex() for epoch in member.epochs.held)
+
+while (told := reached("looks", held())) != "stop":
+    until = boot_time() + float(told)
     while boot_time() < until:
         member.drop_ended()
         member.look()
         time.sleep(member.next_look_in_s())
+# Threads erase keys on time also now. None is to be erased while the test reads.
+member.drop_ended()
+print("stopped", held(), sep="\t", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
 """
 
 
@@ -223,17 +229,15 @@ def test_no_member_has_a_private_key_of_an_epoch_that_has_ended(store: StoreServ
         seen: set[str] = set()
         for _ in range(8):
             with ThreadPoolExecutor() as both:
-                reports = both.map(lambda victim: victim.run_to("looks", told="0.6"), (one, other))
-                (pid, *held), (other_pid, *other_held) = (report.split() for report in reports)
-            seen |= {*held, *other_held}
-        # Their threads erase keys on time also now. None is to be erased while the test reads.
-        os.kill(int(pid), signal.SIGSTOP)
-        os.kill(int(other_pid), signal.SIGSTOP)
+                for report in both.map(lambda victim: victim.run_to("looks", told="0.6"), (one, other)):
+                    seen |= {*report.split()}
         assert len(seen) >= 5
-        for victim, keys in ((one, {*held}), (other, {*other_held})):
+        for victim in (one, other):
+            victim.run_to("looks", told="0.6")
+            held = {*victim.run_to("stopped", told="stop").split()}
             memory = b"\n".join(content for _, content in victim.contents())
             found = {public for public, private in known.items() if private in memory}
-            assert found <= keys, "a key has ended and is still there"
+            assert found <= held, "a key has ended and is still there"
             assert found, "the search finds those that have not"
     os.close(reading)
     os.close(writing)

@@ -67,8 +67,8 @@ class Forwarder:
         url = self._url.copy_with(raw_path=target)
         extensions: dict[str, Any] = {"timeout": self._client.timeout.as_dict()}
         if url.raw_path != target and not _DOT_SEGMENT.search(scope["raw_path"]):
-            # Send it as it came: the URL has quoted it anew. Dot segments stay resolved, because version 1 of the wire
-            # seals a target without them.
+            # Send it as it came: the URL has quoted it anew. Dot segments stay resolved: a proxy on the way may resolve
+            # them, and a server that compares what was sealed would refuse the request.
             extensions["target"] = target
         request = httpx2.Request(
             scope["method"], url, headers=headers, stream=body or httpx2.ByteStream(b""), extensions=extensions
