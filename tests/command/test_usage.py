@@ -7,7 +7,7 @@ import pytest
 
 from server_keys import __version__
 from server_keys.command.cli import cli
-from server_keys.vllm.settings import OPTIONS
+from server_keys.vllm.options import OPTIONS
 from tests.helpers.commands import run, run_here
 from tests.helpers.scripts import run_script
 

@@ -20,7 +20,7 @@ from server_keys._sealing.protocol import KEY_CONFIG_PATH
 from server_keys._sharing.pace import Pace
 from server_keys._sharing.share import SECRET_FILE_VARIABLE, SECRET_VARIABLE, SHORTEST_SHARED_S
 from server_keys.client import sealed_client
-from server_keys.vllm.settings import SHARE
+from server_keys.vllm.options import SHARE
 from tests.helpers.server_processes import ROOT, free_port
 from tests.helpers.valkey import KINDS, StoreKind
 from tests.sharing.test_valkey_login import NARROWEST

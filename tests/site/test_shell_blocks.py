@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from examples.demo.app import create_app
-from server_keys.vllm.settings import OPTIONS
+from server_keys.vllm.options import OPTIONS
 from tests.helpers.commands import run_here, serving
 from tests.helpers.served_command import running_command
 from tests.helpers.server_processes import ROOT, free_port

@@ -5,7 +5,8 @@ import argparse
 import pytest
 
 from server_keys.errors import SettingsError
-from server_keys.vllm.settings import Settings, add_options, settings_at_a_glance, take_settings
+from server_keys.vllm.command_line import add_options, settings_at_a_glance, take_settings
+from server_keys.vllm.settings import Settings
 
 REFRESH_TIME = "SERVER_KEYS_REFRESH_TIME_S"
 OVERLAP = "SERVER_KEYS_OVERLAP_S"

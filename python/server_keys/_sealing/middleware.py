@@ -1,9 +1,7 @@
 """The ASGI middleware that opens sealed requests and seals their responses (EHBP)."""
 
 import os
-import time
 from collections.abc import Sequence
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,46 +16,30 @@ from server_keys._checks import (
     checked_place,
     checked_required,
 )
-from server_keys._keys.app_ring import held_ring, required_ring
-from server_keys._keys.buffer_status import BufferStatus
 from server_keys._keys.ring import KeyRing
-from server_keys._native import KeyErasedError, KeyMismatchError
 from server_keys._sealing import answers
-from server_keys._sealing.arrival import is_in_place, path_in_app
-from server_keys._sealing.buffers import Holding, MemoryBoundError, buffers_of_process
-from server_keys._sealing.messages_v1 import RequestV1, opened_v1
-from server_keys._sealing.notices import RefusalLog, log_start
+from server_keys._sealing.admission import Admission
+from server_keys._sealing.arrival import path_in_app
+from server_keys._sealing.buffers import MemoryBoundError
+from server_keys._sealing.key_endpoint import KeyEndpoint
+from server_keys._sealing.notices import log_start
+from server_keys._sealing.outcomes import Outcomes
+from server_keys._sealing.protected_app import ProtectedApp
 from server_keys._sealing.protocol import (
     DEFAULT_MAX_BUFFERED_BYTES,
     DEFAULT_MAX_FRAME_BYTES,
     ENCAPSULATED_KEY_HEADER,
     KEY_CONFIG_PATH,
-    bytes_of_header,
 )
-from server_keys._sealing.published_key import content_of, key_page
-from server_keys._sealing.recorder import Measured, Outcome, recorder_of
-from server_keys._sealing.refusals import (
-    GIVEN_UP,
-    KEY_MISMATCH,
-    KEY_PATH_METHOD,
-    NOT_V1,
-    PLAINTEXT,
-    Refusal,
-    key_not_signed,
-    refusal_of,
-    wrong_place,
-)
+from server_keys._sealing.recorder import Measured, Outcome
+from server_keys._sealing.refusals import KEY_MISMATCH, NOT_V1, PLAINTEXT, Refusal, refusal_of
 from server_keys._sealing.replays import ReplayRule
 from server_keys._sealing.request import OPENED, WIRE, SealedRequest
-from server_keys._sealing.response import SealedResponse
-from server_keys._sealing.rewindable import Rewindable
-from server_keys._sealing.signed_answers import NotSignedError, SignedAnswers, seconds_to_wait
+from server_keys._sealing.signed_answers import SignedAnswers
 from server_keys._sealing.signed_lifespan import signing
 from server_keys._sealing.signer import Signer, checked_identity
-from server_keys._sealing.spans import refusal_span
 from server_keys._sealing.upload import Upload
-from server_keys._sealing.wire_v1 import is_versioned, parsed_request_header
-from server_keys._sealing.wires import PlainRequest, RequestWire
+from server_keys._sealing.wire_v1 import is_versioned
 from server_keys.errors import KeysUnavailableError
 
 _ENCAPSULATED_KEY = ENCAPSULATED_KEY_HEADER.lower().encode()
@@ -134,15 +116,18 @@ class EncryptedBodyMiddleware:
         identity: str | os.PathLike[str] | Signer | None = None,
     ) -> None:
         self.app = app
-        self._key_ring = key_ring
         self._required = checked_required(required)
-        self._place = checked_place(place)
-        self._replays = ReplayRule.checked(replay, store_away)
         self._open_paths = frozenset(checked_open_paths(open_paths))
-        self._max_frame_bytes = checked_max_frame_bytes(max_frame_bytes)
-        self._max_buffered_bytes = checked_max_buffered_bytes(max_buffered_bytes, max_frame_bytes)
+        self._admission = Admission(
+            checked_place(place),
+            ReplayRule.checked(replay, store_away),
+            checked_max_frame_bytes(max_frame_bytes),
+            checked_max_buffered_bytes(max_buffered_bytes, max_frame_bytes),
+        )
         self._signed_answers = None if identity is None else SignedAnswers(checked_identity(identity))
-        self._refusal_log = RefusalLog()
+        self._protected = ProtectedApp(app, key_ring)
+        self._outcomes = Outcomes(self._protected)
+        self._key_endpoint = KeyEndpoint(self._protected, self._outcomes, self._signed_answers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, websocket or lifespan."""
@@ -153,50 +138,23 @@ class EncryptedBodyMiddleware:
         required = self._required_of(scope)
         if OPENED in scope:  # by a middleware around this one
             if required == "v1" and scope.get(WIRE) != "v1":
-                return await self._refuse(NOT_V1, scope, Upload(scope, receive), send)
+                return await self._outcomes.refuse(NOT_V1, scope, Upload(scope, receive), send)
             return await self.app(scope, receive, send)
         if path_in_app(scope) == KEY_CONFIG_PATH and scope["method"] != "OPTIONS":
-            return await self._publish_key(scope, Upload(scope, receive), send)
+            return await self._key_endpoint.serve(scope, Upload(scope, receive), send)
         keys = _encapsulated_keys(scope)
         if keys:
             return await self._serve_sealed(keys, scope, Upload(scope, receive), send)
         if required == "v1" and scope["method"] != "OPTIONS":
-            return await self._refuse(NOT_V1, scope, Upload(scope, receive), send)
+            return await self._outcomes.refuse(NOT_V1, scope, Upload(scope, receive), send)
         if required:
             return await self._serve_without_body(scope, Upload(scope, receive), send)
-        self._count(scope, Outcome.PLAINTEXT if _announces_body(scope) else Outcome.WITHOUT_BODY)
+        self._outcomes.count(scope, Outcome.PLAINTEXT if _announces_body(scope) else Outcome.WITHOUT_BODY)
         return await self.app(scope, receive, send)
 
     def _required_of(self, scope: Scope) -> Required:
         """Return what is required of a request to this path."""
         return self._required if path_in_app(scope) not in self._open_paths else False
-
-    async def _publish_key(self, scope: Scope, upload: Upload, send: Send) -> None:
-        if scope["method"] not in ("GET", "HEAD"):
-            return await self._refuse(KEY_PATH_METHOD, scope, upload, send)
-        try:
-            ring = await self._ready_ring(scope)
-            answer = await self._key_page(ring)
-        except KeysUnavailableError as error:
-            return await self._refuse(refusal_of(error), scope, upload, send)
-        except NotSignedError as error:
-            refusal = key_not_signed(str(error), retry_in_s=seconds_to_wait(error))
-            return await self._refuse(refusal, scope, upload, send)
-        self._count(scope, Outcome.KEY)
-        send = answers.to_any_page(scope, send)
-        await answers.send_answer(answer, scope, upload, send)
-
-    async def _key_page(self, ring: KeyRing) -> answers.Answer:
-        """Return what publishes the ring's keys, signed if the server has an identity.
-
-        Raises:
-            KeysUnavailableError: there are no keys.
-            NotSignedError: there are none that are signed.
-        """
-        if self._signed_answers is None:
-            return key_page(content_of(ring.current_pairs), ring.current_accepted_for_s)
-        ring.tell_of_identity(self._signed_answers.tell)
-        return await self._signed_answers.answer(ring)
 
     async def _serve_sealed(self, keys: list[str], scope: Scope, upload: Upload, send: Send) -> None:
         measured, refusal = Measured(), None
@@ -204,194 +162,81 @@ class EncryptedBodyMiddleware:
             refusal = await self._serve_or_find_fault(keys, scope, upload, send, measured)
         finally:
             if refusal is None and measured.opened_at_ns is not None:
-                recorder = recorder_of(self._app_of(scope))
-                if recorder is not None:
-                    recorder.count_sealed(measured)
+                self._outcomes.count_sealed(scope, measured)
         if refusal is not None:
             # Refuse here, where nothing refers to the request's keys any more: a client may be slow to end its body.
-            await self._refuse(refusal, scope, upload, send)
+            await self._outcomes.refuse(refusal, scope, upload, send)
 
     async def _serve_or_find_fault(
         self, keys: list[str], scope: Scope, upload: Upload, send: Send, measured: Measured
     ) -> Refusal | None:
         try:
-            (encapsulated_key,) = keys
-            ring = await self._ready_ring(scope)
-            if is_versioned(encapsulated_key):
-                opened = await self._opened_v1(encapsulated_key, scope["method"], ring, measured)
-                if refused := await self._refused_v1(opened, ring, scope):
-                    return await self._refuse_opened(refused, opened, scope, upload, send, measured)
-                request = SealedRequest(opened, upload.receive, send, measured, self._holding())
-                has_begun = await request.begin()
+            (header,) = keys
+            ring = await self._protected.ready_ring(scope)
+            ring.tell_of_buffers(self._admission.buffer_status)
+            if is_versioned(header):
+                examined = await self._admission.examine_v1(header, ring, scope, upload, send, measured)
             elif self._required_of(scope) == "v1":
                 return NOT_V1
             else:
-                plain, request, has_begun = await self._begun_plain(encapsulated_key, ring, upload, send, measured)
-                if has_begun and (refused := await self._refused_plain(plain, request, ring)):
-                    try:
-                        return await self._refuse_opened(refused, plain, scope, upload, send, measured)
-                    finally:
-                        request.end()
+                examined = await self._admission.examine_plain(header, ring, upload, send, measured)
         except (KeysUnavailableError, MemoryBoundError, ValueError) as error:
             return refusal_of(error)
-        if has_begun is None:  # the client is gone
-            self._count(scope, Outcome.DISCONNECTED)
+        if examined.refusal is not None:
+            measured.opened_at_ns = None  # The app does not get it.
+            return await self._refuse_opened(examined.refusal, examined.request, scope, upload)
+        if examined.has_begun is None:  # the client is gone
+            self._outcomes.count(scope, Outcome.DISCONNECTED)
             return None
-        if not has_begun:
-            self._count(scope, Outcome.WITHOUT_BODY)
+        if not examined.has_begun:
+            self._outcomes.count(scope, Outcome.WITHOUT_BODY)
             await self.app(scope, answers.empty_body(upload.receive), send)
             return None
-        broken = await request.serve(self.app, scope)
+        broken = await examined.request.serve(self.app, scope)
         return None if broken is None else refusal_of(broken)
 
-    async def _opened_v1(self, encapsulated_key: str, method: str, ring: KeyRing, measured: Measured) -> RequestV1:
-        header = parsed_request_header(encapsulated_key)
-
-        def opened() -> RequestV1:
-            began_at = time.perf_counter()
-            try:
-                return opened_v1(header, method, ring.accepted_pairs, self._max_frame_bytes)
-            finally:
-                measured.opening_s += time.perf_counter() - began_at
-
-        try:
-            return opened()
-        except KeyMismatchError:
-            # Another process of the group may have made a key that has not arrived here yet.
-            if not await ring.has_news():
-                raise
-            return opened()
-
-    async def _begun_plain(
-        self, encapsulated_key: str, ring: KeyRing, upload: Upload, send: Send, measured: Measured
-    ) -> tuple[PlainRequest, SealedRequest, bool | None]:
-        holding = self._holding()
-        arriving = Rewindable(upload.receive, keeps=ring.is_shared, holding=holding)
-
-        def request() -> tuple[PlainRequest, SealedRequest]:
-            wire = PlainRequest(bytes_of_header(encapsulated_key), ring.accepted_pairs, self._max_frame_bytes)
-            return wire, SealedRequest(wire, arriving.receive, send, measured, holding)
-
-        try:
-            wire, first_try = request()
-            try:
-                return wire, first_try, await first_try.begin()
-            except KeyMismatchError:
-                # As above. The key arrives with the first frame, so what has arrived of that is opened again.
-                if not await ring.has_news():
-                    raise
-            arriving.rewind()
-            measured.received_bytes = 0
-            wire, second_try = request()
-            return wire, second_try, await second_try.begin()
-        finally:
-            arriving.forget()
-
-    async def _refused_plain(self, plain: PlainRequest, request: SealedRequest, ring: KeyRing) -> Refusal | None:
-        """Return why a request whose first frame is opened is refused; None if it is not."""
-        try:
-            return await self._replays.refused(plain, ring)
-        except BaseException:
-            request.end()
-            raise
-
-    async def _refused_v1(self, opened: RequestV1, ring: KeyRing, scope: Scope) -> Refusal | None:
-        """Return why a request whose head is opened is refused; None if it is not."""
-        if refused := await self._replays.refused(opened, ring):
-            return refused
-        if is_in_place(opened.head, scope, self._place):
-            return None
-        # Only its client can read what was meant.
-        meant = b"%s %s" % (opened.head.method, opened.head.target)
-        return wrong_place(meant.decode("latin-1"), f"{scope['method']} {scope['path']}")
-
     async def _refuse_opened(
-        self, refusal: Refusal, opened: RequestWire, scope: Scope, upload: Upload, send: Send, measured: Measured
+        self, refusal: Refusal, request: SealedRequest, scope: Scope, upload: Upload
     ) -> Refusal | None:
-        """Refuse a request that is opened by a sealed answer. Return the refusal if its answer must not be sealed."""
-        measured.opened_at_ns = None  # The app does not get it.
+        """Refuse a request that is opened by a sealed answer. Return the refusal if its answer cannot be sealed."""
         if refusal.answer is KEY_MISMATCH.answer:
-            opened.opener.erase()
+            request.end()
             return refusal
-        try:
-            response = SealedResponse(opened.response(), send, measured)
-        except KeyErasedError:  # others needed its memory meanwhile
-            return GIVEN_UP
-        finally:
-            opened.opener.erase()
-        try:
-            await self._refuse(refusal, scope, upload, response.send_for_app())
-        finally:
-            response.end()
-        return None
+
+        async def refuse(_: Scope, __: Receive, send: Send) -> None:
+            await self._outcomes.refuse(refusal, scope, upload, send)
+
+        broken = await request.refuse(refuse, scope)
+        return None if broken is None else refusal_of(broken)
 
     async def _serve_without_body(self, scope: Scope, upload: Upload, send: Send) -> None:
         # A client that waits for `100 Continue` has a body, and has not sent it yet.
         while not upload.waits_for_continue:
             message = await upload.receive()
             if message["type"] != "http.request":  # the client is gone
-                return self._count(scope, Outcome.DISCONNECTED)
+                return self._outcomes.count(scope, Outcome.DISCONNECTED)
             if message.get("body"):
                 break
             if upload.ended:
-                self._count(scope, Outcome.WITHOUT_BODY)
+                self._outcomes.count(scope, Outcome.WITHOUT_BODY)
                 return await self.app(scope, answers.empty_body(upload.receive), send)
-        await self._refuse(PLAINTEXT, scope, upload, send)
-
-    async def _refuse(self, refusal: Refusal, scope: Scope, upload: Upload, send: Send) -> None:
-        app = self._app_of(scope)
-        ring = self._key_ring or held_ring(app)
-        if ring is not None:
-            ring.count_refusal(refusal.reason)
-        recorder = recorder_of(app)
-        if recorder is not None:
-            recorder.count_refusal(refusal.reason)
-        self._refusal_log.add(refusal)
-        with refusal_span(scope, refusal):
-            await answers.send_answer(refusal.answer, scope, upload, answers.to_any_page(scope, send))
-
-    def _count(self, scope: Scope, outcome: Outcome) -> None:
-        recorder = recorder_of(self._app_of(scope))
-        if recorder is not None:
-            recorder.count_request(outcome)
-
-    def _app_of(self, scope: Scope) -> Any:
-        return scope.get("app", self.app)
-
-    async def _ready_ring(self, scope: Scope) -> KeyRing:
-        ring = self._key_ring or required_ring(self._app_of(scope))
-        # A shared ring has no key for a moment after its process stood still for as long as keys live.
-        await ring.ready()
-        ring.tell_of_buffers(self._buffer_status)
-        return ring
+        await self._outcomes.refuse(PLAINTEXT, scope, upload, send)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app's lifespan, and sign its keys meanwhile if the server has an identity."""
         if self._signed_answers is None:
             return await self.app(scope, receive, send)
-        app = self._app_of(scope)
-
-        def ring_of_app() -> KeyRing | None:
-            return self._key_ring or held_ring(app)
-
-        await signing(self._signed_answers, ring_of_app, self.app)(scope, receive, send)
-
-    def _buffer_status(self) -> BufferStatus:
-        return buffers_of_process().status(self._max_buffered_bytes)
-
-    def _holding(self) -> Holding:
-        return Holding(self._max_buffered_bytes)
+        await signing(self._signed_answers, lambda: self._protected.ring(scope), self.app)(scope, receive, send)
 
     def _logging_start(self, scope: Scope, send: Send) -> Send:
         """Return a lifespan's `send` that logs the start when the app has started."""
-        app = self._app_of(scope)
 
         async def send_and_notice(message: Message) -> None:
             await send(message)
             if message["type"] == "lifespan.startup.complete":
-                ring = self._key_ring or held_ring(app)
+                ring = self._protected.ring(scope)
                 if ring is not None:
-                    ring.tell_of_buffers(self._buffer_status)
+                    ring.tell_of_buffers(self._admission.buffer_status)
                     log_start(ring, required=self._required)
 
         return send_and_notice

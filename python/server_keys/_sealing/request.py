@@ -110,13 +110,37 @@ class SealedRequest:
         Returns:
             The error that broke the request before a response began, for the caller to refuse it; else None.
         """
-        if self._broken is not None:
-            return self._broken
         try:
-            self._response = SealedResponse(self._wire.response(), self._send, self._measured)
-            return await self._answer(app, scope, self._response)
+            response = self._sealed_response()
+            return self._broken if response is None else await self._answer(app, scope, response)
         finally:
             self.end()
+
+    async def refuse(self, app: ASGIApp, scope: Scope) -> Broken | None:
+        """Let `app` answer the request, of which nothing more is opened. Then the request ends.
+
+        Returns:
+            As `serve` does.
+        """
+        try:
+            response = self._sealed_response()
+            # A client may be slow to end its body.
+            self._end_body()
+            return self._broken if response is None else await self._answer(app, scope, response)
+        finally:
+            self.end()
+
+    def _sealed_response(self) -> SealedResponse | None:
+        """Return what seals the response; None if the request is broken."""
+        if self._broken is not None:
+            return None
+        try:
+            self._response = SealedResponse(self._wire.response(), self._send, self._measured)
+        except KeyErasedError:
+            if self._broken is None:  # another thread may give it up at this moment
+                raise
+            return None
+        return self._response
 
     async def _answer(self, app: ASGIApp, scope: Scope, response: SealedResponse) -> Broken | None:
         send = response.send_for_app()
@@ -233,12 +257,15 @@ class SealedRequest:
 
     def end(self) -> None:
         """Wipe the keys of the request and its response, and give nothing more to tasks that the app left behind."""
+        self._end_body()
+        if self._response is not None:
+            self._response.end()
+
+    def _end_body(self) -> None:
         self._over = True
         self._opened = b""
         self._opener.erase()
         self._holding.release()
-        if self._response is not None:
-            self._response.end()
 
     async def _complete(self, response: SealedResponse, send: Send) -> None:
         """Answer for an app that sent nothing, and break off an answer that it did not end."""

@@ -10,15 +10,9 @@ import sys
 
 from server_keys import __version__
 from server_keys.vllm import hooks
-from server_keys.vllm.settings import (
-    PROGRAM,
-    USAGE,
-    Settings,
-    add_options,
-    help_text,
-    settings_at_a_glance,
-    take_settings,
-)
+from server_keys.vllm.command_line import add_options, help_text, settings_at_a_glance, take_settings
+from server_keys.vllm.options import PROGRAM, USAGE
+from server_keys.vllm.settings import Settings
 from server_keys.vllm.start_checks import installed_vllm, refusal, refuse_without_app, warn_of_plaintext
 
 

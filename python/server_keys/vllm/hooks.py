@@ -25,7 +25,8 @@ from server_keys._sharing.key_plan import KeyPlan
 from server_keys.errors import UnsupportedVllmError
 from server_keys.middleware import BuildAppFunc
 from server_keys.readiness import ready
-from server_keys.vllm.settings import READINESS_PATH, Settings
+from server_keys.vllm.options import READINESS_PATH
+from server_keys.vllm.settings import Settings
 from server_keys.vllm.start_checks import refusal
 
 # The module that defines `build_app`, and the modules that bind it by name and call it to serve: first from vLLM 0.29
