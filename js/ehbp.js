@@ -3,7 +3,7 @@
 import { concat, toHex, utf8 } from "./bytes.js";
 import { KeyConfigurationError, StatusMismatchError, UnsealedResponseError } from "./errors.js";
 import { frame } from "./frames.js";
-import { Identity } from "./identity.js";
+import { Identities } from "./identity.js";
 import { KEY_PATH, sealedTarget } from "./place.js";
 import { receivedAtMost, request } from "./requests.js";
 import { SealedAsEhbp } from "./sealed_as_ehbp.js";
@@ -29,7 +29,7 @@ export class EhbpClient {
 
   // baseUrl: the server, from which the paths of requests are resolved; the page's own server by default.
   // keyUrl: where the server publishes its key, resolved in the same way. Requests are sealed for their path below it.
-  // identity: the server's identity ("ed25519:..."). Keys that it has not signed are refused.
+  // identity: the server's identity ("ed25519:..."), or several in an array. Keys that none of them has signed are refused.
   // requireV1: refuse a server, and an engine, that speaks plain EHBP alone.
   // xwing: the X-Wing that version 1 uses, as js/xwing.js describes it; that of WebCrypto by default, null for none.
   // onWire: called with each key, header and frame as it travels. The demo shows them.
@@ -42,10 +42,10 @@ export class EhbpClient {
     this.#requireV1 = requireV1;
     this.#xwing = kem;
     this.#onWire = onWire;
-    const checked = identity === null ? null : new Identity(identity);
-    this.#serverKey = new ServerKey(this.#keyUrl.href, checked, ({ x25519, xwing }, maxAge) => {
+    const identities = identity === null ? null : new Identities(identity);
+    this.#serverKey = new ServerKey(this.#keyUrl.href, identities, ({ x25519, xwing }, maxAge, signedBy) => {
       const path = pathOf(this.#keyUrl);
-      this.#onWire({ kind: "key", path, publicKey: toHex(x25519), xwingKeyId: xwing?.keyId ?? null, maxAge, identity });
+      this.#onWire({ kind: "key", path, publicKey: toHex(x25519), xwingKeyId: xwing?.keyId ?? null, maxAge, identity: signedBy });
     });
   }
 

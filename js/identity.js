@@ -11,40 +11,51 @@ const ED25519 = 1;
 const [HASH_AT, CREATED_AT, EXPIRES_AT, SIGNATURE_AT, ENTRY_BYTES] = [4, 12, 20, 28, 92];
 const CLOCK_TOLERANCE_S = 60;
 
-export class Identity {
-  #text;
-  #publicKey;
+// The identities of which a client accepts keys: one, or several while one replaces another.
+export class Identities {
+  #publicKeys;
 
-  // text: what `server-keys identity show` prints.
-  constructor(text) {
-    const match = IDENTITY.exec(text);
-    if (!match) throw new TypeError(`identity must be "ed25519:" and 43 characters, not ${JSON.stringify(text)}`);
-    this.#text = text;
-    this.#publicKey = fromBase64url(match[1]);
+  // texts: what `server-keys identity show` prints, or an array of such.
+  constructor(texts) {
+    this.#publicKeys = new Map([texts].flat().map((text) => [text, publicKeyOf(text)]));
+    if (this.#publicKeys.size === 0) throw new TypeError("identity is an empty array, so no server could have it: leave it out");
   }
 
-  // Resolves to the seconds for which the signature of a key answer still holds. now: seconds since 1970.
+  // Resolves to { identity, seconds }: which one has signed a key answer, and for how long its signature still holds.
+  // now: seconds since 1970.
   async check(answer, now = Date.now() / 1000) {
     const entry = signatureEntryOf(answer);
-    const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", this.#publicKey)).subarray(0, 8);
-    if (toHex(entry.subarray(HASH_AT, CREATED_AT)) !== toHex(hash)) throw refused(`another identity signed it, not ${this.#text}`);
+    const [identity, publicKey] = await this.#named(toHex(entry.subarray(HASH_AT, CREATED_AT)));
     const signed = answer.subarray(0, answer.length - entry.length - LENGTH_BYTES);
     const message = concat(LABEL, entry.subarray(CREATED_AT, SIGNATURE_AT), signed);
-    if (!(await this.#signed(message, entry.subarray(SIGNATURE_AT)))) throw refused(`its signature by ${this.#text} is wrong`);
+    if (!(await isSignature(publicKey, message, entry.subarray(SIGNATURE_AT)))) throw refused(`its signature by ${identity} is wrong`);
     const times = new DataView(entry.buffer, entry.byteOffset);
     const [created, expires] = [CREATED_AT, EXPIRES_AT].map((at) => Number(times.getBigUint64(at)));
     const until = `from ${shown(created)} to ${shown(expires)}, and here it is ${shown(now)}`;
     if (expires < created || now > expires + CLOCK_TOLERANCE_S) throw refused(`its signature has expired: it holds ${until}`);
     if (now < created - CLOCK_TOLERANCE_S) throw refused(`its signature does not hold yet: it holds ${until}`);
-    return expires + CLOCK_TOLERANCE_S - now;
+    return { identity, seconds: expires + CLOCK_TOLERANCE_S - now };
   }
 
-  async #signed(message, signature) {
-    const key = await crypto.subtle.importKey("raw", this.#publicKey, { name: "Ed25519" }, false, ["verify"]).catch((cause) => {
-      throw new KeyConfigurationError("this engine has no Ed25519, or the identity is no key of it", { cause });
-    });
-    return crypto.subtle.verify({ name: "Ed25519" }, key, signature, message);
+  async #named(hash) {
+    for (const [text, publicKey] of this.#publicKeys) {
+      if (toHex(new Uint8Array(await crypto.subtle.digest("SHA-256", publicKey)).subarray(0, 8)) === hash) return [text, publicKey];
+    }
+    throw refused(`another identity signed it, not ${[...this.#publicKeys.keys()].join(" or ")}`);
   }
+}
+
+function publicKeyOf(text) {
+  const match = IDENTITY.exec(text);
+  if (!match) throw new TypeError(`identity must be "ed25519:" and 43 characters, not ${JSON.stringify(text)}`);
+  return fromBase64url(match[1]);
+}
+
+async function isSignature(publicKey, message, signature) {
+  const key = await crypto.subtle.importKey("raw", publicKey, { name: "Ed25519" }, false, ["verify"]).catch((cause) => {
+    throw new KeyConfigurationError("this engine has no Ed25519, or the identity is no key of it", { cause });
+  });
+  return crypto.subtle.verify({ name: "Ed25519" }, key, signature, message);
 }
 
 function signatureEntryOf(answer) {

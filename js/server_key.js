@@ -10,7 +10,7 @@ const LONGEST_FETCH_MS = 10_000;
 
 export class ServerKey {
   #url;
-  #identity;
+  #identities;
   #onFetched;
   #keys = null;
   #goodUntil = 0;
@@ -19,11 +19,11 @@ export class ServerKey {
   // For demonstrations only: keeps keys for longer than the server allows, so that the server refuses them.
   ignoreMaxAge = false;
 
-  // identity must have signed each answer; null takes any.
-  // onFetched is called with the keys of each answer, and with the seconds for which they may be used.
-  constructor(url, identity = null, onFetched = () => {}) {
+  // One of the identities must have signed each answer; null takes any.
+  // onFetched is called with the keys of each answer, with the seconds for which they may be used, and with the identity.
+  constructor(url, identities = null, onFetched = () => {}) {
     this.#url = url;
-    this.#identity = identity;
+    this.#identities = identities;
     this.#onFetched = onFetched;
   }
 
@@ -53,9 +53,9 @@ export class ServerKey {
     const answer = await receivedAtMost(response, MOST_ANSWER_BYTES);
     if (answer === null) throw new KeyConfigurationError(`GET ${this.#url} was answered with more than ${MOST_ANSWER_BYTES} bytes`);
     const keys = keysOf(answer);
-    const most = this.#identity ? await this.#identity.check(answer) : Number.POSITIVE_INFINITY;
-    const lifetime = Math.min(lifetimeOf(response.headers), most);
-    this.#onFetched(keys, lifetime);
+    const signed = this.#identities ? await this.#identities.check(answer) : { identity: null, seconds: Number.POSITIVE_INFINITY };
+    const lifetime = Math.min(lifetimeOf(response.headers), signed.seconds);
+    this.#onFetched(keys, lifetime, signed.identity);
     this.#goodUntil = askedAt + lifetime * 1000;
     this.#keys = keys;
     return keys;

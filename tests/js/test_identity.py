@@ -40,6 +40,17 @@ def test_keys_that_the_identity_signed_are_taken(engine: Engine, server: Server)
     assert run(engine, POST, server.url, identity=SIGNER.identity) == "a;b;"
 
 
+def test_each_of_several_identities_may_have_signed(engine: Engine, server: Server) -> None:
+    post, refused = (body.replace("inputs.identity", "JSON.parse(inputs.identities)") for body in (POST, REFUSED))
+    both = json.dumps([STRANGER.identity, SIGNER.identity])
+    for signer in (SIGNER, STRANGER):
+        publish(server, signed(server.ring, signer=signer))
+        assert run(engine, post, server.url, identities=both) == "a;b;"
+    publish(server, signed(server.ring, signer=OtherSigner(bytes([7] * 32))))
+    told = run(engine, refused, server.url, identities=both)
+    assert f"another identity signed it, not {STRANGER.identity} or {SIGNER.identity}" in told
+
+
 @pytest.mark.parametrize("case", ["unsigned", "foreign", "changed", "expired", "early", "twice", "more", "algorithm"])
 def test_others_are_refused_and_nothing_is_sent(engine: Engine, server: Server, case: str) -> None:
     answer = content_of(server.ring.current_pairs)
@@ -63,17 +74,22 @@ def test_others_are_refused_and_nothing_is_sent(engine: Engine, server: Server, 
 
 def test_the_vectors(engine: Engine, server: Server) -> None:
     body = """
-        const { Identity } = await import(`${base}/identity.js`);
+        const { Identities } = await import(`${base}/identity.js`);
         const { fromHex } = await import(`${base}/bytes.js`);
         const seconds = [];
         for (const { identity, signed_answer, created } of JSON.parse(inputs.vectors)) {
-          seconds.push(await new Identity(identity).check(fromHex(signed_answer), created));
+          seconds.push((await new Identities(identity).check(fromHex(signed_answer), created)).seconds);
         }
         return seconds;
     """
     vectors = identity_vectors()["answers"]
     seconds = run(engine, body, server.url, vectors=json.dumps(vectors[:2]))
     assert seconds == [vector["expires"] + 60 - vector["created"] for vector in vectors[:2]]
+
+
+def test_no_identity_among_none_is_refused(engine: Engine, server: Server) -> None:
+    body = "try { new EhbpClient({ baseUrl: url, identity: [] }); } catch (error) { return messageOf(error); }"
+    assert run(engine, body, server.url).startswith("TypeError: identity is an empty array")
 
 
 @pytest.mark.parametrize(
