@@ -131,13 +131,17 @@ impl ReplayTable {
         let (before, from_home) = slots.split_at(home);
         for slot in from_home.iter().chain(before) {
             let mut found = slot.load(Ordering::Relaxed);
-            if found == EMPTY {
-                if self.used() >= self.capacity {
+            if found == EMPTY && self.used() >= self.capacity {
+                // Whoever added the last one may have added this one, here, a moment ago.
+                found = slot.load(Ordering::Relaxed);
+                if found == EMPTY {
                     return Err(ReplayTableFault::Full);
                 }
+            }
+            if found == EMPTY {
                 match slot.compare_exchange(EMPTY, tag, Ordering::Relaxed, Ordering::Relaxed) {
                     Ok(_) => {
-                        self.header().used.fetch_add(1, Ordering::Relaxed);
+                        self.header().used.fetch_add(1, Ordering::Release);
                         return Ok(Sight::First);
                     }
                     // Another one was faster, perhaps with the same id.
@@ -168,7 +172,7 @@ impl ReplayTable {
     /// Returns how many ids the table holds. Threads that add the last ones at the same time may go beyond the capacity,
     /// by one each. A process that is killed may leave one uncounted.
     pub fn used(&self) -> usize {
-        usize::try_from(self.header().used.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+        usize::try_from(self.header().used.load(Ordering::Acquire)).unwrap_or(usize::MAX)
     }
 
     /// Returns how many ids the table takes.
