@@ -23,7 +23,7 @@ from examples.demo.key_history import KeyHistory
 from examples.demo.terminal import GroupView, LiveView, LogAboveTable, PlainView, is_live, say
 from examples.demo.worker import VARIABLE
 from server_keys import engine
-from server_keys._native import SigningKey
+from server_keys.command.identity import new_identity
 
 try:
     import uvicorn
@@ -46,7 +46,7 @@ def main() -> None:
     # For this run only: the demo's clients get it from its page.
     folder = tempfile.TemporaryDirectory(prefix="server-keys-demo-identity-")
     identity = Path(folder.name) / "server.key"
-    SigningKey.new_file(identity)
+    new_identity(identity)
     try:
         app = create_app(
             refresh_time_s, overlap_s, word_delay_s=options.word_delay_s, history=history, identity=identity

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from server_keys import EncryptedBodyMiddleware, KeyRing, Signer, protect, readiness
 from server_keys._native import SigningKey
@@ -21,6 +21,7 @@ from server_keys._sealing.key_entries import keys_of
 from server_keys._sealing.key_signature import signature_of
 from server_keys._sealing.protocol import KEY_CONFIG_PATH
 from server_keys._sealing.signed_answers import NotSignedError, SignedAnswers
+from server_keys._sealing.signed_lifespan import signing
 from server_keys.client.identity import Identities
 from server_keys.errors import IdentityFileError
 from tests.helpers import asgi
@@ -457,6 +458,27 @@ def test_the_key_is_erased_when_the_last_lifespan_ends(path: Path) -> None:
     assert not key.erased
     answers.close()
     assert key.erased
+
+
+def test_nothing_signs_and_the_key_is_erased_when_the_server_hears_of_the_end(path: Path) -> None:
+    answers, ring = SignedAnswers(str(path)), KeyRing(300)
+    messages = iter(["startup", "shutdown"])
+    at_the_end: list[tuple[bool, bool]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(2):
+            await send({"type": f"{(await receive())['type']}.complete"})
+
+    async def receive() -> Message:
+        return {"type": f"lifespan.{next(messages)}"}
+
+    async def send(message: Message) -> None:
+        signs = "server_keys identity" in {task.get_name() for task in asyncio.all_tasks()}
+        assert answers._key is None or not answers._key.erased
+        at_the_end.append((signs, answers._key is not None))
+
+    asyncio.run(signing(answers, lambda: ring, app)({"type": "lifespan"}, receive, send))
+    assert at_the_end == [(True, True), (False, False)]
 
 
 def test_two_calls_with_the_same_identity_agree_and_with_others_do_not(path: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,24 +30,27 @@ def signing(signed_answers: SignedAnswers, ring_of_app: Callable[[], KeyRing | N
             await receive()
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
-        task: asyncio.Task[None] | None = None
+        async with AsyncExitStack() as ending:
+            ending.callback(signed_answers.close)
 
-        async def send_and_sign(message: Message) -> None:
-            nonlocal task
-            if message["type"] == "lifespan.startup.complete" and (ring := ring_of_app()) is not None:
-                ring.tell_of_identity(signed_answers.tell)
-                logger().info("published keys are signed by %s", signed_answers.tell().identity)
-                task = asyncio.create_task(signed_answers.keep_signed(ring), name="server_keys identity")
-                # Let it sign before the first client asks.
-                await asyncio.sleep(0)
-            await send(message)
+            async def send_and_sign(message: Message) -> None:
+                if message["type"] == "lifespan.startup.complete" and (ring := ring_of_app()) is not None:
+                    ring.tell_of_identity(signed_answers.tell)
+                    logger().info("published keys are signed by %s", signed_answers.tell().identity)
+                    task = asyncio.create_task(signed_answers.keep_signed(ring), name="server_keys identity")
+                    ending.push_async_callback(_end, task)
+                    # Let it sign before the first client asks.
+                    await asyncio.sleep(0)
+                elif message["type"].startswith("lifespan.shutdown."):
+                    # A server may end as soon as it has this message.
+                    await ending.aclose()
+                await send(message)
 
-        try:
             await app(scope, receive, send_and_sign)
-        finally:
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
-            signed_answers.close()
 
     return run
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,5 +1,7 @@
 """`server-keys identity`: makes the long-lived key by which clients know a server, and shows its public half."""
 
+import os
+
 import click
 
 from server_keys._native import SigningKey
@@ -28,10 +30,9 @@ def new(file: str) -> None:
     Nothing that is there already is overwritten.
     """
     try:
-        key = SigningKey.new_file(file)
+        click.echo(new_identity(file))
     except IdentityFileError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(identity_of(key.public_key))
 
 
 @identity.command()
@@ -44,3 +45,16 @@ def show(file: str) -> None:
         raise click.ClickException(str(error)) from None
     click.echo(identity_of(key.public_key))
     key.erase()
+
+
+def new_identity(path: str | os.PathLike[str]) -> str:
+    """Write a new identity into a file that only its owner can read, and return the public half.
+
+    Raises:
+        IdentityFileError: there is such a file already, or it cannot be written.
+    """
+    key = SigningKey.new_file(path)
+    try:
+        return identity_of(key.public_key)
+    finally:
+        key.erase()
