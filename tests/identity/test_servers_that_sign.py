@@ -477,7 +477,10 @@ def test_nothing_signs_and_the_key_is_erased_when_the_server_hears_of_the_end(pa
         assert answers._key is None or not answers._key.erased
         at_the_end.append((signs, answers._key is not None))
 
-    asyncio.run(signing(answers, lambda: ring, app)({"type": "lifespan"}, receive, send))
+    async def main() -> None:
+        await signing(answers, lambda: ring, app)({"type": "lifespan"}, receive, send)
+
+    asyncio.run(main())
     assert at_the_end == [(True, True), (False, False)]
 
 

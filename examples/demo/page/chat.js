@@ -16,6 +16,8 @@ export class Chat {
   // The key that the current message was last sealed to, and whether the server has refused that key.
   #sealedTo = null;
   #refused = false;
+  // Who signed each key, by the key's public half.
+  #signers = new Map();
   // What answered, where several processes do.
   #answeredBy = null;
 
@@ -83,7 +85,8 @@ export class Chat {
   }
 
   #tell(event) {
-    this.#exchange.take(event);
+    if (event.kind === "key") this.#signers.set(event.publicKey, event.identity);
+    this.#exchange.take(event.kind === "request" ? { ...event, signedBy: this.#signers.get(event.publicKey) } : event);
     if (event.kind === "mismatch") this.#refused = true;
     if (event.kind !== "request") return;
     if (this.#refused) this.#answer.tellRefusal(this.#sealedTo, event.publicKey);

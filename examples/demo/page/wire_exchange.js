@@ -9,6 +9,7 @@ import { longerWords, wordsFoundIn } from "./search.js";
 const SHOWN_BYTES = 64;
 // Of a header's field. The sealed head of a chat is shorter, an encapsulated key of X-Wing is not.
 const SHOWN_CHARACTERS = 96;
+const SHOWN_OF_IDENTITY = "ed25519:".length + 8;
 
 export class WireExchange {
   #pane;
@@ -48,12 +49,9 @@ export class WireExchange {
   take(event) {
     followEnd(this.#pane, () => {
       if (event.kind === "key") {
-        const line = this.#line("fetched", `GET ${event.path}`, `${event.publicKey.slice(0, 16)}… for ${duration(event.maxAge)}`);
-        if (event.identity) {
-          const verified = child(line, "span", "verified", "✓ verified");
-          verified.title = `signed by ${event.identity}, which this page has from the same server; other clients know it from elsewhere`;
-        }
-        this.#head.before(line);
+        const signed = event.identity ? `, signed by ${event.identity.slice(0, SHOWN_OF_IDENTITY)}…` : "";
+        const key = `${event.publicKey.slice(0, 16)}… for ${duration(event.maxAge)}`;
+        this.#head.before(this.#line("fetched", `GET ${event.path}`, key + signed));
       } else if (event.kind === "request") {
         this.#seal(event);
         this.#line("sent", `${event.method} ${event.path}`);
@@ -139,11 +137,16 @@ export class WireExchange {
     this.#unsent = utf8(this.#body);
   }
 
-  #seal({ publicKey, version, kem }) {
+  // signedBy: the identity that signed the key, as the client has checked; null if it checks none.
+  #seal({ publicKey, version, kem, signedBy }) {
     this.#version = version;
     const line = child(this.#head, "p", "sealed-to");
     child(child(line, "span", "", "sealed to "), "code", "", shortened(publicKey)).title = publicKey;
     this.#seals.push({ publicKey, at: performance.now(), chip: child(line, "span", "chip"), phase: null });
+    if (signedBy) {
+      const verified = child(line, "span", "verified", "✓ verified");
+      verified.title = `This browser has checked that ${signedBy} signed the key. It has that identity from the same server; other clients know it from elsewhere.`;
+    }
     const spoken = child(line, "span", "spoken", version === "v1" ? `version 1, ${kem}` : `plain EHBP, ${kem}`);
     // Each pair of the timeline has a key of either kind. Its X25519 key names it.
     if (version === "v1") spoken.title = `sealed to the ${kem} key that the server publishes beside ${publicKey}`;

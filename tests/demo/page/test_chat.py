@@ -128,15 +128,29 @@ def test_with_a_server_that_knows_ehbp_alone_the_page_speaks_that_and_tells_it(v
         route.fulfill(response=response, body=response.body()[:41])
 
     visit.page.route("**/.well-known/hpke-keys", first_entry)
+    visit.reload_without_identity()
     answer = visit.say(PROMPT)
     assert len(answer.split()) > 5
     (request,) = visit.chats
     assert re.fullmatch("[0-9a-f]{64}", request.headers["ehbp-encapsulated-key"])
     expect(visit.page.locator(".spoken")).to_have_text("plain EHBP, X25519")
     expect(visit.page.locator("#protocol")).to_contain_text("speak plain EHBP: HPKE (X25519,")
+    expect(visit.page.locator(".verified")).to_have_count(0)
     expect(visit.page.locator(".frame.end")).to_have_count(0)
     expect(visit.page.locator(".closing")).to_contain_text("none found")
     assert visit.complaints == []
+
+
+def test_a_key_that_the_server_did_not_sign_is_not_taken(visit: Visit) -> None:
+    def without_signature(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=response.body()[:-94])
+
+    visit.page.route("**/.well-known/hpke-keys", without_signature)
+    visit.page.get_by_label("Your message").fill("Hello")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator(".note.bad")).to_contain_text("is refused: it is not signed. Nothing was sealed to it")
+    assert visit.chats == []
 
 
 @pytest.mark.parametrize(
@@ -334,6 +348,7 @@ def test_a_stream_cut_between_two_frames_is_no_complete_answer(
         route.fulfill(response=response, body=b"".join(frames_of(response.body())[:-cut_frames]))
 
     visit.page.route("**/.well-known/hpke-keys", first_entries)
+    visit.reload_without_identity()
     visit.page.route(f"**{CHAT}", cut)
     visit.page.get_by_label("Your message").fill("Hello")
     visit.page.keyboard.press("Enter")

@@ -145,7 +145,7 @@ def test_the_wire_tells_for_how_long_a_key_is_kept(browser: Browser, refresh_tim
     with running_demo("--refresh-time-s", refresh_time_s, "--word-delay-s", "0.001") as demo:
         visit = Visit(browser, demo)
         visit.say("Hello")
-        expect(visit.page.locator(".line.fetched .value")).to_have_text(re.compile(f"… for {kept}$"))
+        expect(visit.page.locator(".line.fetched .value")).to_have_text(re.compile(f"… for {kept}, signed by"))
         visit.page.close()
 
 
@@ -214,10 +214,22 @@ def test_a_server_that_was_started_again_has_other_keys(browser: Browser) -> Non
     page.close()
 
 
-def test_the_page_checks_who_signed_the_key_and_says_so(visit: Visit) -> None:
-    visit.say("hello")
-    verified = visit.page.locator(".line.fetched .verified").first
-    expect(verified).to_have_text("✓ verified")
-    title = verified.get_attribute("title") or ""
-    assert re.match(r"signed by ed25519:[A-Za-z0-9_-]{43}, which this page has from the same server", title)
-    assert visit.complaints == []
+def test_each_message_says_that_its_key_is_signed_also_where_the_key_was_there_already(browser: Browser) -> None:
+    with running_demo("--refresh-time-s", "500", "--word-delay-s", "0.005") as demo:
+        visit = Visit(browser, demo)
+        for messages in (1, 2):
+            visit.say("hello")
+            verified = visit.page.locator(".sealed-to .verified")
+            expect(verified).to_have_count(messages)
+            expect(verified.last).to_be_in_viewport()
+            expect(verified.last).to_have_text("✓ verified")
+        title = verified.last.get_attribute("title") or ""
+        identity = re.search(
+            r"ed25519:[A-Za-z0-9_-]{43} signed the key. It has that identity from the same server", title
+        )
+        assert identity
+        fetched = visit.page.locator(".line.fetched .value")
+        expect(fetched).to_have_count(1)
+        expect(fetched).to_contain_text(f"signed by {identity[0][:16]}…")
+        assert visit.complaints == []
+        visit.page.close()

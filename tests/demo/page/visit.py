@@ -31,6 +31,12 @@ class Visit:
         self.page.goto(demo.url)
         self.page.wait_for_selector("html[data-ready]")
 
+    def reload_without_identity(self) -> None:
+        """Let the page know no identity of the server, so that it takes keys that somebody has changed."""
+        self.page.route("**/identity", lambda route: route.fulfill(json={"identity": None}))
+        self.page.reload()
+        self.page.wait_for_selector("html[data-ready]")
+
     def say(self, text: str) -> str:
         """Send a message and return the answer when it is complete."""
         notes = self.page.locator(".note")
