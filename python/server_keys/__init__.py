@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from server_keys import middleware as middleware
     from server_keys import readiness as readiness
     from server_keys._keys.app_ring import EphemeralKeys, get_ephemeral_keys
+    from server_keys._keys.buffer_status import BufferStatus
     from server_keys._keys.identity_status import IdentityStatus
     from server_keys._keys.lifespan import Lifespan, ephemeral_key_lifespan_factory, periodic_refresh
     from server_keys._keys.pair_source import SharingStatus
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "BufferStatus",
     "BuildAppFunc",
     "EncryptedBodyMiddleware",
     "Engine",
@@ -66,6 +68,7 @@ __all__ = [
 
 _HOMES = {
     "_keys.app_ring": ("EphemeralKeys", "get_ephemeral_keys"),
+    "_keys.buffer_status": ("BufferStatus",),
     "_keys.identity_status": ("IdentityStatus",),
     "_keys.lifespan": ("Lifespan", "ephemeral_key_lifespan_factory", "periodic_refresh"),
     "_keys.pair_source": ("SharingStatus",),

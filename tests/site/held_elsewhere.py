@@ -23,6 +23,14 @@ TESTS = {
     ("docs/operations.md", "readinessProbe"): (
         "tests/operations/test_pages.py::test_the_probe_of_the_page_operations_asks_for_the_path_of_its_app"
     ),
+    # The kernel of a confidential VM has what it writes to.
+    ("docs/identity.md", "inblob"): (
+        "tests/site/test_shell_blocks.py::test_the_report_of_a_confidential_vm_is_asked_about_the_identity"
+    ),
+    # It asks Intel about a quote of a confidential VM.
+    ("docs/identity.md", "import dcap_qvl"): (
+        "tests/site/test_python_blocks.py::test_the_check_of_a_report_refuses_each_report_that_is_not_right"
+    ),
     ("docs/behind-a-proxy.md", "proxy_pass"): (
         "tests/sealing/test_behind_proxies.py::test_the_configuration_of_the_page_works_as_it_stands"
     ),

@@ -1,9 +1,11 @@
 """Each command of the shell blocks runs, or is checked as far as this machine can: its options, targets and files."""
 
+import hashlib
 import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from examples.demo.app import create_app
+from server_keys._sealing.identity import identity_of
 from server_keys.vllm.options import OPTIONS
 from tests.helpers.commands import run_here, serving
 from tests.helpers.served_command import running_command
@@ -25,6 +28,8 @@ BLOCKS = [block for block in of("sh", "console", "bash") if not held_elsewhere.t
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXAMPLES = ROOT / "examples"
 PROXY = "http://127.0.0.1:8011"
+# The command, where it is not on the path.
+SERVER_KEYS = f'server-keys() {{ {shlex.quote(sys.executable)} -m server_keys.command "$@"; }}'
 
 
 def commands(block: Block) -> Iterator[str]:
@@ -127,9 +132,16 @@ def shell(block: Block, command: str, folder: Path) -> None:
 
 
 def server_keys(block: Block, command: str, folder: Path) -> None:
-    """The tests of the command and of the examples start it. The subcommand's own help has options and variables."""
+    """The tests of the command and of the examples start it. The subcommand's own help has options and variables.
+
+    What makes or shows an identity runs here.
+    """
     words = shlex.split(command, comments=True)
     subcommand = words[words.index("server-keys") + 1]
+    if subcommand == "identity":
+        printed = run(f"{SERVER_KEYS}\n{command}", folder)
+        assert re.fullmatch(r"ed25519:[A-Za-z0-9_-]{43}\n", printed)
+        return
     told = run_here(subcommand, "--help").stdout
     variables = re.findall(r"\b(SERVER_KEYS_\w+)=", command)
     assert not [
@@ -204,8 +216,34 @@ def test_each_program_that_can_be_checked_is_on_a_page() -> None:
     assert set(CHECKS) == {program(command) for block in BLOCKS for command in commands(block)}
 
 
+def test_the_report_of_a_confidential_vm_is_asked_about_the_identity(tmp_path: Path) -> None:
+    (block,) = [block for block in of("sh") if "inblob" in block.code]
+    # The kernel makes the files of a report when its folder is made.
+    kernel = 'mkdir() { command mkdir -p "$1" && printf "a quote" > "$1/outblob"; }'
+    script = textwrap.dedent(block.code)
+    for folder in ("/sys/kernel/config", "/run"):
+        (tmp_path / folder[1:]).mkdir(parents=True)
+        script = re.sub(rf"(?<![\w/]){folder}/", f"{tmp_path}{folder}/", script)
+    run("\n".join([SERVER_KEYS, kernel, script]), tmp_path)
+    identity = run_here("identity", "show", str(tmp_path / "run/server.key")).stdout
+    assert (tmp_path / "run/identity").read_text() == identity
+    (asked,) = tmp_path.glob("sys/**/inblob")
+    assert asked.read_bytes() == hashlib.sha512(identity.strip().encode()).digest()
+    assert (tmp_path / "run/report").read_text() == "a quote"
+    assert (tmp_path / "run/server.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_identity_that_openssl_makes_can_be_used(tmp_path: Path) -> None:
+    (block,) = [block for block in BLOCKS if "openssl genpkey" in block.code]
+    shown = run(block.code, tmp_path)
+    identity = run_here("identity", "show", str(tmp_path / "server.key")).stdout
+    public_key = re.search(r"pub:((?:\s+[0-9a-f:]+)+)", shown)
+    assert public_key is not None
+    assert identity.strip() == identity_of(bytes.fromhex(re.sub(r"[:\s]", "", public_key[1])))
+
+
 def test_the_secret_that_a_page_makes_can_be_used(tmp_path: Path) -> None:
-    (block,) = [block for block in BLOCKS if "openssl" in block.code]
+    (block,) = [block for block in BLOCKS if "openssl rand" in block.code]
     run(block.code, tmp_path)
     (secret,) = tmp_path.iterdir()
     assert secret.stat().st_mode & 0o777 == 0o600

@@ -328,11 +328,19 @@ class KeyRing:
             self._refusals[reason] += 1
 
     def tell_of_identity(self, status: Callable[[], IdentityStatus]) -> None:
-        """Let `status` say what this ring's status tells of the identity that signs its published keys."""
+        """Let `status` say what this ring's status tells of the identity that signs its published keys.
+
+        Args:
+            status: returns the state of the identity; called each time that the ring's status is read.
+        """
         self._identity_status = status
 
     def tell_of_buffers(self, status: Callable[[], BufferStatus]) -> None:
-        """Let `status` say what this ring's status tells of the memory that unfinished requests hold."""
+        """Let `status` say what this ring's status tells of the memory that unfinished requests hold.
+
+        Args:
+            status: returns what they hold; called each time that the ring's status is read.
+        """
         self._buffer_status = status
 
     def watch(self, watcher: Callable[["KeyRing"], None]) -> None:
