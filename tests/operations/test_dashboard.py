@@ -1,9 +1,13 @@
 """The dashboard and the alarms in docs/ ask for metrics that exist, and the alarms sound when they should."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
+import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server_keys import metrics
-from tests.helpers.server_processes import ROOT
+from server_keys.client import sealed_client
+from tests.helpers.prometheus import has_prometheus, scraping, wait_for
+from tests.helpers.served_command import running_command
+from tests.helpers.server_processes import ROOT, free_port
+from tests.helpers.signed_answers import OtherSigner
 
 DASHBOARD = ROOT / "docs" / "grafana-dashboard.json"
 ALERTS = ROOT / "docs" / "prometheus-alerts.yml"
@@ -82,6 +90,47 @@ def test_each_metric_is_explained_in_the_page(samples: dict[str, list[dict[str, 
     families = {re.sub("_(bucket|sum|count|created)$", "", name) for name in samples}
     missing = {name for name in families if f"`{name}`" not in page and f"`{name}_total`" not in page}
     assert not missing
+
+
+def test_each_panel_has_a_number_of_its_own_and_a_place_of_its_own() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken = Counter(
+        (x, y)
+        for at in (panel["gridPos"] for panel in panels)
+        for x in range(at["x"], at["x"] + at["w"])
+        for y in range(at["y"], at["y"] + at["h"])
+    )
+    assert set(taken.values()) == {1}
+    assert max(x for x, _ in taken) < 24
+
+
+@pytest.mark.skipif(not has_prometheus(), reason="prometheus is not installed")
+def test_a_real_prometheus_has_an_answer_to_each_expression(tmp_path: Path) -> None:
+    (tmp_path / "seed").write_bytes(bytes(32))
+    port = free_port()
+    environment = {
+        "MEASURED_APP_SHARE": f"file://{tmp_path}/group",
+        "MEASURED_APP_SEED": str(tmp_path / "seed"),
+        "MEASURED_APP_REFRESH_S": "3",
+    }
+    command = [sys.executable, "-m", "uvicorn", "--port", str(port), "tests.helpers.measured_app:app"]
+    with (
+        running_command(command, port, tmp_path / "log", folder=ROOT, environment=environment),
+        scraping([f"127.0.0.1:{port}"], tmp_path) as prometheus,
+        sealed_client(identity=OtherSigner(bytes(32)).identity) as client,
+    ):
+        wait_for(f"http://127.0.0.1:{port}/ready")
+        start = time.time()
+        while time.time() - start < 8:
+            assert client.post(f"http://127.0.0.1:{port}/echo", content=b"sealed").content == b"sealed"
+            time.sleep(0.1)
+        panels = json.loads(DASHBOARD.read_text())["panels"]
+        for panel in panels:
+            for target in panel["targets"]:
+                found = prometheus.answers(target["expr"], start, time.time())
+                values = [float(value) for one in found for _, value in one["values"]]
+                assert not all(map(math.isnan, values)), (panel["title"], target["expr"])
 
 
 def series(name: str, values: str, **labels: str) -> dict[str, str]:
