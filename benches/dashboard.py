@@ -168,8 +168,9 @@ def draw(prometheus: Prometheus, start: float, end: float) -> None:
         f"Two servers share keys (refresh time {REFRESH_S} s). The signer is away {between(SIGNER_AWAY_S)}, "
         f"strange keys come {between(STRANGERS_S)}, requests twice {between(REPLAYS_S)},\n"
         f"the store is away {between(STORE_AWAY_S)}, plaintext comes {between(PLAINTEXT_S)}, and {HALF_SENT} "
-        f"connections of one\n"
-        f"client leave 1 MiB each of a frame {between(HALF_SENT_S)}. Reasons that did not occur are not drawn.",
+        "connections,\n"
+        f"one after the other, leave 1 MiB each of a frame {between(HALF_SENT_S)}. Reasons that did not occur are not "
+        "drawn.",
         size=10,
     )
     figure.savefig(PICTURE, dpi=75)

@@ -223,7 +223,7 @@ def test_a_new_key_is_its_owners_alone_and_never_the_same(tmp_path: Path) -> Non
 def test_openssl_reads_a_new_key_and_makes_the_same_signature(tmp_path: Path) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:
-        pytest.skip("openssl is not here")
+        pytest.skip("openssl is missing: `apt-get install openssl` brings it")
     path = tmp_path / "server.key"
     key = SigningKey.new_file(path)
     (tmp_path / "message").write_bytes(b"message")

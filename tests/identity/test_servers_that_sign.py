@@ -520,7 +520,7 @@ def test_each_new_key_is_signed_before_anybody_asks(kms: Kms) -> None:
 def test_openssl_accepts_the_signature(path: Path, tmp_path: Path) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:
-        pytest.skip("openssl is not here")
+        pytest.skip("openssl is missing: `apt-get install openssl` brings it")
     held = Held(str(path))
     body = asyncio.run(held.answers.answer(held.ring)).body
     content, signature = signature_of(body)

@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from server_keys._sealing.protocol import KEY_CONFIG_PATH
 from server_keys.client import sealed_client
 from server_keys.proxy import OpenOptions, open_app
 from tests.helpers.commands import Running, sealing_chain, serving
+from tests.helpers.sealed_requests import ClientV1
 from tests.helpers.servers import PLAIN, STANDARD, running
 from tests.helpers.tcp_proxy import tcp_proxy
 
@@ -199,6 +201,21 @@ def test_an_upgrade_is_refused_with_a_clear_word(
 def test_another_server_runs_it_as_well(upstream_url: str, stack: Any) -> None:
     with running(open_app(OpenOptions(to=upstream_url, share=None)), stack) as url, sealed_client() as client:
         assert client.post(f"{url}/echo?q=1", content=b"x").json()["target"] == "/echo?q=1"
+
+
+@pytest.mark.parametrize(("options", "second"), [((), 409), (("--sealed-replay", "allow"), 200)])
+def test_the_same_bytes_are_passed_on_once_unless_the_option_says_else(
+    upstream_url: str, options: tuple[str, ...], second: int
+) -> None:
+    with serving("open", "--to", upstream_url, "--listen", "127.0.0.1:0", *options) as opened:
+        answer = httpx2.get(f"{opened.url}{KEY_CONFIG_PATH}").content
+        recorded = ClientV1.of_answer(answer, "POST", "/echo")
+        body = b"".join(recorded.seal(b"x"))
+        statuses = [
+            httpx2.post(f"{opened.url}/echo", headers=dict(recorded.headers), content=body).status_code
+            for _ in range(2)
+        ]
+        assert statuses == [200, second]
 
 
 def test_a_target_that_is_too_long_is_refused(chain: tuple[Running, Running]) -> None:

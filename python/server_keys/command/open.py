@@ -6,7 +6,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from server_keys._checks import PLACES, checked_open_paths, overlap_seconds, period_seconds
+from server_keys._checks import PLACES, REPLAYS, STORE_AWAYS, checked_open_paths, overlap_seconds, period_seconds
+from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES
 from server_keys._sharing.share import SECRET_FILE_VARIABLE, checked_share
 from server_keys.command.common_options import (
     ca_file_option,
@@ -88,6 +89,33 @@ _NOBODY = "none"
     "proxy that takes a prefix away.",
 )
 @click.option(
+    "--sealed-replay",
+    type=click.Choice(REPLAYS),
+    default="refuse",
+    show_default=True,
+    envvar="SERVER_KEYS_REPLAY",
+    show_envvar=True,
+    help="What happens to a sealed request that was received before. refuse: 409 from this host. refuse-everywhere: "
+    "also where another host received it that shares its keys by valkey://. allow: it is served again.",
+)
+@click.option(
+    "--sealed-store-away",
+    type=click.Choice(STORE_AWAYS),
+    envvar="SERVER_KEYS_STORE_AWAY",
+    show_envvar=True,
+    help="What happens to requests while the store cannot be asked that refuse-everywhere asks, which needs this.",
+)
+@click.option(
+    "--sealed-max-buffered-bytes",
+    type=int,
+    default=DEFAULT_MAX_BUFFERED_BYTES,
+    show_default=True,
+    envvar="SERVER_KEYS_MAX_BUFFERED_BYTES",
+    show_envvar=True,
+    metavar="BYTES",
+    help="How much memory the unfinished sealed requests of a worker may hold together.",
+)
+@click.option(
     "--open-paths",
     default="",
     envvar="SERVER_KEYS_OPEN_PATHS",
@@ -158,7 +186,13 @@ def open_(to: str, listen: str, workers: int, grace_s: float, log_level: str, **
     from server_keys.proxy import open_app
 
     options = _options(to, values)
-    with usage_errors({"max_frame_bytes": "--max-frame-bytes"}, otherwise="--ca-file"):
+    names = {
+        "max_frame_bytes": "--max-frame-bytes",
+        "max_buffered_bytes": "--sealed-max-buffered-bytes",
+        "replay": "--sealed-replay: replay",
+        "store_away": "--sealed-store-away: store_away",
+    }
+    with usage_errors(names, otherwise="--ca-file"):
         open_app(options)  # checks the rest
     with listening(listen, allow_remote=True, upstream=options.upstream) as place:
         serve(
@@ -201,6 +235,9 @@ def _options(to: str, values: dict[str, Any]) -> OpenOptions:
             overlap=overlap,
             required="v1" if values["require_v1"] else values["required"],
             place=values["sealed_place"],
+            replay=values["sealed_replay"],
+            store_away=values["sealed_store_away"],
+            max_buffered_bytes=values["sealed_max_buffered_bytes"],
             open_paths=open_paths,
             max_frame_bytes=values["max_frame_bytes"],
             share=share,

@@ -6,8 +6,8 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from server_keys._checks import Place, Required
-from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
+from server_keys._checks import Place, Replay, Required, StoreAway
+from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES, DEFAULT_MAX_FRAME_BYTES
 from server_keys._sealing.signer import Signer, checked_identity
 from server_keys.proxy.upstream import Upstream
 
@@ -120,9 +120,15 @@ class OpenOptions:
     """As for `server_keys.protect`. Bodies in plaintext are refused by default."""
     place: Place = "exact"
     """As for `server_keys.protect`."""
+    replay: Replay = "refuse"
+    """As for `server_keys.protect`."""
+    store_away: StoreAway | None = None
+    """As for `server_keys.protect`."""
     open_paths: tuple[str, ...] = ()
     """As for `server_keys.protect`."""
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
+    """As for `server_keys.protect`."""
+    max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES
     """As for `server_keys.protect`."""
     share: str | None = field(default="auto", repr=False)  # a URL may have a password
     """As for `server_keys.protect`."""
@@ -161,8 +167,11 @@ class OpenOptions:
             "overlap": self.overlap,
             "required": self.required,
             "place": self.place,
+            "replay": self.replay,
+            "store_away": self.store_away,
             "open_paths": self.open_paths,
             "max_frame_bytes": self.max_frame_bytes,
+            "max_buffered_bytes": self.max_buffered_bytes,
             "share": self.share,
             "group_secret_file": self.group_secret_file,
             "identity": self.identity,
