@@ -56,6 +56,12 @@ class Signer:
     async def signature(self, message: bytes) -> bytes:
         """Return the signature of a message, checked.
 
+        Args:
+            message: what is signed.
+
+        Returns:
+            64 bytes.
+
         Raises:
             SigningFailedError: there is none after `timeout_s`, the function failed, or returned something else.
         """
