@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "proxy": SERVER | {"client"},
     # What an operator types: it configures and runs the proxy.
     "command": BASE
-    | {f"_sealing.{name}" for name in ("identity", "key_entries", "protocol")}
+    | {f"_sealing.{name}" for name in ("identity", "key_entries", "key_signature", "protocol")}
     | {"server_keys", "_sharing.share", "client", "proxy"},
     "vllm": SERVER | OPERATIONS | {"server_keys", "_sharing", "_sharing.share"},
     "__main__": {"server_keys"},

@@ -9,6 +9,7 @@ from typing import cast
 import httpx2
 
 from server_keys._sealing.key_entries import PublishedKeys, keys_of
+from server_keys._sealing.key_signature import KeySignature, signature_of
 from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, RESPONSE_NONCE_HEADER
 from server_keys.client.httpx2 import SealedTransport
 from server_keys.proxy.upstream import Upstream
@@ -60,6 +61,14 @@ class KeyAnswer:
     def offers_v1(self) -> bool:
         """Whether there is a key for version 1 of the wire, too."""
         return self._keys is not None and self._keys.xwing is not None
+
+    @property
+    def signature(self) -> KeySignature | None:
+        """The signature by an identity, unchecked; None if there is none, or one that no client takes."""
+        try:
+            return signature_of(self.body)[1]
+        except ValueError:
+            return None
 
     @property
     def _keys(self) -> PublishedKeys | None:
