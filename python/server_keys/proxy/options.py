@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from server_keys._checks import Place, Required
+from server_keys._checks import Place, Replay, Required, StoreAway, checked_replay
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
 from server_keys._sealing.signer import Signer, checked_identity
 from server_keys.proxy.upstream import Upstream
@@ -102,7 +102,8 @@ class OpenOptions:
     Raises:
         TypeError: a value has the wrong type.
         ValueError: `to` cannot be used, or is not on this host and `allow_remote_upstream` is false, or one of
-            `trusted_peers` is neither an address, a network, nor `"unix"`.
+            `trusted_peers` is neither an address, a network, nor `"unix"`, or `replay` or `store_away` has no known
+            form, or `store_away` is missing or given in vain.
     """
 
     to: str
@@ -119,6 +120,10 @@ class OpenOptions:
     required: Required = True
     """As for `server_keys.protect`. Bodies in plaintext are refused by default."""
     place: Place = "exact"
+    """As for `server_keys.protect`."""
+    replay: Replay = "refuse"
+    """As for `server_keys.protect`."""
+    store_away: StoreAway | None = None
     """As for `server_keys.protect`."""
     open_paths: tuple[str, ...] = ()
     """As for `server_keys.protect`."""
@@ -142,6 +147,7 @@ class OpenOptions:
                 "an address of this host or a Unix socket, or allow a remote upstream"
             )
         self.trusted_networks()
+        checked_replay(self.replay, self.store_away)
         if self.identity is not None:
             checked_identity(self.identity)
 
@@ -161,6 +167,8 @@ class OpenOptions:
             "overlap": self.overlap,
             "required": self.required,
             "place": self.place,
+            "replay": self.replay,
+            "store_away": self.store_away,
             "open_paths": self.open_paths,
             "max_frame_bytes": self.max_frame_bytes,
             "share": self.share,
