@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from server_keys._native import RequestSealer
+from server_keys._sealing.key_entries import keys_of
 from server_keys.client import sealed_client
 from tests.helpers.commands import Running, run, sealing_chain, serving
 from tests.helpers.servers import STANDARD, running
@@ -144,6 +146,28 @@ def test_workers_have_one_ring_and_end_with_their_parent(upstream: str) -> None:
         assert len(children) >= 2
         opened.stop(signal.SIGKILL)
         _wait_until_gone(children)
+
+
+@pytest.mark.parametrize(
+    ("options", "statuses"),
+    [
+        ((), [200, 409]),
+        (("--sealed-replay", "allow"), [200, 200]),
+        (("--sealed-replay", "refuse-everywhere", "--sealed-store-away", "refuse"), [200, 409]),
+    ],
+)
+def test_a_request_that_comes_twice_is_passed_on_as_the_operator_says(
+    upstream: str, options: tuple[str, ...], statuses: list[int]
+) -> None:
+    with serving("open", "--to", upstream, "--listen", "127.0.0.1:0", *options) as opened, httpx2.Client() as client:
+        sealer = RequestSealer(keys_of(client.get(f"{opened.url}/.well-known/hpke-keys").content).x25519)
+        request = client.build_request(
+            "POST",
+            opened.url,
+            content=sealer.seal(b"x"),
+            headers={"Ehbp-Encapsulated-Key": sealer.encapsulated_key.hex()},
+        )
+        assert [client.send(request).status_code for _ in range(2)] == statuses
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

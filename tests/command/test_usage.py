@@ -69,8 +69,9 @@ def test_the_version() -> None:
         ((*OPEN, "--max-frame-bytes", "1"), "--max-frame-bytes must be"),
         ((*OPEN, "--workers", "0"), "--workers"),
         ((*OPEN, "--sealed-replay", "never"), "--sealed-replay"),
-        ((*OPEN, "--sealed-replay", "refuse-everywhere"), '--sealed-replay: replay="refuse-everywhere" needs'),
-        ((*OPEN, "--sealed-store-away", "allow"), "--sealed-store-away: store_away is for"),
+        ((*OPEN, "--sealed-replay", "refuse-everywhere"), "--sealed-store-away"),
+        ((*OPEN, "--sealed-store-away", "allow"), "--sealed-store-away"),
+        ((*OPEN, "--sealed-replay", "refuse-everywhere", "--sealed-store-away", "serve"), "--sealed-store-away"),
         ((*OPEN, "--sealed-max-buffered-bytes", "1"), "--sealed-max-buffered-bytes must be at least 67108864"),
         (("check", "my-server"), "must be a URL"),
         (("check", "https://my-server/v1"), "must end after the host and port"),
@@ -85,6 +86,11 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: tuple[str, ...], says: 
     assert re.fullmatch(r"server-keys( \w+)?: .+\n", done.stderr), done.stderr
     assert says in done.stderr
     assert "hunter2" not in done.stderr
+
+
+def test_what_happens_without_the_store_may_be_said_in_a_variable_that_is_meant_for_others() -> None:
+    done = run_here(*OPEN[:3], "--listen", "8011", environment={"SERVER_KEYS_STORE_AWAY": "allow"})
+    assert "--listen must be" in done.stderr
 
 
 def test_a_port_in_use_is_one_line_and_status_1() -> None:

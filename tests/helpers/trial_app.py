@@ -2,7 +2,8 @@
 
 Each process appends to the file `TRIAL_FOLDER/events` what it does and which keys it has, one JSON object a line.
 `TRIAL` says how the app gets its keys: a JSON object with the fields of `tests.helpers.trials.Keys`. Once there is a
-file `TRIAL_FOLDER/refresh`, each process refreshes its ring, once.
+file `TRIAL_FOLDER/refresh`, each process refreshes its ring, once. `TRIAL_FOLDER/notes` gets a line for each request to
+`/note`: its body.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ FOLDER = Path(os.environ.get("TRIAL_FOLDER", "."))
 LOOKS_EVERY_S = 0.02
 
 _events = os.open(FOLDER / "events", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+_notes = os.open(FOLDER / "notes", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
 def tell(event: str, **more: object) -> None:
@@ -150,6 +152,11 @@ def build_app(lifespan: object = watched) -> FastAPI:
     @app.post("/echo")
     async def echo(request: Request) -> str:
         return (await request.body()).decode()
+
+    @app.post("/note")
+    async def note(request: Request) -> None:
+        # One write: what several processes note does not mix.
+        os.write(_notes, await request.body() + b"\n")
 
     @app.post("/block")
     async def block(request: Request) -> int:

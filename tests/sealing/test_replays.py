@@ -7,17 +7,23 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from server_keys import EncryptedBodyMiddleware, KeyRing, protect
+from server_keys import EncryptedBodyMiddleware, KeyPair, KeyRing, protect
+from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.own_pairs import OwnPairs
+from server_keys._keys.replays import OwnReplays, SeenRequests
 from server_keys._keys.schedule import Schedule
 from server_keys._native import ReplayTableError, ReplayTableFullError, ReplayTableLostError
+from server_keys._sealing.buffers import buffers_of_process
+from server_keys._sealing.wire_v1 import request_header
 from tests.helpers import asgi
 from tests.helpers.held_time import HeldTime
 from tests.helpers.sealed_requests import Client, ClientV1
 
 ROOM = 2**18
+LONG_FRAME = 1024 * 1024
+"""More than a request may hold without being counted. Four of them are the least bound of what requests hold."""
 Pieces = list[bytes]
 Sealed = tuple[Client | ClientV1, Pieces]
 Seal = Callable[[KeyRing], Sealed]
@@ -64,7 +70,18 @@ def v1_without_a_body(ring: KeyRing) -> Sealed:
     return ClientV1(ring, "POST", has_body=False), []
 
 
+def long_plain(ring: KeyRing) -> Sealed:
+    client = Client(ring.current)
+    return client, client.seal(bytes(LONG_FRAME - 16), b"and more")
+
+
+def long_v1(ring: KeyRing) -> Sealed:
+    client = ClientV1(ring)
+    return client, client.seal(bytes(LONG_FRAME - 16), b"and more")
+
+
 WIRES = pytest.mark.parametrize("seal", [plain, v1, v1_without_a_body])
+WIRES_WITH_A_BODY = pytest.mark.parametrize("seal_long", [long_plain, long_v1])
 
 
 def send(app: EncryptedBodyMiddleware, sealed: Sealed, *, ends: bool = True) -> asgi.Response:
@@ -140,6 +157,32 @@ def test_what_cannot_be_opened_is_not_remembered(ring: KeyRing) -> None:
     assert send(protected, (client, pieces)).status == 200
 
 
+def test_nobody_can_give_a_recorded_request_another_id(ring: KeyRing) -> None:
+    app = Counting()
+    protected = EncryptedBodyMiddleware(app, key_ring=ring)
+    client, pieces = plain(ring)
+    (name, key), (client_v1, pieces_v1) = client.headers[0], v1(ring)
+    assert isinstance(client_v1, ClientV1)
+    # Curve25519 ignores the highest bit of a point, so the key agreement has the same result with it.
+    ignored = bytes.fromhex(key)[:-1] + bytes([bytes.fromhex(key)[-1] ^ 0x80])
+    key_v1 = client_v1.header.encapsulated_key
+    header_v1 = client_v1.header._replace(encapsulated_key=key_v1[:-1] + bytes([key_v1[-1] ^ 0x80]))
+
+    async def statuses() -> list[int | None]:
+        sent = [
+            (key, pieces),
+            (ignored.hex(), pieces),
+            (key.upper(), pieces),
+            (request_header(client_v1.header), pieces_v1),
+            (request_header(header_v1), pieces_v1),
+        ]
+        calls = [await asgi.call(protected, "POST", "/", headers=[(name, value)], pieces=body) for value, body in sent]
+        return [response.status for response in calls]
+
+    assert asyncio.run(statuses()) == [200, 422, 409, 200, 422]
+    assert app.calls == 2
+
+
 @WIRES
 def test_of_many_at_the_same_time_one_is_served(ring: KeyRing, seal: Seal) -> None:
     app = Counting()
@@ -185,6 +228,33 @@ def test_what_was_seen_is_forgotten_with_its_key(held: HeldTime) -> None:
         source.seen_requests(old)
     source.close()
     assert not source._replays._seen
+
+
+def test_a_key_that_comes_back_after_it_was_erased_here_takes_no_request_any_more() -> None:
+    # Other members of a group still have it, and give it again to the one whose app has erased it.
+    replays, private_key = OwnReplays(), bytes(range(32))
+    pairs = EpochPairs(KeyPair.from_private_key(private_key))
+    assert replays.of(pairs).add(bytes(8))
+    pairs.erase()
+    replays.forget_erased()
+    back = EpochPairs(KeyPair.from_private_key(private_key))
+    with pytest.raises(ReplayTableLostError, match="forgotten"):
+        replays.of(back)
+    back.erase()
+
+
+def test_a_lost_key_that_is_published_is_replaced_at_once(ring: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(pairs: EpochPairs) -> SeenRequests:
+        raise ReplayTableLostError("what was seen is forgotten")
+
+    before = ring.current_pairs
+    with monkeypatch.context() as forgetting:
+        forgetting.setattr(ring._source, "seen_requests", lost)
+        for _ in range(3):
+            with pytest.raises(ReplayTableLostError):
+                ring.remember(before, bytes(8))
+    assert ring.status.refreshes == 1
+    assert ring.remember(ring.current_pairs, bytes(8))
 
 
 def test_ids_of_two_keys_are_two_things(ring: KeyRing) -> None:
@@ -269,6 +339,94 @@ def test_where_nobody_knows_what_was_seen_no_request_is_taken(
     assert send(protected, seal(ring)).status == 200
     assert "it is not known any more which requests" in caplog.text
     assert ring.status.refusals == {"replay_table_lost": 1}
+
+
+def held_bytes() -> int:
+    return buffers_of_process().status(0).held_bytes
+
+
+@WIRES_WITH_A_BODY
+def test_a_replay_that_is_refused_holds_no_memory(
+    ring: KeyRing, seal_long: Callable[[KeyRing], Sealed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, remember, held = Counting(), ring.remember, list[int]()
+    protected = EncryptedBodyMiddleware(app, key_ring=ring)
+
+    def remember_and_look(pairs: EpochPairs, request_id: bytes) -> bool:
+        held.append(held_bytes())
+        return remember(pairs, request_id)
+
+    monkeypatch.setattr(ring, "remember", remember_and_look)
+    sealed = seal_long(ring)
+    assert send(protected, sealed).status == 200
+    for ends in (True, False):
+        assert_refused(send(protected, sealed, ends=ends), sealed[0])
+        assert held_bytes() == 0
+    # By plain EHBP a first frame is opened by then, which waits for an app.
+    assert [bytes_held >= LONG_FRAME - 16 for bytes_held in held] == [isinstance(sealed[0], Client)] * 3
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_request_that_others_need_the_memory_of_while_it_is_looked_up_gets_408(
+    ring: KeyRing, held: HeldTime, monkeypatch: pytest.MonkeyPatch, is_first: bool
+) -> None:
+    app = Counting()
+    protected = EncryptedBodyMiddleware(
+        app,
+        key_ring=ring,
+        replay="refuse-everywhere",
+        store_away="refuse",
+        max_frame_bytes=LONG_FRAME,
+        max_buffered_bytes=4 * LONG_FRAME,
+    )
+    monkeypatch.setattr("time.clock_gettime", held.clock_gettime)
+
+    async def run() -> asgi.Response:
+        looks, answered = asyncio.Event(), asyncio.Event()
+
+        async def slow_store(pairs: EpochPairs, request_id: bytes) -> bool:
+            looks.set()
+            await answered.wait()
+            return is_first
+
+        monkeypatch.setattr(ring, "remember_everywhere", slow_store)
+        client, pieces = long_plain(ring)
+        victim = Arriving(protected, client, pieces[:1])
+        await looks.wait()
+        assert held_bytes() >= LONG_FRAME - 16
+        held.pass_s(1.5)
+        halves = [long_plain(ring) for _ in range(5)]
+        others = [Arriving(protected, client, [pieces[0][: LONG_FRAME // 2]]) for client, pieces in halves]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not victim.task.done()
+        answered.set()
+        await victim.task
+        for other in others:
+            other.messages.put_nowait({"type": "http.disconnect"})
+            await other.task
+        return victim.response
+
+    response = asyncio.run(asyncio.wait_for(run(), 60))
+    assert response.status == 408
+    assert app.calls == 0
+    assert ring.status.refusals == {"given_up": 1}
+    assert held_bytes() == 0
+
+
+class Arriving:
+    """A request whose body does not end by itself."""
+
+    def __init__(self, app: EncryptedBodyMiddleware, client: Client | ClientV1, pieces: Pieces) -> None:
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
+        for piece in pieces:
+            self.messages.put_nowait({"type": "http.request", "body": piece, "more_body": True})
+        self.response = asgi.Response()
+        scope = asgi.http_scope("POST", "/", client.headers)
+        self.task = asyncio.ensure_future(app(scope, self.messages.get, self.send))
+
+    async def send(self, message: Message) -> None:
+        self.response.messages.append(message)
 
 
 def test_the_log_says_what_to_look_for_and_nothing_of_the_request(

@@ -110,7 +110,7 @@ def put_nothing_there(path: Path) -> None:
     path.touch()
 
 
-@pytest.mark.parametrize("let_it_go", [remove_file, remove_directory, put_another_there, put_nothing_there])
+@pytest.mark.parametrize("let_it_go", [remove_file, remove_directory, put_nothing_there])
 def test_an_epoch_is_retired_whose_table_is_gone_and_nobody_begins_anew(
     new_member: NewMember,
     folder: Path,
@@ -146,6 +146,54 @@ def test_an_epoch_is_retired_whose_table_is_gone_and_nobody_begins_anew(
     members = (one, other, newcomer)
     assert not any(member.keep_up([pairs, following]) for member in members)
     assert [member.of(following).add(bytes(8)) for member in members] == [True, False, False]
+
+
+def test_where_another_table_is_put_in_place_neither_is_used_any_more(
+    new_member: NewMember, folder: Path, pairs: EpochPairs
+) -> None:
+    one, other = new_member(), new_member()
+    for member in (one, other):
+        member.keep_up([pairs])
+    assert one.of(pairs).add(bytes(8))
+    put_another_there(path_of(folder, pairs))
+    newcomer = new_member()
+    newcomer.keep_up([pairs])
+    newcomer.of(pairs)  # It cannot know yet. From the first look of any other on it must serve nothing.
+    members = (one, other, newcomer)
+    for looks_first in (one, newcomer, other):
+        assert looks_first.keep_up([pairs]), "the next epoch must come soon"
+    for member in (*members, new_member()):
+        for request_id in (bytes(8), os.urandom(8)):
+            with pytest.raises(ReplayTableLostError):
+                member.of(pairs).add(request_id)
+    assert not any(member.keep_up([pairs]) for member in members)
+    following = EpochPairs(KeyPair.generate())
+    assert not any(member.keep_up([pairs, following]) for member in members)
+    assert [member.of(following).add(bytes(8)) for member in members] == [True, False, False]
+
+
+@pytest.mark.parametrize("let_it_go", [remove_file, remove_directory])
+def test_who_comes_before_anybody_has_noticed_begins_no_table_anew(
+    new_member: NewMember, folder: Path, pairs: EpochPairs, let_it_go: Callable[[Path], None]
+) -> None:
+    one, newcomer = new_member(), new_member()
+    one.keep_up([pairs])
+    assert one.of(pairs).add(bytes(8))
+    let_it_go(path_of(folder, pairs))
+    assert newcomer.keep_up([pairs], lambda _: False), "the next epoch must come soon"
+    for request_id in (bytes(8), os.urandom(8)):
+        with pytest.raises(ReplayTableLostError):
+            newcomer.of(pairs, lambda _: False).add(request_id)
+    assert one.keep_up([pairs])
+    assert not one.of(pairs).add(bytes(8)), "who has it open knows what was seen"
+
+
+def test_the_first_process_of_a_host_begins_a_table_for_a_key_that_other_hosts_have_used(
+    new_member: NewMember, pairs: EpochPairs
+) -> None:
+    member = new_member(is_alone=True)
+    assert not member.keep_up([pairs], lambda _: False)
+    assert member.of(pairs).add(bytes(8))
 
 
 def cut_short(path: Path) -> None:
@@ -274,6 +322,40 @@ def test_a_table_goes_when_its_epoch_has_ended_for_all(
     with pytest.raises(ReplayTableLostError, match="erased"):
         one.of(pairs)
     assert not list(folder.iterdir())
+
+
+def test_the_table_of_an_epoch_that_comes_back_stays(
+    new_member: NewMember, folder: Path, held: HeldTime, pairs: EpochPairs
+) -> None:
+    one, other = new_member(held.boot), new_member(held.boot)
+    for member in (one, other):
+        member.keep_up([pairs])
+    assert one.of(pairs).add(bytes(8))
+    one.keep_up([])
+    held.pass_s(1)
+    one.keep_up([pairs])
+    held.pass_s(5)
+    assert not one.keep_up([pairs])
+    assert not other.keep_up([pairs])
+    assert not one.of(pairs).add(bytes(8))
+    assert path_of(folder, pairs).exists()
+
+
+def test_a_clock_that_is_set_forward_removes_no_table_that_is_in_use(
+    new_member: NewMember, pairs: EpochPairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As it happens on machines that get the time from the network after they have started.
+    one, later = new_member(), EpochPairs(KeyPair.generate())
+    one.keep_up([pairs, later])
+    assert one.of(pairs).add(bytes(8))
+    assert one.of(later).add(bytes(8))
+    forward_s = time.time() + 50 * 366 * 86_400
+    monkeypatch.setattr(time, "time", lambda: forward_s)
+    newcomer = new_member()
+    assert not newcomer.keep_up([pairs, later])
+    assert not one.keep_up([pairs, later])
+    for epoch in (pairs, later):
+        assert not newcomer.of(epoch).add(bytes(8))
 
 
 def test_what_killed_members_left_is_removed_and_nothing_else(

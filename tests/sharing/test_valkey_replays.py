@@ -15,6 +15,7 @@ from server_keys import EncryptedBodyMiddleware, KeyRing
 from server_keys._checks import Replay, StoreAway
 from server_keys._keys.replays import StoreAwayError
 from server_keys._keys.schedule import Schedule
+from server_keys._native import ReplayTableLostError
 from server_keys._sharing.join import ring_of
 from server_keys._sharing.key_plan import KeyPlan
 from server_keys._sharing.store import StoreError
@@ -297,6 +298,14 @@ def test_what_happens_while_the_store_is_away_is_the_operators_choice(
         assert first.headers["retry-after"] == "1"
         assert "try again in a moment" in json.loads(b"".join(client.open(first)))["title"]
         assert rings[0].status.refusals == {"replay_store_away": 1, "replayed": 1}
+
+
+def test_a_request_to_a_key_that_has_just_ended_is_not_taken_unasked(rings: list[KeyRing]) -> None:
+    # A long first frame may be opened while its key ends. Another host may have served the same request.
+    source, pairs = rings[0]._source, rings[0].current_pairs
+    rings[0].close()
+    with pytest.raises(ReplayTableLostError, match="has ended"):
+        asyncio.run(source.is_first_everywhere(pairs, ID))
 
 
 def test_a_ring_that_no_other_host_has_asks_nobody() -> None:

@@ -1,7 +1,9 @@
 """A sealed request is served once by all workers of a server together: real servers, real time."""
 
+import asyncio
 import contextlib
 import http.client
+import itertools
 import os
 import re
 import shutil
@@ -16,13 +18,17 @@ from urllib.parse import urlsplit
 import pytest
 
 from server_keys._native import ReplayTable, ReplayTableFullError, RequestSealer, RequestSealerV1
-from server_keys._sealing.key_entries import key_id_of, keys_of
+from server_keys._sealing.key_entries import PublishedKeys, key_id_of, keys_of
 from server_keys._sealing.wire_v1 import RequestHead, RequestHeader, request_head, request_header
 from tests.helpers.many_calls import async_cached_key, cached_key, calls_meanwhile
+from tests.helpers.prepared_requests import prepared, wires_to_each
 from tests.helpers.server_processes import free_port, has_nginx, nginx
 from tests.helpers.trials import Keys, Trial, trial
 
 WORKERS = 4
+REQUESTS = 10_000
+LANES = 8
+"""How many requests are on their way at the same time, each to two workers."""
 LONG = Keys(period_s=300.0)
 KEY_PATH = "/.well-known/hpke-keys"
 Sealed = tuple[str, bytes]
@@ -42,13 +48,16 @@ def exchange(server: Trial, method: str, path: str, body: bytes = b"", key: str 
 
 def seal(server: Trial, text: bytes = b"0", *, v1: bool = False) -> Sealed:
     """Seal a request for `/block`, which answers with the number of the process."""
-    keys = keys_of(exchange(server, "GET", KEY_PATH)[1])
+    return sealed_by(keys_of(exchange(server, "GET", KEY_PATH)[1]), "/block", text, v1=v1)
+
+
+def sealed_by(keys: PublishedKeys, path: str, text: bytes, *, v1: bool) -> Sealed:
     if not v1:
         plain = RequestSealer(keys.x25519)
         return plain.encapsulated_key.hex(), plain.seal(text)
     assert keys.xwing is not None
     sealer = RequestSealerV1(keys.xwing.public_key)
-    head = sealer.seal_head(request_head(RequestHead(b"POST", b"/block", True)))
+    head = sealer.seal_head(request_head(RequestHead(b"POST", path.encode(), True)))
     header = RequestHeader(key_id_of(keys.xwing.public_key), sealer.encapsulated_key, head)
     return request_header(header), sealer.seal(text) + sealer.seal_end()
 
@@ -111,6 +120,57 @@ def test_of_all_workers_at_once_exactly_one_serves_a_request(tmp_path: Path) -> 
         for _ in range(30):
             # It takes the worker a while, so that the others get some.
             assert send_at_the_same_time(server, seal(server, b"0.02"), 12) == {200: 1, 409: 11}
+
+
+def test_of_10_000_requests_that_come_twice_at_the_same_time_each_is_served_once(tmp_path: Path) -> None:
+    with trial(tmp_path, LONG, workers=2) as server:
+        pids = server.workers(2)
+        server.wait_for_one_ring(pids)
+        (path,) = Path(server.state(pids[0]).more["store"]).glob("seen-*")
+        keys = keys_of(exchange(server, "GET", KEY_PATH)[1])
+        requests = []
+        for number in range(REQUESTS):
+            key, body = sealed_by(keys, "/note", b"%d" % number, v1=number % 2 == 1)
+            requests.append(prepared("/note", body, key))
+        first_by = asyncio.run(send_each_twice(server.port, pids, requests[:1_000]))
+        resident = [resident_mib(pid) for pid in pids]
+        first_by += asyncio.run(send_each_twice(server.port, pids, requests[1_000:]))
+        assert sorted(map(int, (tmp_path / "notes").read_bytes().split())) == list(range(REQUESTS))
+        assert first_by.keys() == set(pids), "one worker was always faster"
+        grown = [resident_mib(pid) - before for pid, before in zip(pids, resident, strict=True)]
+        assert max(grown) < 4, f"by {grown} MiB"
+        assert opened_table(path).used == REQUESTS
+        assert path.stat().st_blocks * 512 < 5 * 2**20
+        assert serving_pids(server, 10) <= set(pids), "a worker ended"
+
+
+async def send_each_twice(port: int, pids: Sequence[int], requests: Sequence[bytes]) -> Counter[int]:
+    """Send each request to both workers at the same time, and return how often it was served by which of them."""
+    wires, served = await wires_to_each(port, pids, LANES), Counter[int]()
+    orders = (tuple(pids), tuple(reversed(pids)))
+    waiting = iter(enumerate(requests))
+
+    async def send_some(lane: int) -> None:
+        for number, request in waiting:
+            # Each of them gets every other request first.
+            order = orders[number % 2]
+            for pid in order:
+                wires[pid][lane].send(request)
+            statuses = {(await wires[pid][lane].answer())[0]: pid for pid in order}
+            assert statuses.keys() == {200, 409}
+            served[statuses[200]] += 1
+
+    try:
+        await asyncio.gather(*(send_some(lane) for lane in range(LANES)))
+    finally:
+        for wire in itertools.chain.from_iterable(wires.values()):
+            await wire.close()
+    return served
+
+
+def resident_mib(pid: int) -> float:
+    (kib,) = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(kib) / 1024
 
 
 def test_a_worker_that_comes_later_knows_what_others_have_seen_also_if_they_were_killed(tmp_path: Path) -> None:
@@ -270,11 +330,17 @@ def test_a_proxy_that_sends_a_request_again_is_told_so(tmp_path: Path, tries_aga
         assert send(server, (key, body)) == 409, "the first server has served it"
 
 
+def opened_table(path: Path) -> ReplayTable:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        return ReplayTable.open_shared(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def fill(path: Path, count: int) -> None:
     """Do as somebody does who sends very many requests: add so many to the table of the current key."""
-    descriptor = os.open(path, os.O_RDWR)
-    table = ReplayTable.open_shared(descriptor)
-    os.close(descriptor)
+    table = opened_table(path)
     try:
         for number in range(count):
             table.add(number.to_bytes(9, "big"))

@@ -1,11 +1,15 @@
 """The requests that were seen, by the epoch that they are sealed to, so that none is served twice."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._native import ReplayTable, ReplayTableError, ReplayTableLostError
+
+# A group holds four epochs at most, so one of these may come back that was erased here alone.
+_FORGOTTEN_EPOCHS = 8
 
 
 class StoreAwayError(Exception):
@@ -59,6 +63,11 @@ class SeenRequests:
         """Take no request any more."""
         self._table, self.is_retired = None, True
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether no request is taken any more."""
+        return self._table is None
+
     def fills(self) -> bool:
         """Return True once: when half of the room is taken."""
         table = self._table
@@ -77,6 +86,9 @@ class SeenRequests:
 class OwnReplays:
     """The requests that this process saw, by epoch. They are forgotten with its pairs.
 
+    A member of a group may get pairs again that somebody erased in this process alone. Then none of their requests is
+    taken any more.
+
     Args:
         new_table: makes an empty table.
     """
@@ -84,6 +96,7 @@ class OwnReplays:
     def __init__(self, new_table: Callable[[], ReplayTable] = ReplayTable) -> None:
         self._new_table = new_table
         self._seen: dict[bytes, tuple[EpochPairs, SeenRequests]] = {}
+        self._forgotten: deque[bytes] = deque(maxlen=_FORGOTTEN_EPOCHS)
         self._lock = threading.RLock()
         renew_lock_after_fork(self)
 
@@ -100,8 +113,8 @@ class OwnReplays:
             return found[1]
         with self._lock:
             if name not in self._seen:
-                if pairs.erased:
-                    # A long first frame may be opened while the pair ends. If its table is gone, it may be a replay.
+                # A long first frame may be opened while the pair ends. If its table is gone, it may be a replay.
+                if pairs.erased or name in self._forgotten:
                     raise ReplayTableLostError("the key is erased, and the requests that were sealed to it forgotten")
                 try:
                     table = self._new_table()
@@ -115,4 +128,5 @@ class OwnReplays:
         with self._lock:
             for name, (pairs, _) in tuple(self._seen.items()):
                 if pairs.erased:
+                    self._forgotten.append(name)
                     del self._seen[name]

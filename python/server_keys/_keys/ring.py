@@ -259,7 +259,11 @@ class KeyRing:
             ReplayTableFullError: it is new, and there is no room for it.
             ReplayTableError: it is not known which requests were seen, here or by other processes of the host.
         """
-        seen = self._source.seen_requests(pairs)
+        try:
+            seen = self._source.seen_requests(pairs)
+        except ReplayTableLostError:
+            self._replace_early(pairs)
+            raise
         if seen.is_retired and self._source.current.x25519 != pairs.x25519:
             raise ReplayTableLostError("the key is retired: others may not know which requests were sealed to it")
         try:

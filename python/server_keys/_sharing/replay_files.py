@@ -1,7 +1,9 @@
 """The tables of seen requests that the processes of one host share: for each epoch a file in the group's directory.
 
-They are called `seen-<public key>`, with the epoch's X25519 key in hex digits. Such a file is never empty. An empty one
-says that the table of this epoch was lost: whoever comes later makes no new one, which would have forgotten everything.
+They are called `seen-<public key>`, with the epoch's X25519 key in hex digits. A mark in the place of such a file keeps
+those who come later from beginning anew, with a table that has forgotten everything. An empty mark says that the file
+was gone: who has it open still shares it with all others. A mark with a content says that nobody knows any more what
+was seen.
 """
 
 import contextlib
@@ -11,15 +13,17 @@ import secrets
 import stat
 import time
 from collections.abc import Iterable
+from enum import Enum, auto
 from typing import NamedTuple
 
 from server_keys._clock import boot_time
-from server_keys._native import ReplayTable, ReplayTableError
+from server_keys._native import ReplayTable, ReplayTableError, ReplayTableLostError
 from server_keys._sharing.entries import remove
 
 _PREFIX = "seen-"
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _ATTEMPTS = 5
+_NOBODY_KNOWS = b"nobody knows any more which requests were seen\n"
 
 
 class ReplayFile(NamedTuple):
@@ -32,13 +36,29 @@ class ReplayFile(NamedTuple):
     """Whether `mark_lost` has put a mark in its place."""
 
 
+class InPlace(Enum):
+    """What is where the file of a table should be."""
+
+    THE_FILE = auto()
+    NOTHING = auto()
+    MARK_OF_GONE = auto()
+    """What `mark_gone` puts there."""
+    SOMETHING_ELSE = auto()
+    """What `mark_lost` puts there, or another table."""
+
+
 def replay_file_name(public_key: bytes) -> str:
     """Return the name of the file with the requests that are sealed to an epoch."""
     return f"{_PREFIX}{public_key.hex()}"
 
 
-def open_or_make(directory: int, name: str) -> ReplayFile:
+def open_or_make(directory: int, name: str, *, may_make: bool = True) -> ReplayFile:
     """Open the table of this name; make it if there is none. All who try at the same time get the same one.
+
+    Args:
+        directory: the descriptor of the directory.
+        name: the table's.
+        may_make: whether no request can have been seen yet. Else a table that is missing is lost.
 
     Raises:
         FileNotFoundError: the directory is gone.
@@ -48,32 +68,55 @@ def open_or_make(directory: int, name: str) -> ReplayFile:
     for _ in range(_ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
             return _open(directory, name)
+        if not may_make:
+            raise ReplayTableLostError("the replay table of a key that is in use is gone")
         with contextlib.suppress(FileExistsError):
             return _make(directory, name)
     raise ReplayTableError("somebody makes and removes the replay table again and again")
 
 
-def is_in_place(directory: int, name: str, file: ReplayFile) -> bool:
-    """Tell whether a table's file still has its name."""
+def in_place(directory: int, name: str, file: ReplayFile) -> InPlace:
+    """Tell what is where a table's file should be.
+
+    Raises:
+        OSError: the system does not tell.
+    """
     try:
-        return _identity(os.stat(name, dir_fd=directory, follow_symlinks=False)) == file.identity
-    except OSError:
-        return False
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return InPlace.NOTHING
+    if _identity(found) == file.identity:
+        return InPlace.THE_FILE
+    is_empty_file = stat.S_ISREG(found.st_mode) and found.st_size == 0
+    return InPlace.MARK_OF_GONE if is_empty_file else InPlace.SOMETHING_ELSE
+
+
+def mark_gone(directory: int, name: str) -> None:
+    """Say to all who come later that a file was gone. Who has it open keeps it.
+
+    Raises:
+        FileExistsError: something is there.
+        OSError: the system refuses a file.
+    """
+    os.close(os.open(name, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory))
 
 
 def mark_lost(directory: int, name: str) -> None:
-    """Say to all who come later that a table was lost. Who has it open keeps it.
+    """Say to all, those who have a table open, too, that nobody knows any more what was seen.
 
     Raises:
         OSError: the system refuses a file.
     """
     new = _new_name()
-    os.close(os.open(new, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory))
+    descriptor = os.open(new, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
     try:
+        os.write(descriptor, _NOBODY_KNOWS)
         os.replace(new, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         remove(directory, new)
         raise
+    finally:
+        os.close(descriptor)
 
 
 def is_only_user(directory: int) -> bool:

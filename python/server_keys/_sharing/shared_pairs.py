@@ -15,7 +15,7 @@ from server_keys._keys.pair_source import SharingStatus, SourceStatus
 from server_keys._keys.replays import OwnReplays, SeenRequests
 from server_keys._keys.schedule import Schedule
 from server_keys._log import logger
-from server_keys._native import KeyErasedError, KeyPair
+from server_keys._native import KeyErasedError, KeyPair, ReplayTableLostError
 from server_keys._sharing.epoch import Epoch
 from server_keys._sharing.member import Member
 from server_keys._sharing.notices import Notices
@@ -33,6 +33,9 @@ _REFRESHED_EVERY_S = 1.0
 
 # By how much longer another host may take an epoch to live.
 _OTHERS_END_LATER_S = 60.0
+# How long after the publication of an epoch its table may still be made. A group's first epoch is published when it is
+# made, and its table comes right afterwards. All others have theirs before that.
+_MAKING_TABLE_S = 5.0
 
 
 class Everywhere(Protocol):
@@ -142,18 +145,23 @@ class SharedPairs:
     def seen_requests(self, pairs: EpochPairs) -> SeenRequests:
         """Return the requests that are sealed to an epoch: in this process, or in all of the host that hold it."""
         is_own = any(epoch.pair == pairs.x25519 for epoch in self._member.own)
-        return self._own_replays.of(pairs) if is_own or self._replays is None else self._replays.of(pairs)
+        if is_own or self._replays is None:
+            return self._own_replays.of(pairs)
+        return self._replays.of(pairs, self._is_new)
 
     async def is_first_everywhere(self, pairs: EpochPairs, request_id: bytes) -> bool:
         """Return whether no other host of the group saw the request.
 
         Raises:
             StoreAwayError: the store could not be asked.
+            ReplayTableLostError: the epoch has ended.
         """
+        if self._everywhere is None or any(epoch.pair == pairs.x25519 for epoch in self._member.own):
+            return True
         now = self._clock()
         lives = [epoch.ends_at - now for epoch in self._member.epochs.held if epoch.pair == pairs.x25519]
-        if self._everywhere is None or not lives:  # a pair of its own
-            return True
+        if not lives:
+            raise ReplayTableLostError("the key has ended, and other hosts may have seen requests to it")
         # Others may let it end a little later.
         return await self._everywhere.is_first(pairs.x25519.public_key, request_id, lives[0] + _OTHERS_END_LATER_S)
 
@@ -266,10 +274,15 @@ class SharedPairs:
         self._own_replays.forget_erased()
         if self._replays is not None:
             epochs = [epoch.pairs for epoch in self._member.epochs.held]
-            if self._replays.keep_up(epochs):
+            if self._replays.keep_up(epochs, self._is_new):
                 self._member.bring_forward()
         if self._everywhere is not None:
             self._everywhere.look_after()
+
+    def _is_new(self, pairs: EpochPairs) -> bool:
+        """Tell whether no member can have seen a request yet that is sealed to an epoch."""
+        published = [epoch.publish_at for epoch in self._member.epochs.held if epoch.pair == pairs.x25519]
+        return bool(published) and self._clock() < published[0] + _MAKING_TABLE_S
 
     def _take_looked(self) -> concurrent.futures.Future[None] | None:
         """Return what the callers wait for that asked for a look until now."""

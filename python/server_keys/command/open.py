@@ -6,7 +6,15 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from server_keys._checks import PLACES, REPLAYS, STORE_AWAYS, checked_open_paths, overlap_seconds, period_seconds
+from server_keys._checks import (
+    PLACES,
+    REPLAYS,
+    STORE_AWAYS,
+    checked_open_paths,
+    checked_replay,
+    overlap_seconds,
+    period_seconds,
+)
 from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES
 from server_keys._sharing.share import SECRET_FILE_VARIABLE, checked_share
 from server_keys.command.common_options import (
@@ -103,7 +111,8 @@ _NOBODY = "none"
     type=click.Choice(STORE_AWAYS),
     envvar="SERVER_KEYS_STORE_AWAY",
     show_envvar=True,
-    help="What happens to requests while the store cannot be asked that refuse-everywhere asks, which needs this.",
+    help="What happens to requests while the store cannot be asked that --sealed-replay refuse-everywhere asks, which "
+    "needs this. refuse: they get 503. allow: they are served unless this host received them.",
 )
 @click.option(
     "--sealed-max-buffered-bytes",
@@ -189,8 +198,6 @@ def open_(to: str, listen: str, workers: int, grace_s: float, log_level: str, **
     names = {
         "max_frame_bytes": "--max-frame-bytes",
         "max_buffered_bytes": "--sealed-max-buffered-bytes",
-        "replay": "--sealed-replay: replay",
-        "store_away": "--sealed-store-away: store_away",
     }
     with usage_errors(names, otherwise="--ca-file"):
         open_app(options)  # checks the rest
@@ -215,6 +222,7 @@ def _options(to: str, values: dict[str, Any]) -> OpenOptions:
         "group_secret_file": "--group-secret-file",
         "open_paths": "--open-paths",
         "identity": "--key-identity",
+        "store_away": "--sealed-store-away",
         "a trusted peer": "--trust-peer: a trusted peer",
     }
     share = None if values["key_share"].lower() == _NOBODY else values["key_share"]
@@ -223,6 +231,11 @@ def _options(to: str, values: dict[str, Any]) -> OpenOptions:
         overlap = overlap_seconds("key_overlap_s", values["key_overlap_s"], refresh_time)
         secret_file = _given("group_secret_file", values)
         checked_share(share, period_s=refresh_time, overlap_s=overlap, group_secret_file=secret_file)
+    replay, store_away = values["sealed_replay"], values["sealed_store_away"]
+    if replay != "refuse-everywhere":
+        store_away = _given("sealed_store_away", values)
+    with usage_errors(names, otherwise="--sealed-replay and --sealed-store-away"):
+        checked_replay(replay, store_away)
     given = values["open_paths"]
     with usage_errors(names, otherwise="--open-paths"):
         open_paths = checked_open_paths([path.strip() for path in given.split(",")] if given.strip() else [])
@@ -235,8 +248,8 @@ def _options(to: str, values: dict[str, Any]) -> OpenOptions:
             overlap=overlap,
             required="v1" if values["require_v1"] else values["required"],
             place=values["sealed_place"],
-            replay=values["sealed_replay"],
-            store_away=values["sealed_store_away"],
+            replay=replay,
+            store_away=store_away,
             max_buffered_bytes=values["sealed_max_buffered_bytes"],
             open_paths=open_paths,
             max_frame_bytes=values["max_frame_bytes"],

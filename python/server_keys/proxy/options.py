@@ -6,7 +6,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from server_keys._checks import Place, Replay, Required, StoreAway
+from server_keys._checks import Place, Replay, Required, StoreAway, checked_replay
 from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES, DEFAULT_MAX_FRAME_BYTES
 from server_keys._sealing.signer import Signer, checked_identity
 from server_keys.proxy.upstream import Upstream
@@ -102,7 +102,8 @@ class OpenOptions:
     Raises:
         TypeError: a value has the wrong type.
         ValueError: `to` cannot be used, or is not on this host and `allow_remote_upstream` is false, or one of
-            `trusted_peers` is neither an address, a network, nor `"unix"`.
+            `trusted_peers` is neither an address, a network, nor `"unix"`, or `replay` or `store_away` has no known
+            form, or `store_away` is missing or given in vain.
     """
 
     to: str
@@ -148,6 +149,7 @@ class OpenOptions:
                 "an address of this host or a Unix socket, or allow a remote upstream"
             )
         self.trusted_networks()
+        checked_replay(self.replay, self.store_away)
         if self.identity is not None:
             checked_identity(self.identity)
 

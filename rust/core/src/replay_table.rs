@@ -4,15 +4,17 @@
 //! of one empty slot, and of all threads and processes that insert one id exactly one finds that it is new: they all walk
 //! the same slots in the same order. Whoever is killed on the way leaves either nothing or a whole id there.
 //!
-//! Clients choose what identifies their requests. So each table has a secret of its own, and holds the first 8 bytes of
-//! SHA-256 over that secret and the id, both of fixed lengths: one block of the hash function, a PRF for whoever does not
-//! know the secret. Nobody can choose ids that lie side by side in the table, which would make each look at it a long
-//! walk, or ids that the table takes for each other.
+//! Clients choose what identifies their requests. So each table has a secret of its own, and holds SipHash-2-4 of the id
+//! under that secret: a PRF for whoever does not know it. Nobody can choose ids that lie side by side in the table, which
+//! would make each look at it a long walk, or ids that the table takes for each other.
+//!
+//! What it holds has 64 bits. That two of 2^18 ids agree in them has a chance of 2^-29, and the second one would be refused.
 
+use std::fmt;
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sha2::{Digest, Sha256};
+use siphasher::sip::SipHasher24;
 
 use crate::error::Error;
 use crate::replay_memory::ReplayMemory;
@@ -24,7 +26,7 @@ pub const MAX_REPLAY_TABLE_CAPACITY: usize = 1 << 28;
 pub const DEFAULT_REPLAY_TABLE_CAPACITY: usize = 1 << 18;
 /// The shortest id. A shorter one would be one that others have, too.
 pub const SHORTEST_REQUEST_ID_BYTES: usize = 8;
-/// The longest id: an X25519 public key. With the secret it fits into one block of SHA-256.
+/// The longest id: an X25519 public key.
 pub const LONGEST_REQUEST_ID_BYTES: usize = 32;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"skreplay");
@@ -57,11 +59,10 @@ pub enum Sight {
 }
 
 /// The ids of requests. Any number of threads may use it, and of processes, where it lies in a file.
-#[derive(Debug)]
 pub struct ReplayTable {
     memory: ReplayMemory,
     capacity: usize,
-    secret: [u8; 16],
+    hasher: SipHasher24,
 }
 
 impl ReplayTable {
@@ -101,7 +102,7 @@ impl ReplayTable {
         if bytes_for(capacity) != Ok(length) {
             return Err(ReplayTableFault::NotATable.into());
         }
-        let mut table = Self { memory: ReplayMemory::of_file(file, length)?, capacity, secret: [0; 16] };
+        let mut table = Self { memory: ReplayMemory::of_file(file, length)?, capacity, hasher: SipHasher24::new() };
         let header = table.header();
         let is_table = header.magic.load(Ordering::Acquire) == MAGIC
             && header.version.load(Ordering::Relaxed) == VERSION
@@ -110,9 +111,8 @@ impl ReplayTable {
         if !is_table {
             return Err(ReplayTableFault::NotATable.into());
         }
-        let [first, second] = [0, 1].map(|word| header.secret[word].load(Ordering::Relaxed).to_le_bytes());
-        table.secret[..8].copy_from_slice(&first);
-        table.secret[8..].copy_from_slice(&second);
+        let [first, second] = [0, 1].map(|word| header.secret[word].load(Ordering::Relaxed));
+        table.hasher = SipHasher24::new_with_keys(first, second);
         Ok(table)
     }
 
@@ -183,7 +183,7 @@ impl ReplayTable {
     fn begin(memory: ReplayMemory, capacity: usize) -> Result<Self, Error> {
         let mut secret = [0; 16];
         getrandom::fill(&mut secret)?;
-        let table = Self { memory, capacity, secret };
+        let table = Self { memory, capacity, hasher: SipHasher24::new_with_key(&secret) };
         let header = table.header();
         for (word, bytes) in header.secret.iter().zip(secret.as_chunks::<8>().0) {
             word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
@@ -200,9 +200,7 @@ impl ReplayTable {
             let (shortest, longest) = (SHORTEST_REQUEST_ID_BYTES, LONGEST_REQUEST_ID_BYTES);
             return Err(ReplayTableFault::IdLength { length: id.len(), shortest, longest });
         }
-        let hash: [u8; 32] = Sha256::new().chain_update(self.secret).chain_update(id).finalize().into();
-        let tag = hash.first_chunk().map_or(EMPTY, |tag| u64::from_le_bytes(*tag));
-        Ok(tag.max(EMPTY + 1))
+        Ok(self.hasher.hash(id).max(EMPTY + 1))
     }
 
     fn header(&self) -> &Header {
@@ -217,6 +215,13 @@ impl ReplayTable {
             let first = self.memory.start().add(HEADER_BYTES).cast::<AtomicU64>();
             slice::from_raw_parts(first.as_ptr(), self.capacity * SLOTS_PER_ID)
         }
+    }
+}
+
+impl fmt::Debug for ReplayTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the secret.
+        f.debug_struct("ReplayTable").field("used", &self.used()).field("capacity", &self.capacity).finish()
     }
 }
 
