@@ -676,7 +676,7 @@ def test_an_upload_that_is_given_up_while_another_thread_counts_it_counts_no_mor
 
     def counts_at_this_moment(holding: Holding) -> None:
         try:
-            holding.hold(HALF, piece_bytes=HALF, waits=True)
+            holding.hold(HALF, piece_bytes=HALF, waits=True, give_up=lambda: None)
         except GivenUpError as error:
             seen.append(type(error).__name__)
         free_and_wake(holding)

@@ -159,18 +159,22 @@ class Holding:
     _may_give_up = False
     _woken = False
     _receiving: tuple[asyncio.Task[object], ...] = ()
+    _buffers: Buffers | None = None
     _loop: asyncio.AbstractEventLoop | None = None
-    _on_given_up: Callable[[], None] | None = None
+    _give_up: Callable[[], None] | None = None
 
     def __init__(self, most_bytes: int) -> None:
-        self._buffers = _of_process
         self.most_bytes = most_bytes
 
-    def call_when_given_up(self, on_given_up: Callable[[], None]) -> None:
-        """Have this called when the request is given up, maybe from another thread. It must free what is held."""
-        self._on_given_up = on_given_up
-
-    def hold(self, frame_bytes: int, opened_bytes: int = 0, *, piece_bytes: int, waits: bool) -> None:
+    def hold(
+        self,
+        frame_bytes: int,
+        opened_bytes: int = 0,
+        *,
+        piece_bytes: int,
+        waits: bool,
+        give_up: Callable[[], None],
+    ) -> None:
         """Note what the request holds from now on, in place of what it held.
 
         A request may be refused, or given up for others, when it holds more of a frame than is free, or has opened such
@@ -181,6 +185,7 @@ class Holding:
             opened_bytes: how much is opened and waits for the app.
             piece_bytes: how much arrived at last.
             waits: whether the request waits for its client.
+            give_up: frees what is held when the request is given up, maybe in another thread.
 
         Raises:
             BuffersFullError: there is no room for its frame. It is to end at once.
@@ -191,7 +196,7 @@ class Holding:
         most = max(frame_bytes, opened_bytes, self._kept_bytes)
         if most <= FREE_BYTES and not self.counted_bytes:
             return
-        self._frame_bytes, self._opened_bytes, self._waits = frame_bytes, opened_bytes, waits
+        self._frame_bytes, self._opened_bytes, self._waits, self._give_up = frame_bytes, opened_bytes, waits, give_up
         self._read_bytes = max(self._read_bytes, min(piece_bytes, _READ_AT_ONCE_BYTES))
         self._may_give_up = waits and (frame_bytes > FREE_BYTES or opened_bytes > piece_bytes + FREE_BYTES)
         self._count(may_refuse=frame_bytes > FREE_BYTES)
@@ -213,10 +218,11 @@ class Holding:
 
     def release(self) -> None:
         """Note that the request holds nothing any more but what is kept of its beginning. It is not given up then."""
-        self._on_given_up = None
-        self._frame_bytes = self._opened_bytes = 0
-        self._waits = self._may_give_up = False
-        self._count_less()
+        if self._buffers is not None:
+            self._give_up = None
+            self._frame_bytes = self._opened_bytes = 0
+            self._waits = self._may_give_up = False
+            self._count_less()
 
     def _count_less(self) -> None:
         if self.counted_bytes:
@@ -229,9 +235,11 @@ class Holding:
         )
         if self._waits and self._frame_bytes > FREE_BYTES:
             held_bytes += self._read_bytes
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        self._buffers.hold(self, held_bytes, may_give_up=self._may_give_up, may_refuse=may_refuse)
+        if self._buffers is None:
+            self._buffers, self._loop = _of_process, asyncio.get_running_loop()
+        # What a parent process holds is nothing to its forked child, where the lock may be taken for ever.
+        if self._buffers is _of_process:
+            self._buffers.hold(self, held_bytes, may_give_up=self._may_give_up, may_refuse=may_refuse)
 
     async def receive_by(self, receive: Receive) -> Message:
         """Return what `receive` returns.
@@ -263,9 +271,9 @@ class Holding:
 
     def free_and_wake(self) -> None:
         """Free what is held, and wake who receives: the request was given up, and counts no longer."""
-        on_given_up, loop = self._on_given_up, self._loop
-        if on_given_up is not None:
-            on_given_up()
+        give_up, loop = self._give_up, self._loop
+        if give_up is not None:
+            give_up()
         if loop is not None:
             try:
                 loop.call_soon_threadsafe(self._wake)

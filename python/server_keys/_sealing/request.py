@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_keys._native import FrameTooLargeError, KeyErasedError, MalformedMessageError
 from server_keys._sealing import answers
-from server_keys._sealing.buffers import GivenUpError, Holding, MemoryBoundError
+from server_keys._sealing.buffers import FREE_BYTES, GivenUpError, Holding, MemoryBoundError
 from server_keys._sealing.off_loop import run_off_loop
 from server_keys._sealing.protocol import NOT_OF_A_SEALED_REQUEST
 from server_keys._sealing.recorder import Measured
@@ -81,7 +81,6 @@ class SealedRequest:
             MalformedMessageError: anything else is wrong.
         """
         has_begun = False
-        self._holding.call_when_given_up(lambda: self._free(GivenUpError()))
         try:
             while not self._wire.can_begin(has_plaintext=bool(self._opened), has_ended=self._body_ended):
                 message = await (
@@ -93,7 +92,9 @@ class SealedRequest:
                     return False
                 await self._open(message)
                 del message  # its bytes would stay until the next one comes
-                self._hold(self._opener.held_bytes, len(self._opened))
+                # Most bodies come whole and short: then nothing is held that counts.
+                if not self._body_ended or len(self._opened) > FREE_BYTES or self._holding.counted_bytes:
+                    self._hold(self._opener.held_bytes, len(self._opened))
             has_begun = True
             self._measured.wire = self._wire.name
             self._measured.opened_at_ns = time.time_ns()
@@ -226,7 +227,10 @@ class SealedRequest:
     def _hold(self, frame_bytes: int, opened_bytes: int, *, waits: bool = True) -> None:
         """Count what is held from now on. The request waits for its client at most until its body has ended."""
         waits = waits and not self._body_ended
-        self._holding.hold(frame_bytes, opened_bytes, piece_bytes=self._piece_bytes, waits=waits)
+        self._holding.hold(frame_bytes, opened_bytes, piece_bytes=self._piece_bytes, waits=waits, give_up=self._give_up)
+
+    def _give_up(self) -> None:
+        self._free(GivenUpError())
 
     def _free(self, why: MemoryBoundError) -> None:
         """Free what is held of the request. The app is to see a client that is gone."""
