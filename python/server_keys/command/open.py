@@ -7,6 +7,7 @@ import click
 from click.core import ParameterSource
 
 from server_keys._checks import PLACES, checked_open_paths, overlap_seconds, period_seconds
+from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES
 from server_keys._sharing.share import SECRET_FILE_VARIABLE, checked_share
 from server_keys.command.common_options import (
     ca_file_option,
@@ -139,6 +140,17 @@ _NOBODY = "none"
     help="File with the server's identity, which signs its keys, so that clients know whose they are: server-keys "
     "identity new writes it.",
 )
+@click.option(
+    "--sealed-max-buffered-bytes",
+    type=int,
+    default=DEFAULT_MAX_BUFFERED_BYTES,
+    show_default=True,
+    envvar="SERVER_KEYS_MAX_BUFFERED_BYTES",
+    show_envvar=True,
+    metavar="BYTES",
+    help="How much memory the unfinished sealed requests of a worker may hold together, from four times "
+    "--max-frame-bytes on.",
+)
 @max_frame_bytes_option
 @ca_file_option
 @limit_options
@@ -158,7 +170,8 @@ def open_(to: str, listen: str, workers: int, grace_s: float, log_level: str, **
     from server_keys.proxy import open_app
 
     options = _options(to, values)
-    with usage_errors({"max_frame_bytes": "--max-frame-bytes"}, otherwise="--ca-file"):
+    names = {"max_buffered_bytes": "--sealed-max-buffered-bytes", "max_frame_bytes": "--max-frame-bytes"}
+    with usage_errors(names, otherwise="--ca-file"):
         open_app(options)  # checks the rest
     with listening(listen, allow_remote=True, upstream=options.upstream) as place:
         serve(
@@ -203,6 +216,7 @@ def _options(to: str, values: dict[str, Any]) -> OpenOptions:
             place=values["sealed_place"],
             open_paths=open_paths,
             max_frame_bytes=values["max_frame_bytes"],
+            max_buffered_bytes=values["sealed_max_buffered_bytes"],
             share=share,
             group_secret_file=secret_file,
             identity=values["key_identity"] or None,

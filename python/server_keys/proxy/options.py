@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from server_keys._checks import Place, Required
-from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
+from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES, DEFAULT_MAX_FRAME_BYTES
 from server_keys._sealing.signer import Signer, checked_identity
 from server_keys.proxy.upstream import Upstream
 
@@ -124,6 +124,8 @@ class OpenOptions:
     """As for `server_keys.protect`."""
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
     """As for `server_keys.protect`."""
+    max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES
+    """As for `server_keys.protect`."""
     share: str | None = field(default="auto", repr=False)  # a URL may have a password
     """As for `server_keys.protect`."""
     group_secret_file: str | os.PathLike[str] | None = None
@@ -163,6 +165,7 @@ class OpenOptions:
             "place": self.place,
             "open_paths": self.open_paths,
             "max_frame_bytes": self.max_frame_bytes,
+            "max_buffered_bytes": self.max_buffered_bytes,
             "share": self.share,
             "group_secret_file": self.group_secret_file,
             "identity": self.identity,
