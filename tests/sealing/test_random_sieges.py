@@ -14,11 +14,13 @@ from server_keys._sealing import middleware
 from server_keys._sealing import request as request_module
 from server_keys._sealing.buffers import FREE_BYTES, Holding
 from server_keys._sealing.request import SealedRequest
+from tests.helpers.arriving_upload import ArrivingUpload, settled
 from tests.helpers.held_time import HeldTime, run_in_held_time
 from tests.helpers.sealed_requests import Client, ClientV1
-from tests.sealing.test_memory_bound import BOUND, MAX_FRAME, Upload, settled
 
 STEPS = 400
+MAX_FRAME = 1024 * 1024
+BOUND = 6 * MAX_FRAME
 
 
 class RandomApp:
@@ -115,8 +117,8 @@ class RandomSiege:
         self.protected = EncryptedBodyMiddleware(
             self.app, key_ring=ring, max_frame_bytes=MAX_FRAME, max_buffered_bytes=BOUND
         )
-        self.open: dict[int, tuple[Upload, bytearray]] = {}
-        self.all: list[Upload] = []
+        self.open: dict[int, tuple[ArrivingUpload, bytearray]] = {}
+        self.all: list[ArrivingUpload] = []
 
     async def step(self, held: HeldTime) -> None:
         ways: list[Callable[[], Awaitable[None]]] = [*[self.begins] * 6, *[self.goes_on] * 20, *[self.app_goes_on] * 2]
@@ -131,7 +133,7 @@ class RandomSiege:
             self.chance.choice([10, 64 * 1024, MAX_FRAME - 16, MAX_FRAME - 16])
             for _ in range(self.chance.randint(1, 4))
         ]
-        upload = Upload(client)
+        upload = ArrivingUpload(client)
         self.open[id(upload)] = upload, bytearray(b"".join(client.seal(*map(bytes, lengths))))
         self.all.append(upload)
         upload.start(self.protected)
@@ -165,7 +167,7 @@ class RandomSiege:
         self.app.goes_on()
         await settled()
 
-    def _any(self) -> Iterator[tuple[Upload, bytearray]]:
+    def _any(self) -> Iterator[tuple[ArrivingUpload, bytearray]]:
         if self.open:
             yield self.open[self.chance.choice(list(self.open))]
 
