@@ -170,6 +170,28 @@ def test_a_request_that_comes_twice_is_passed_on_as_the_operator_says(
         assert [client.send(request).status_code for _ in range(2)] == statuses
 
 
+@pytest.mark.parametrize("is_bounded", [True, False])
+def test_what_half_sent_requests_hold_together_is_bounded_as_the_operator_says(upstream: str, is_bounded: bool) -> None:
+    frame_bytes = 1024 * 1024
+    bound = ("--sealed-max-buffered-bytes", str(4 * frame_bytes)) if is_bounded else ()
+    options = ("--listen", "127.0.0.1:0", "--max-frame-bytes", str(frame_bytes), *bound)
+    head = (
+        f"POST / HTTP/1.1\r\nHost: x\r\nEhbp-Encapsulated-Key: {bytes(32).hex()}\r\nContent-Length: {frame_bytes}\r\n"
+    )
+    half_sent = f"{head}\r\n".encode() + frame_bytes.to_bytes(4, "big") + bytes(frame_bytes - 5)
+    with serving("open", "--to", upstream, *options) as opened, contextlib.ExitStack() as connections:
+        address = httpx2.URL(opened.url)
+        for _ in range(8):
+            connection = connections.enter_context(socket.create_connection((address.host, address.port), 10))
+            connection.sendall(half_sent)
+        with sealed_client() as client:
+            assert client.post(opened.url, content=bytes(100_000)).status_code == 200
+        until = time.monotonic() + (10 if is_bounded else 0)
+        while time.monotonic() < until and "max_buffered_bytes" not in opened.log:
+            time.sleep(0.05)
+        assert ("max_buffered_bytes" in opened.log) == is_bounded
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_start_that_fails_is_one_line_and_status_1(upstream: str, tmp_path: Path, workers: str) -> None:
     shared = tmp_path / "shared"

@@ -67,6 +67,8 @@ def test_the_version() -> None:
         ((*OPEN, "--key-share", "valkey://me:hunter2@host"), "--key-share"),
         ((*OPEN, "--group-secret-file", "x"), "--group-secret-file"),
         ((*OPEN, "--max-frame-bytes", "1"), "--max-frame-bytes must be"),
+        ((*OPEN, "--sealed-max-buffered-bytes", "67108863"), "--sealed-max-buffered-bytes must be at least 67108864"),
+        ((*OPEN, "--sealed-max-buffered-bytes", "much"), "--sealed-max-buffered-bytes"),
         ((*OPEN, "--workers", "0"), "--workers"),
         ((*OPEN, "--sealed-replay", "never"), "--sealed-replay"),
         ((*OPEN, "--sealed-replay", "refuse-everywhere"), "--sealed-store-away"),

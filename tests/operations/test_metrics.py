@@ -16,7 +16,9 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 
 from server_keys import KeyRing, inject_key_lifespan, metrics, periodic_refresh, protect
+from server_keys._keys.buffer_status import BufferStatus
 from tests.helpers import asgi
+from tests.helpers.arriving_upload import ArrivingUpload
 from tests.helpers.held_time import HeldTime
 from tests.helpers.key_source import Source
 from tests.helpers.scrape import scraped
@@ -247,6 +249,81 @@ def test_a_ring_of_ones_own_is_told_of_while_a_task_refreshes_it(registry: Colle
             task.cancel()
 
     asyncio.run(asyncio.wait_for(main(), 20))
+
+
+MIB = 1024 * 1024
+
+
+async def half_sent(app: FastAPI) -> ArrivingUpload:
+    """Return a request of which half of a frame of 1 MiB has arrived."""
+    upload = ArrivingUpload(Client(app.state.ephemeral_keys.current))
+    (frame,) = upload.client.seal(bytes(MIB - 16))
+    upload.start(app)
+    await upload.arrives(frame[: MIB // 2])
+    return upload
+
+
+def test_the_memory_that_unfinished_requests_hold_is_told(registry: CollectorRegistry) -> None:
+    app = instrumented(registry, max_frame_bytes=MIB, max_buffered_bytes=4 * MIB)
+
+    def told() -> tuple[float, float]:
+        app.state.ephemeral_keys.refresh_if_due()  # a running app does so once a second at least
+        found = scraped(registry)
+        return found["server_keys_buffered_bytes"], found["server_keys_max_buffered_bytes"]
+
+    async def main() -> None:
+        async with served(app):
+            assert told() == (0, 4 * MIB)
+            # Its pages, and what the server may read of its client in the meantime.
+            one = (640 + 256) * 1024
+            first = await half_sent(app)
+            assert told() == (one, 4 * MIB)
+            others = [await half_sent(app) for _ in range(3)]
+            assert told() == (4 * one, 4 * MIB)
+            too_much = await half_sent(app)
+            assert told() == (4 * one, 4 * MIB)
+            await too_much.arrives(b"", more_body=False)
+            await first.disconnects()
+            assert told() == (3 * one, 4 * MIB)
+            for upload in others:
+                await upload.disconnects()
+            assert told() == (0, 4 * MIB)
+            assert app.state.ephemeral_keys.status.buffers == BufferStatus(held_bytes=0, most_bytes=4 * MIB)
+
+    asyncio.run(main())
+    assert refusals(registry) == {"buffers_full": 1}
+    assert requests(registry) == {"disconnected": 4, "refused": 1}
+
+
+def test_an_app_tells_of_its_bound_before_anything_arrives(registry: CollectorRegistry) -> None:
+    app = instrumented(registry)
+    assert scraped(registry)["server_keys_max_buffered_bytes"] == 0
+    with TestClient(app):
+        app.state.ephemeral_keys.refresh_if_due()
+        assert scraped(registry)["server_keys_max_buffered_bytes"] == 256 * MIB
+
+
+def test_who_is_given_up_is_counted_and_told_in_the_log(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = HeldTime()
+    monkeypatch.setattr("time.clock_gettime", held.clock_gettime)
+    app = instrumented(registry, max_frame_bytes=MIB, max_buffered_bytes=4 * MIB)
+
+    async def main() -> None:
+        async with served(app):
+            uploads = []
+            for _ in range(6):
+                uploads.append(await half_sent(app))
+                held.pass_s(1)
+            assert [upload.status for upload in uploads] == [408, 408, None, None, None, None]
+            for upload in uploads:
+                await upload.disconnects()
+
+    asyncio.run(main())
+    assert refusals(registry) == {"given_up": 2}
+    (said,) = (record.message for record in caplog.records if "given_up" in record.message)
+    assert said.startswith("refused a request (given_up, status 408): its client had sent nothing for a second")
 
 
 @pytest.mark.parametrize("instrumented_first", [True, False])

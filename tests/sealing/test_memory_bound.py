@@ -4,26 +4,31 @@ import asyncio
 import os
 import re
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server_keys import EncryptedBodyMiddleware, KeyPair, KeyRing, inject_middleware, protect
 from server_keys._sealing import request as request_module
-from tests.helpers import asgi
+from server_keys._sealing.buffers import GivenUpError, Holding
+from tests.helpers.arriving_upload import ArrivingUpload, settled
 from tests.helpers.held_time import HeldTime, run_in_held_time
 from tests.helpers.sealed_requests import Client, ClientV1, assert_never_whole, unreachable
 
 MIB = 1024 * 1024
 MAX_FRAME = MIB
-BOUND = 4 * MAX_FRAME
+BOUND = 6 * MAX_FRAME
 HALF = MAX_FRAME // 2
+# What servers read at once of a connection, and may hold of one that goes on.
+READ = 256 * 1024
 # What half of a frame takes: a quarter more than has arrived, in steps of 64 KiB. There is room for six of them.
-HELD = 640 * 1024
+HELD = 640 * 1024 + READ
 FULL = 6 * HELD
 
 
@@ -54,52 +59,6 @@ async def counts_bytes(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"%d" % length})
 
 
-@dataclass
-class Upload:
-    """One request to the middleware, whose body the test sends piece by piece."""
-
-    client: Client | ClientV1
-    incoming: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
-    response: asgi.Response = field(default_factory=asgi.Response)
-    task: asyncio.Task[None] | None = None
-
-    def start(self, app: ASGIApp) -> None:
-        self.task = asyncio.create_task(self.run(app))
-
-    async def run(self, app: ASGIApp) -> None:
-        try:
-            await app(asgi.http_scope("POST", "/", self.client.headers), self.incoming.get, self.send)
-        except RuntimeError as error:
-            self.response.error = error
-
-    async def send(self, message: Message) -> None:
-        self.response.messages.append(message)
-
-    async def arrives(self, piece: bytes, *, more_body: bool = True) -> None:
-        """Let a piece arrive, and the middleware take it."""
-        self.incoming.put_nowait({"type": "http.request", "body": piece, "more_body": more_body})
-        await settled()
-
-    async def disconnects(self) -> None:
-        self.incoming.put_nowait({"type": "http.disconnect"})
-        await settled()
-
-    @property
-    def is_over(self) -> bool:
-        assert self.task is not None
-        return self.task.done()
-
-    @property
-    def status(self) -> int | None:
-        return self.response.status
-
-
-async def settled() -> None:
-    """Let every task that can go on do so."""
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
 Wire = Callable[[KeyRing], Client | ClientV1]
 WIRES: list[Wire] = [lambda ring: Client(ring.current), ClientV1]
 both_wires = pytest.mark.parametrize("wire", WIRES, ids=["ehbp", "v1"])
@@ -117,12 +76,12 @@ class Siege:
     def __init__(self, ring: KeyRing, app: ASGIApp = counts_bytes) -> None:
         self.ring = ring
         self.app = EncryptedBodyMiddleware(app, key_ring=ring, max_frame_bytes=MAX_FRAME, max_buffered_bytes=BOUND)
-        self.uploads: list[Upload] = []
+        self.uploads: list[ArrivingUpload] = []
         self.rests: dict[int, bytes] = {}
 
-    async def half(self, wire: Wire = WIRES[0]) -> Upload:
+    async def half(self, wire: Wire = WIRES[0]) -> ArrivingUpload:
         """Start an upload, and let half of its frame arrive."""
-        upload = Upload(wire(self.ring))
+        upload = ArrivingUpload(wire(self.ring))
         first, rest = sealed(upload.client)
         self.uploads.append(upload)
         self.rests[id(upload)] = rest
@@ -130,7 +89,7 @@ class Siege:
         await upload.arrives(first)
         return upload
 
-    async def ends(self, upload: Upload) -> int | None:
+    async def ends(self, upload: ArrivingUpload) -> int | None:
         """Let the rest of an upload arrive, and return its status."""
         await upload.arrives(self.rests[id(upload)], more_body=False)
         assert upload.task is not None
@@ -211,6 +170,105 @@ def test_where_no_client_is_idle_for_a_second_the_new_upload_is_refused(
 
 
 @both_wires
+def test_what_its_server_may_read_of_a_client_that_goes_on_counts(ring: KeyRing, held: HeldTime, wire: Wire) -> None:
+    async def main() -> None:
+        async with siege(ring) as besieged:
+            upload = ArrivingUpload(wire(ring))
+            first, rest = sealed(upload.client)
+            besieged.uploads.append(upload)
+            upload.start(besieged.app)
+            for start in range(0, HALF, 64 * 1024):
+                await upload.arrives(first[start : start + 64 * 1024])
+            # No more than came at once until now.
+            assert besieged.held_bytes == HALF + 64 * 1024
+            await upload.arrives(rest, more_body=False)
+            assert upload.status == 200
+
+    in_held_time(held, main)
+
+
+class _Message(dict[str, Any]):
+    """A message that can be referred to weakly."""
+
+
+@both_wires
+def test_what_has_been_taken_of_the_server_is_not_kept_until_more_comes(
+    ring: KeyRing, held: HeldTime, wire: Wire
+) -> None:
+    async def main() -> None:
+        async with siege(ring) as besieged:
+            for pieces in ([b"the beginning", bytes(HALF)], [bytes(HALF)]):
+                upload = ArrivingUpload(wire(ring))
+                besieged.uploads.append(upload)
+                upload.start(besieged.app)
+                for frame in upload.client.seal(*pieces)[: len(pieces)]:
+                    message = _Message(type="http.request", body=frame[: len(frame) // 2], more_body=True)
+                    taken = weakref.ref(message)
+                    upload.incoming.put_nowait(message)
+                    del message
+                    await settled()
+                    assert taken() is None
+                    await upload.arrives(frame[len(frame) // 2 :])
+
+    in_held_time(held, main)
+
+
+@both_wires
+def test_an_app_that_takes_its_time_costs_no_client_whose_frames_are_of_64_kib(
+    ring: KeyRing, held: HeldTime, wire: Wire
+) -> None:
+    goes_on = asyncio.Event()
+
+    async def waits_first(scope: Scope, receive: Receive, send: Send) -> None:
+        await goes_on.wait()
+        await counts_bytes(scope, receive, send)
+
+    async def main() -> None:
+        async with siege(ring, waits_first) as besieged:
+            small = ArrivingUpload(wire(ring))
+            besieged.uploads.append(small)
+            pieces = small.client.seal(*[bytes(64 * 1024)] * 8)
+            small.start(besieged.app)
+            # A server hands over what it has read, which is more than one frame.
+            await small.arrives(b"".join(pieces[:4]) + pieces[4][:50_000])
+            assert besieged.held_bytes == 4 * 64 * 1024
+            held.pass_s(60)
+            for _ in range(10):
+                await besieged.half()
+            assert not small.is_over
+            goes_on.set()
+            await small.arrives(pieces[4][50_000:] + b"".join(pieces[5:]), more_body=False)
+            assert small.status == 200
+            assert b"".join(small.client.open(small.response)) == b"%d" % (8 * 64 * 1024)
+
+    in_held_time(held, main)
+
+
+@both_wires
+def test_of_many_that_are_refused_not_all_are_read_on(ring: KeyRing, held: HeldTime, wire: Wire) -> None:
+    async def main() -> None:
+        async with siege(ring) as besieged:
+            uploads = [await besieged.half(wire) for _ in range(6)]
+            refused = [await besieged.half(wire) for _ in range(70)]
+            # The others have their answer at once. Their connections end a second later, unread.
+            answered = [upload for upload in refused if upload.status is not None]
+            assert [upload.status for upload in answered] == [503] * 6
+            assert [upload.response.headers["connection"] for upload in answered] == ["close"] * 6
+            for upload in answered:
+                await upload.arrives(besieged.rests[id(upload)])
+                assert upload.incoming.qsize() == 1
+                assert not upload.is_over
+            await asyncio.sleep(1)
+            await settled()
+            assert all(upload.is_over for upload in answered)
+            read_on = [upload for upload in refused if upload not in answered]
+            assert [await besieged.ends(upload) for upload in read_on] == [503] * 64
+            assert not any(upload.is_over for upload in uploads)
+
+    in_held_time(held, main)
+
+
+@both_wires
 def test_an_upload_that_trickles_is_not_given_up_while_there_is_room(ring: KeyRing, held: HeldTime, wire: Wire) -> None:
     async def main() -> None:
         async with siege(ring) as besieged:
@@ -232,7 +290,7 @@ def test_no_siege_refuses_frames_of_64_kib(ring: KeyRing, held: HeldTime, wire: 
     async def main() -> None:
         async with siege(ring) as besieged:
             uploads = [await besieged.half(wire) for _ in range(6)]
-            small = Upload(wire(ring))
+            small = ArrivingUpload(wire(ring))
             pieces = small.client.seal(bytes(64 * 1024), bytes(64 * 1024), bytes(1000))
             small.start(besieged.app)
             for piece in pieces[:-1]:
@@ -271,9 +329,9 @@ class Witness:
         await send({"type": "http.response.body", "body": b"end"})
 
 
-async def begun(besieged: Siege, wire: Wire) -> Upload:
+async def begun(besieged: Siege, wire: Wire) -> ArrivingUpload:
     """Start an upload whose first frame is opened, and let half of the second one arrive."""
-    upload = Upload(wire(besieged.ring))
+    upload = ArrivingUpload(wire(besieged.ring))
     first, second, *_ = upload.client.seal(b"the beginning", bytes(MAX_FRAME - 16))
     besieged.uploads.append(upload)
     upload.start(besieged.app)
@@ -325,7 +383,7 @@ def test_an_upload_that_grows_where_there_is_no_room_ends_for_its_app_too(
     async def main() -> None:
         witness = Witness()
         async with siege(ring, witness) as besieged:
-            upload = Upload(wire(ring))
+            upload = ArrivingUpload(wire(ring))
             first, second, *end = upload.client.seal(b"the beginning", bytes(MAX_FRAME - 16))
             besieged.uploads.append(upload)
             upload.start(besieged.app)
@@ -357,7 +415,7 @@ def test_a_body_that_is_all_there_is_not_given_up(ring: KeyRing, held: HeldTime)
             for _ in range(7):
                 held.pass_s(1)
                 await besieged.half()
-            assert ring.status.refusals == {"given_up": 3}
+            assert ring.status.refusals == {"given_up": 2}
             goes_on.set()
             await settled()
             assert whole.status == 200
@@ -375,23 +433,23 @@ async def answers_without_reading(scope: Scope, receive: Receive, send: Send) ->
     await send({"type": "http.response.body", "body": b"enough"})
 
 
-async def ends_well(besieged: Siege, upload: Upload) -> None:
+async def ends_well(besieged: Siege, upload: ArrivingUpload) -> None:
     await besieged.ends(upload)
 
 
-async def is_malformed(besieged: Siege, upload: Upload) -> None:
+async def is_malformed(besieged: Siege, upload: ArrivingUpload) -> None:
     await upload.arrives(bytes(len(besieged.rests[id(upload)])), more_body=False)
 
 
-async def is_cut_off(besieged: Siege, upload: Upload) -> None:
+async def is_cut_off(besieged: Siege, upload: ArrivingUpload) -> None:
     await upload.arrives(b"", more_body=False)
 
 
-async def client_goes(besieged: Siege, upload: Upload) -> None:
+async def client_goes(besieged: Siege, upload: ArrivingUpload) -> None:
     await upload.disconnects()
 
 
-async def is_cancelled(besieged: Siege, upload: Upload) -> None:
+async def is_cancelled(besieged: Siege, upload: ArrivingUpload) -> None:
     assert upload.task is not None
     upload.task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -407,7 +465,7 @@ def test_whatever_ends_an_upload_frees_what_it_held(
     held: HeldTime,
     wire: Wire,
     app: ASGIApp,
-    end: Callable[[Siege, Upload], Awaitable[None]],
+    end: Callable[[Siege, ArrivingUpload], Awaitable[None]],
 ) -> None:
     async def main() -> None:
         async with siege(ring, app) as besieged:
@@ -439,7 +497,7 @@ def test_frames_that_are_opened_by_another_thread_count_twice_meanwhile(
         async with siege(ring) as besieged:
             uploads = [await besieged.half() for _ in range(6)]
             # What arrived and what is to be opened do not have room together.
-            assert [await besieged.ends(upload) for upload in uploads] == [503, 503, 200, 200, 200, 200]
+            assert [await besieged.ends(upload) for upload in uploads] == [503, 200, 200, 200, 200, 200]
 
     in_held_time(held, main)
 
@@ -451,7 +509,7 @@ def test_an_upload_that_is_cancelled_when_it_is_given_up_is_cancelled(ring: KeyR
             held.pass_s(1)
             others = [await besieged.half() for _ in range(5)]
             assert upload.task is not None
-            newest = Upload(Client(ring.current))
+            newest = ArrivingUpload(Client(ring.current))
             newest.incoming.put_nowait({"type": "http.request", "body": sealed(newest.client)[0], "more_body": True})
             newest.start(besieged.app)
             besieged.uploads.append(newest)
@@ -528,7 +586,7 @@ def test_a_shared_ring_keeps_no_more_than_the_bytes_of_a_first_frame(
             assert kept_bytes < 1_000_000
             besieged.rests[id(upload)] = rest[10_000:]
             assert await besieged.ends(upload) == 200
-            stranger = Upload(Client(KeyPair.generate()))
+            stranger = ArrivingUpload(Client(KeyPair.generate()))
             besieged.uploads.append(stranger)
             stranger.start(besieged.app)
             for piece in sealed(stranger.client):
@@ -538,6 +596,56 @@ def test_a_shared_ring_keeps_no_more_than_the_bytes_of_a_first_frame(
             assert ring.status.refusals == {"key_mismatch": 1}
             await stranger.arrives(b"", more_body=False)
             assert stranger.status == 422
+
+    in_held_time(held, main)
+
+
+def test_no_siege_refuses_frames_of_64_kib_where_a_ring_is_shared(
+    ring: KeyRing, held: HeldTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KeyRing, "is_shared", True)
+
+    async def main() -> None:
+        async with siege(ring) as besieged:
+            small = ArrivingUpload(Client(ring.current))
+            besieged.uploads.append(small)
+            frame, *rest = small.client.seal(bytes(64 * 1024), b"the end")
+            small.start(besieged.app)
+            await small.arrives(frame[:60_000])
+            assert besieged.held_bytes == 0
+            held.pass_s(60)
+            for _ in range(8):
+                await besieged.half()
+            await small.arrives(frame[60_000:])
+            await small.arrives(b"".join(rest), more_body=False)
+            assert small.status == 200
+
+    in_held_time(held, main)
+
+
+def test_an_upload_that_is_given_up_while_another_thread_counts_it_counts_no_more(
+    ring: KeyRing, held: HeldTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free_and_wake, seen = Holding.free_and_wake, list[str]()
+
+    def counts_at_this_moment(holding: Holding) -> None:
+        try:
+            holding.hold(HALF, piece_bytes=HALF, waits=True, give_up=lambda: None)
+        except GivenUpError as error:
+            seen.append(type(error).__name__)
+        free_and_wake(holding)
+
+    monkeypatch.setattr(Holding, "free_and_wake", counts_at_this_moment)
+
+    async def main() -> None:
+        async with siege(ring) as besieged:
+            first = await besieged.half()
+            held.pass_s(1)
+            for _ in range(6):
+                await besieged.half()
+            assert seen == ["GivenUpError"]
+            assert first.status == 408
+            assert besieged.held_bytes == FULL
 
     in_held_time(held, main)
 

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_keys._native import FrameTooLargeError, KeyErasedError, MalformedMessageError
 from server_keys._sealing import answers
-from server_keys._sealing.buffers import GivenUpError, Holding, MemoryBoundError
+from server_keys._sealing.buffers import FREE_BYTES, GivenUpError, Holding, MemoryBoundError
 from server_keys._sealing.off_loop import run_off_loop
 from server_keys._sealing.protocol import NOT_OF_A_SEALED_REQUEST
 from server_keys._sealing.recorder import Measured
@@ -58,6 +58,7 @@ class SealedRequest:
         self._send = send
         self._measured = measured
         self._holding = holding
+        self._piece_bytes = 0
         self._opened_bytes = 0
         self._opened = b""
         self._body_ended = False
@@ -80,7 +81,6 @@ class SealedRequest:
             MalformedMessageError: anything else is wrong.
         """
         has_begun = False
-        self._holding.call_when_given_up(lambda: self._free(GivenUpError()))
         try:
             while not self._wire.can_begin(has_plaintext=bool(self._opened), has_ended=self._body_ended):
                 message = await (
@@ -91,7 +91,10 @@ class SealedRequest:
                 if self._wire.is_unsealed(message):
                     return False
                 await self._open(message)
-                self._holding.hold(self._opener.held_bytes, len(self._opened), waits=not self._body_ended)
+                del message  # its bytes would stay until the next one comes
+                # Most bodies come whole and short: then nothing is held that counts.
+                if not self._body_ended or len(self._opened) > FREE_BYTES or self._holding.counted_bytes:
+                    self._hold(self._opener.held_bytes, len(self._opened))
             has_begun = True
             self._measured.wire = self._wire.name
             self._measured.opened_at_ns = time.time_ns()
@@ -178,7 +181,8 @@ class SealedRequest:
                 if self._over:
                     continue
                 await self._open(message)
-                self._holding.hold(self._opener.held_bytes, waits=not self._body_ended)
+                del message
+                self._hold(self._opener.held_bytes, 0)  # what is opened goes to the app at once
             except KeyErasedError:
                 if not self._over and self._broken is None:
                     raise
@@ -202,14 +206,16 @@ class SealedRequest:
         await self._opened_off_loop()
         body, is_last = message.get("body", b""), not message.get("more_body", False)
         self._measured.received_bytes += len(body)
-        if self._opener.bytes_to_open(len(body)) < _OFF_LOOP_BYTES:
+        self._piece_bytes = len(body)
+        to_open = self._opener.bytes_to_open(len(body))
+        if to_open < _OFF_LOOP_BYTES:
             began_at = time.perf_counter()
             opened = self._opener.feed(body)
             self._measured.opening_s += time.perf_counter() - began_at
             self._keep(opened, is_last)
         else:
-            to_open = self._opener.bytes_to_open(len(body))
-            self._holding.hold(self._opener.held_bytes + to_open, len(self._opened), waits=False)
+            # Meanwhile what is sealed is there, and what is opened.
+            self._hold(2 * to_open, len(self._opened), waits=False)
             opening = self._opening_off_loop = asyncio.create_task(self._open_off_loop(body, is_last))
             # If nothing asks for the body any more, nothing asks for this error either.
             opening.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -241,6 +247,14 @@ class SealedRequest:
             self._body_ended = True
             sealing_bytes = self._measured.received_bytes - self._opened_bytes
             self._measured.received_frames = sealing_bytes // _FRAME_OVERHEAD_BYTES
+
+    def _hold(self, frame_bytes: int, opened_bytes: int, *, waits: bool = True) -> None:
+        """Count what is held from now on. The request waits for its client at most until its body has ended."""
+        waits = waits and not self._body_ended
+        self._holding.hold(frame_bytes, opened_bytes, piece_bytes=self._piece_bytes, waits=waits, give_up=self._give_up)
+
+    def _give_up(self) -> None:
+        self._free(GivenUpError())
 
     def _free(self, why: MemoryBoundError) -> None:
         """Free what is held of the request. The app is to see a client that is gone."""

@@ -43,5 +43,6 @@ class Rewindable:
 
     def forget(self) -> None:
         """Keep nothing any longer: the first frame is opened."""
-        self._kept = self._again = None
-        self._holding.forget_kept()
+        if self._kept is not None or self._again is not None:
+            self._kept = self._again = None
+            self._holding.forget_kept()

@@ -8,6 +8,8 @@ import asyncio
 
 from starlette.types import Message, Receive, Scope
 
+from server_keys._sealing.buffers import buffers_of_process
+
 # How much of a refused body is read, and for how long. A client that sends more gets the answer on a connection
 # that ends.
 _MOST_BYTES = 64 * 1024 * 1024
@@ -48,18 +50,24 @@ class Upload:
     async def discard_rest(self) -> None:
         """Read the rest of the body and throw it away, up to 64 MiB and for 10 s: `ended` says whether that was all.
 
-        A client that waits for `100 Continue` is spared the upload: nothing is read.
+        A client that waits for `100 Continue` is spared the upload: nothing is read. Nor is it where memory is scarce
+        and many others are read on.
         """
-        if not self.waits_for_continue:
-            await self._discard(_LONGEST_S)
+        if self.ended or self.waits_for_continue:
+            return
+        with buffers_of_process().reading_on() as may_read:
+            if may_read:
+                await self._discard(_LONGEST_S)
 
     async def linger(self) -> None:
         """Read on for a second at most, so that the client can read its answer before the connection ends."""
-        await self._discard(_LINGER_S)
+        with buffers_of_process().reading_on() as may_read:
+            if may_read:
+                await self._discard(_LINGER_S)
+            else:
+                await asyncio.sleep(_LINGER_S)
 
     async def _discard(self, longest_s: float) -> None:
-        if self.ended:
-            return
         left_bytes = _MOST_BYTES
         try:
             async with asyncio.timeout(longest_s):

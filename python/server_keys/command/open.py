@@ -176,6 +176,17 @@ _NOBODY = "none"
     help="File with the server's identity, which signs its keys, so that clients know whose they are: server-keys "
     "identity new writes it.",
 )
+@click.option(
+    "--sealed-max-buffered-bytes",
+    type=int,
+    default=DEFAULT_MAX_BUFFERED_BYTES,
+    show_default=True,
+    envvar="SERVER_KEYS_MAX_BUFFERED_BYTES",
+    show_envvar=True,
+    metavar="BYTES",
+    help="How much memory the unfinished sealed requests of a worker may hold together, from four times "
+    "--max-frame-bytes on.",
+)
 @max_frame_bytes_option
 @ca_file_option
 @limit_options
@@ -195,10 +206,7 @@ def open_(to: str, listen: str, workers: int, grace_s: float, log_level: str, **
     from server_keys.proxy import open_app
 
     options = _options(to, values)
-    names = {
-        "max_frame_bytes": "--max-frame-bytes",
-        "max_buffered_bytes": "--sealed-max-buffered-bytes",
-    }
+    names = {"max_buffered_bytes": "--sealed-max-buffered-bytes", "max_frame_bytes": "--max-frame-bytes"}
     with usage_errors(names, otherwise="--ca-file"):
         open_app(options)  # checks the rest
     with listening(listen, allow_remote=True, upstream=options.upstream) as place:
@@ -250,9 +258,9 @@ def _options(to: str, values: dict[str, Any]) -> OpenOptions:
             place=values["sealed_place"],
             replay=replay,
             store_away=store_away,
-            max_buffered_bytes=values["sealed_max_buffered_bytes"],
             open_paths=open_paths,
             max_frame_bytes=values["max_frame_bytes"],
+            max_buffered_bytes=values["sealed_max_buffered_bytes"],
             share=share,
             group_secret_file=secret_file,
             identity=values["key_identity"] or None,
