@@ -122,7 +122,8 @@ _NOBODY = "none"
     envvar="SERVER_KEYS_MAX_BUFFERED_BYTES",
     show_envvar=True,
     metavar="BYTES",
-    help="How much memory the unfinished sealed requests of a worker may hold together.",
+    help="How much memory the unfinished sealed requests of a worker may hold together, from four times "
+    "--max-frame-bytes on.",
 )
 @click.option(
     "--open-paths",
@@ -175,17 +176,6 @@ _NOBODY = "none"
     metavar="PATH",
     help="File with the server's identity, which signs its keys, so that clients know whose they are: server-keys "
     "identity new writes it.",
-)
-@click.option(
-    "--sealed-max-buffered-bytes",
-    type=int,
-    default=DEFAULT_MAX_BUFFERED_BYTES,
-    show_default=True,
-    envvar="SERVER_KEYS_MAX_BUFFERED_BYTES",
-    show_envvar=True,
-    metavar="BYTES",
-    help="How much memory the unfinished sealed requests of a worker may hold together, from four times "
-    "--max-frame-bytes on.",
 )
 @max_frame_bytes_option
 @ca_file_option
