@@ -391,8 +391,9 @@ def test_a_request_that_others_need_the_memory_of_while_it_is_looked_up_gets_408
 
         monkeypatch.setattr(ring, "remember_everywhere", slow_store)
         client, pieces = long_plain(ring)
-        # What its server hands over at once counts for nothing that others could need.
-        victim = Arriving(protected, client, [pieces[0][: LONG_FRAME // 2], pieces[0][LONG_FRAME // 2 :]])
+        # What a client sent at once is not given up: its server would hold it all the same.
+        halves_of_frame = [pieces[0][: LONG_FRAME // 2], pieces[0][LONG_FRAME // 2 :]]
+        victim = Arriving(protected, client, halves_of_frame)
         await looks.wait()
         assert held_bytes() >= LONG_FRAME - 16
         held.pass_s(1.5)
