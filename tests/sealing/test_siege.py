@@ -163,14 +163,14 @@ def test_a_thousand_connections_with_half_of_a_frame_each(server: Server, wire: 
 
 def send_together(connections: list[socket.socket], requests: list[bytes]) -> None:
     """Send each request on its connection, all at the same time."""
+    by_descriptor = {connection.fileno(): connection for connection in connections}
     with selectors.DefaultSelector() as selector:
         for connection, request in zip(connections, requests, strict=True):
             connection.setblocking(False)
             selector.register(connection, selectors.EVENT_WRITE, memoryview(request))
         while selector.get_map():
             for key, _ in selector.select(30):
-                connection, rest = key.fileobj, key.data
-                assert isinstance(connection, socket.socket)
+                connection, rest = by_descriptor[key.fd], key.data
                 try:
                     rest = rest[connection.send(rest) :]
                 except BlockingIOError:
