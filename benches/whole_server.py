@@ -1,14 +1,17 @@
 """The servers of the benchmarks of whole clients: `python -m benches.whole_server PROTECTION LOOP HTTP`.
 
-PROTECTION is `plain`, `server_keys` or `hpke_http`; LOOP and HTTP are what uvicorn calls so. It prints its port, and
-ends when its standard input does.
+PROTECTION is `plain`, `server_keys`, `hpke_http`, `signed` (`server_keys` with an identity) or `replays_allowed`
+(`server_keys` without a memory of requests); LOOP and HTTP are what uvicorn calls so. It prints its port, and ends when
+its standard input does.
 """
 
 import json
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -18,6 +21,7 @@ from hpke_http.protocol import Limits, generate_key_pair
 from starlette.types import ASGIApp, Scope
 
 from server_keys import protect
+from server_keys._native import SigningKey
 
 EVENT = b'data: {"token": " unforgettable"}\n\n'
 # What `hpke-http` wants beside a key: client and server share a secret of their own.
@@ -73,13 +77,30 @@ def protected_by_hpke_http(app: ASGIApp) -> ASGIApp:
     )
 
 
+def protected(protection: str, folder: Path) -> ASGIApp:
+    """Return the app with a protection. An identity's file is written into the folder."""
+    app = build_app()
+    match protection:
+        case "server_keys":
+            return protect(app, 300)
+        case "replays_allowed":
+            return protect(app, 300, replay="allow")
+        case "signed":
+            SigningKey.new_file(folder / "server.key").erase()
+            return protect(app, 300, identity=folder / "server.key")
+        case "hpke_http":
+            return protected_by_hpke_http(app)
+        case _:
+            return app
+
+
 def main() -> None:
     protection, loop, http = sys.argv[1:]
-    app: ASGIApp = build_app()
-    if protection == "server_keys":
-        app = protect(build_app(), 300)
-    elif protection == "hpke_http":
-        app = protected_by_hpke_http(app)
+    with tempfile.TemporaryDirectory() as folder:
+        serve(protected(protection, Path(folder)), loop, http)
+
+
+def serve(app: ASGIApp, loop: str, http: str) -> None:
     # With the protocol named, asyncio turns Nagle's algorithm off, as it does for uvicorn's own sockets.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class BufferStatus:
     """The memory that the sealed requests of this process hold for what has arrived of them and is not delivered yet.
 
-    A request counts when it holds more than one frame of this package's clients, 64 KiB + 16 bytes.
+    A request counts when it holds more than one frame of this package's clients, 64 KiB + 16 bytes; then with what its
+    server may read of the client in the meantime, up to 256 KiB.
     """
 
     held_bytes: int
