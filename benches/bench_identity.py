@@ -64,10 +64,7 @@ _MESSAGE: Final = bytes(50) + key_answer(XWING_ENTRY)
 
 def _own_key() -> SigningKey:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "server.key"
-        path.touch(0o600)
-        path.write_bytes(_SIGNER.pem)
-        return SigningKey.from_file(path)
+        return SigningKey.from_file(_SIGNER.write_to(Path(folder) / "server.key"))
 
 
 @pytest.mark.parametrize("contestant", [_OWN, _CRYPTOGRAPHY, _PYNACL])

@@ -97,9 +97,8 @@ def test_a_server_that_is_well() -> None:
 
 
 def test_it_tells_whether_an_identity_signed_the_key(tmp_path: Path) -> None:
-    signer, path = OtherSigner(bytes(range(32))), tmp_path / "server.key"
-    path.write_bytes(signer.pem)
-    path.chmod(0o600)
+    signer = OtherSigner(bytes(range(32)))
+    path = signer.write_to(tmp_path / "server.key")
     with running(build_app(identity=path), STANDARD) as url:
         _, says, values = examined(url)["key"]
     signed_by = hashlib.sha256(signer.public_key).hexdigest()[:16]

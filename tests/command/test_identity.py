@@ -23,9 +23,7 @@ def test_new_writes_a_file_and_prints_one_line_which_show_prints_again(tmp_path:
 
 
 def test_show_prints_what_another_library_computes(tmp_path: Path) -> None:
-    path = tmp_path / "server.key"
-    path.write_bytes(SIGNER.pem)
-    path.chmod(0o600)
+    path = SIGNER.write_to(tmp_path / "server.key")
     assert run_here("identity", "show", str(path)).stdout == f"{SIGNER.identity}\n"
 
 

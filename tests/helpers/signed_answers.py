@@ -43,6 +43,12 @@ class OtherSigner:
         """What OpenSSL would write into a file."""
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
+    def write_to(self, path: Path) -> Path:
+        """Write the file of a server that has this identity."""
+        path.write_bytes(self.pem)
+        path.chmod(0o600)
+        return path
+
     def sign(self, message: bytes) -> bytes:
         return self._key.sign(message)
 

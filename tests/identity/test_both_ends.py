@@ -20,10 +20,7 @@ SIGNER, STRANGER = OtherSigner(bytes(range(32))), OtherSigner(bytes(32))
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "server.key"
-    path.write_bytes(SIGNER.pem)
-    path.chmod(0o600)
-    return path
+    return SIGNER.write_to(tmp_path / "server.key")
 
 
 def test_the_client_knows_its_server_through_rotations(path: Path) -> None:

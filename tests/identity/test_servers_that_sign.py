@@ -56,10 +56,7 @@ def kms() -> Kms:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "server.key"
-    path.write_bytes(SIGNER.pem)
-    path.chmod(0o600)
-    return path
+    return SIGNER.write_to(tmp_path / "server.key")
 
 
 class Held:

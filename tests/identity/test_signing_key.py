@@ -23,10 +23,7 @@ SEED = bytes(range(32))
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "server.key"
-    path.write_bytes(OtherSigner(SEED).pem)
-    path.chmod(0o600)
-    return path
+    return OtherSigner(SEED).write_to(tmp_path / "server.key")
 
 
 @pytest.fixture
@@ -40,9 +37,7 @@ def test_the_vectors_are_what_another_library_computes() -> None:
 
 @given(message=st.binary(max_size=5000))
 def test_it_signs_as_another_library_does(message: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("key") / "server.key"
-    path.write_bytes(OtherSigner(SEED).pem)
-    path.chmod(0o600)
+    path = OtherSigner(SEED).write_to(tmp_path_factory.mktemp("key") / "server.key")
     key = SigningKey.from_file(path)
     assert key.public_key == OtherSigner(SEED).public_key
     assert key.sign(message) == OtherSigner(SEED).sign(message)

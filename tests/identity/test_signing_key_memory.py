@@ -49,10 +49,7 @@ def seed() -> bytes:
 
 @pytest.fixture
 def path(tmp_path: Path, seed: bytes) -> str:
-    path = tmp_path / "server.key"
-    path.write_bytes(OtherSigner(seed).pem)
-    path.chmod(0o600)
-    return os.fspath(path)
+    return os.fspath(OtherSigner(seed).write_to(tmp_path / "server.key"))
 
 
 def test_a_key_that_is_read_and_signs_is_in_protected_memory_only_and_nowhere_once_erased(

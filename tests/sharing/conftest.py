@@ -1,4 +1,4 @@
-"""Fixtures for the store in a directory."""
+"""Fixtures for the store in a directory, and for those on servers."""
 
 import time
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import pytest
 from server_keys._sharing.directory import DirectoryStore
 from server_keys._sharing.places import Place, named_directory
 from tests.helpers.held_time import HeldTime
+from tests.helpers.valkey import KINDS, StoreServer, store_server
 
 
 @pytest.fixture
@@ -43,3 +44,18 @@ def held(monkeypatch: pytest.MonkeyPatch) -> HeldTime:
     held = HeldTime()
     monkeypatch.setattr(time, "clock_gettime", held.clock_gettime)
     return held
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=str)
+def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
+    """A store's server of each kind, for the tests of one file."""
+    with store_server(request.param, tmp_path_factory.mktemp("store")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(any_server: StoreServer) -> StoreServer:
+    """The same, empty."""
+    any_server.run("FLUSHALL")
+    any_server.run("SCRIPT", "FLUSH")
+    return any_server

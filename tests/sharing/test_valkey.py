@@ -14,25 +14,12 @@ from server_keys._sharing.store import (
 )
 from server_keys._sharing.valkey import ValkeyStore
 from server_keys._sharing.valkey_url import ValkeyUrl
-from tests.helpers.valkey import KINDS, StoreServer, store_server, wait_until
+from tests.helpers.valkey import StoreServer, wait_until
 
 GROUP = bytes(range(16))
 TAG = "server-keys:{0001020304050607}"
 ME, YOU, THEM = b"\x00" * 32, b"\r\n" * 16, b"\xff" * 32
 KEEP_S = 60.0
-
-
-@pytest.fixture(scope="module", params=KINDS, ids=str)
-def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
-    with store_server(request.param, tmp_path_factory.mktemp("store")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(any_server: StoreServer) -> StoreServer:
-    any_server.run("FLUSHALL")
-    any_server.run("SCRIPT", "FLUSH")
-    return any_server
 
 
 @pytest.fixture

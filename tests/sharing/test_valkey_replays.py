@@ -27,23 +27,10 @@ from server_keys._sharing.valkey_url import ValkeyUrl
 from tests.helpers import asgi
 from tests.helpers.sealed_requests import Client
 from tests.helpers.trials import is_soon
-from tests.helpers.valkey import KINDS, StoreServer, store_server, wait_until
+from tests.helpers.valkey import StoreServer, wait_until
 
 KEY = bytes(range(32))
 ID = b"request1"
-
-
-@pytest.fixture(scope="module", params=KINDS, ids=str)
-def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
-    with store_server(request.param, tmp_path_factory.mktemp("store")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(any_server: StoreServer) -> StoreServer:
-    any_server.run("FLUSHALL")
-    any_server.run("SCRIPT", "FLUSH")
-    return any_server
 
 
 @pytest.fixture

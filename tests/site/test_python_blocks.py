@@ -172,9 +172,7 @@ BLOCKS = [block for block in of("python") if not held_elsewhere.test_of(block)]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of the demo's app, which greets, too. Its keys are signed."""
-    path = tmp_path_factory.mktemp("identity") / "server.key"
-    path.write_bytes(SIGNER.pem)
-    path.chmod(0o600)
+    path = SIGNER.write_to(tmp_path_factory.mktemp("identity") / "server.key")
     app = create_app(1000, identity=path)
 
     async def hello(person: dict[str, str]) -> str:
