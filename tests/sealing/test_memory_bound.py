@@ -3,9 +3,12 @@
 import asyncio
 import os
 import re
+import signal
+import threading
 import tracemalloc
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server_keys import EncryptedBodyMiddleware, KeyPair, KeyRing, inject_middleware, protect
 from server_keys._sealing import request as request_module
-from server_keys._sealing.buffers import GivenUpError, Holding
+from server_keys._sealing.buffers import GivenUpError, Holding, buffers_of_process
 from tests.helpers.arriving_upload import ArrivingUpload, settled
 from tests.helpers.held_time import HeldTime, run_in_held_time
 from tests.helpers.sealed_requests import Client, ClientV1, assert_never_whole, unreachable
@@ -669,3 +672,55 @@ def test_a_ring_that_opens_nothing_tells_of_no_memory() -> None:
     with KeyRing(300) as ring:
         assert ring.status.buffers is None
         assert KeyPair.generate().public_key
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system forks no processes")
+def test_a_forked_child_waits_for_no_lock_of_its_parent(ring: KeyRing) -> None:
+    async def main() -> None:
+        holding = Holding(BOUND)
+        holding.hold(HALF, piece_bytes=HALF, waits=True, give_up=lambda: None)
+        with buffers_of_process()._lock:  # as another thread may at this moment
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(10)
+                holding.release()
+                os._exit(0)
+            _, status = os.waitpid(pid, 0)  # noqa: ASYNC222 - it ends at once
+        assert os.waitstatus_to_exitcode(status) == 0
+        holding.release()
+        assert buffers_of_process().status(BOUND).held_bytes == 0
+
+    asyncio.run(main())
+
+
+def test_servers_in_several_threads_share_the_bound(ring: KeyRing) -> None:
+    """Each thread has an event loop; what one gives up for another is woken in its own."""
+    together = threading.Barrier(4)
+
+    async def main() -> tuple[int, list[int | None]]:
+        most, statuses = 0, list[int | None]()
+        async with siege(ring) as besieged:
+            for turn in range(6):
+                together.wait(60)
+                uploads = [await besieged.half(WIRES[turn % 2]) for _ in range(4)]
+                assert ring.status.buffers is not None
+                most = max(most, ring.status.buffers.held_bytes)
+                together.wait(60)
+                await asyncio.sleep(0.01)
+                for upload in uploads[turn % 3 :]:
+                    await upload.disconnects()
+                await settled()
+                statuses += [upload.status for upload in uploads]
+            for upload in besieged.uploads:
+                await upload.disconnects()
+                assert upload.task is not None
+                await upload.task
+            besieged.uploads.clear()
+            together.wait(60)
+        return most, statuses
+
+    with ThreadPoolExecutor(4) as pool:
+        results = [run.result() for run in [pool.submit(asyncio.run, main()) for _ in range(4)]]
+    assert max(most for most, _ in results) <= BOUND
+    assert {status for _, statuses in results for status in statuses} <= {None, 408, 503}
+    assert sum(ring.status.refusals.values()) > 0
