@@ -16,6 +16,7 @@ from server_keys._keys.replays import OwnReplays, SeenRequests
 from server_keys._keys.schedule import Schedule
 from server_keys._native import ReplayTableError, ReplayTableFullError, ReplayTableLostError
 from server_keys._sealing.buffers import buffers_of_process
+from server_keys._sealing.request import SealedRequest
 from server_keys._sealing.wire_v1 import request_header
 from tests.helpers import asgi
 from tests.helpers.held_time import HeldTime
@@ -414,6 +415,24 @@ def test_a_request_that_others_need_the_memory_of_while_it_is_looked_up_gets_408
     assert app.calls == 0
     assert ring.status.refusals == {"given_up": 1}
     assert held_bytes() == 0
+
+
+@WIRES
+def test_a_request_that_another_thread_gives_up_at_the_moment_it_has_begun_gets_408(
+    ring: KeyRing, seal: Seal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, begin = Counting(), SealedRequest.begin
+
+    async def begin_and_be_given_up(request: SealedRequest) -> bool | None:
+        has_begun = await begin(request)
+        request._give_up()
+        return has_begun
+
+    monkeypatch.setattr(SealedRequest, "begin", begin_and_be_given_up)
+    response = send(EncryptedBodyMiddleware(app, key_ring=ring), seal(ring))
+    assert response.status == 408
+    assert app.calls == 0
+    assert ring.status.refusals == {"given_up": 1}
 
 
 class Arriving:

@@ -8,7 +8,7 @@ from starlette.types import Scope, Send
 from server_keys._checks import Place
 from server_keys._keys.buffer_status import BufferStatus
 from server_keys._keys.ring import KeyRing
-from server_keys._native import KeyMismatchError
+from server_keys._native import KeyErasedError, KeyMismatchError
 from server_keys._sealing.arrival import is_in_place
 from server_keys._sealing.buffers import Holding, buffers_of_process
 from server_keys._sealing.messages_v1 import RequestV1, opened_v1
@@ -77,6 +77,11 @@ class Admission:
         plain, request, has_begun = await self._begun_plain(header, ring, upload, send, measured)
         try:
             return Examined(request, await self._replays.refused(plain, ring) if has_begun else None, has_begun)
+        except KeyErasedError:
+            request.end()
+            if request.broken is None:
+                raise
+            raise request.broken from None  # another thread gave it up at this moment
         except BaseException:
             request.end()
             raise

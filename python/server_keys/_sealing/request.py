@@ -68,6 +68,11 @@ class SealedRequest:
         self._opening_off_loop: asyncio.Task[None] | None = None
         self._response: SealedResponse | None = None
 
+    @property
+    def broken(self) -> Broken | None:
+        """Why the request ends before its body does; None if it does not."""
+        return self._broken
+
     async def begin(self) -> bool | None:
         """Receive until the app can be called. If it cannot, the request ends here.
 
