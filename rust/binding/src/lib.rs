@@ -45,7 +45,7 @@ mod _native {
     use crate::signing::{SigningKey, is_signature, is_signing_public_key};
 
     #[pymodule_export]
-    use crate::xwing_key_pair::XWingKeyPair;
+    use crate::xwing_key_pair::{XWingKeyPair, XWingPublicKey};
 
     /// Chooses what computes now, and not in some thread at the first key.
     #[pymodule_init]

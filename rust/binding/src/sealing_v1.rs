@@ -11,7 +11,7 @@ use crate::error::to_python;
 use crate::exclusive::Exclusive;
 use crate::sealing::{Feed, feed, seal};
 use crate::warnings::warn_of_news;
-use crate::xwing_key_pair::XWingKeyPair;
+use crate::xwing_key_pair::{XWingKeyPair, XWingPublicKey};
 
 impl Feed for core::RequestOpenerV1 {
     fn plaintext_bytes(&self, piece: &[u8]) -> usize {
@@ -166,9 +166,16 @@ pub(crate) struct RequestSealerV1(Exclusive<core::RequestSealerV1>);
 #[pymethods]
 impl RequestSealerV1 {
     #[new]
-    fn new(py: Python<'_>, public_key: BytesLike<'_>) -> PyResult<Self> {
-        let public_key = public_key.as_bytes();
-        let sealer = py.detach(|| core::RequestSealerV1::new(public_key)).map_err(to_python)?;
+    fn new(py: Python<'_>, public_key: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let sealer = if let Ok(ready) = public_key.cast::<XWingPublicKey>() {
+            let ready = &ready.get().0;
+            py.detach(|| core::RequestSealerV1::to(ready))
+        } else {
+            let public_key: BytesLike<'_> = public_key.extract()?;
+            let public_key = public_key.as_bytes();
+            py.detach(|| core::RequestSealerV1::new(public_key))
+        };
+        let sealer = sealer.map_err(to_python)?;
         warn_of_news(py)?;
         Ok(Self(Exclusive::new(sealer)?))
     }
