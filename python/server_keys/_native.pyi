@@ -7,7 +7,7 @@ It is written in Rust: rust/core has the operations, rust/binding makes them a P
 
 import os
 from collections.abc import Sequence
-from typing import NoReturn, Self, final
+from typing import Any, NoReturn, Self, final
 
 from typing_extensions import Buffer
 
@@ -449,6 +449,20 @@ class ResponseSealer:
     def seal(self, plaintext: Buffer) -> bytes:
         """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes."""
 
+    def seal_message(self, message: object) -> dict[str, Any] | None:
+        """Return a copy of an ASGI message whose `body` is sealed as one frame, for the server to send.
+
+        It takes a piece of a body that goes on: a dict with the type `http.response.body`, at most 64 KiB of `body`,
+        and `more_body`. For anything else it seals nothing and returns None.
+
+        Raises:
+            KeyErasedError: the sealer is erased, or this process was forked from its own.
+        """
+
+    @property
+    def streamed(self) -> tuple[int, int]:
+        """How many frames `seal_message` has made, and how many bytes those have. Erasing does not change it."""
+
     def erase(self) -> None:
         """Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
 
@@ -639,6 +653,21 @@ class ResponseSealerV1:
         Raises:
             RuntimeError: the head is not sealed yet, or the end is.
         """
+
+    def seal_message(self, message: object) -> dict[str, Any] | None:
+        """Return a copy of an ASGI message whose `body` is sealed as one frame, for the server to send.
+
+        It takes a piece of a body that goes on: a dict with the type `http.response.body`, at most 64 KiB of `body`,
+        and `more_body`. For anything else it seals nothing and returns None.
+
+        Raises:
+            KeyErasedError: the sealer is erased, or this process was forked from its own.
+            RuntimeError: the head is not sealed yet, or the end is.
+        """
+
+    @property
+    def streamed(self) -> tuple[int, int]:
+        """How many frames `seal_message` has made, and how many bytes those have. Erasing does not change it."""
 
     def erase(self) -> None:
         """Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.

@@ -1,5 +1,6 @@
 //! `server_keys._native`: the part of `server-keys-core` that Python sees.
 
+mod asgi;
 mod bytes_like;
 mod engine;
 mod error;

@@ -3,9 +3,10 @@
 use std::mem::MaybeUninit;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 use server_keys_core as core;
 
+use crate::asgi::Streamed;
 use crate::bytes_like::BytesLike;
 use crate::error::to_python;
 use crate::exclusive::Exclusive;
@@ -113,7 +114,7 @@ impl RequestOpenerV1 {
     /// Make the sealer of the response to this request.
     fn response_sealer(&self) -> PyResult<ResponseSealerV1> {
         let sealer = self.0.lend(|opener| opener.response_sealer()).map_err(to_python)?;
-        Ok(ResponseSealerV1(Exclusive::new(sealer)?))
+        Ok(ResponseSealerV1(Exclusive::new(sealer)?, Streamed::default()))
     }
 
     /// Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
@@ -124,7 +125,7 @@ impl RequestOpenerV1 {
 
 /// Seals one response on the server. See `_native.pyi`.
 #[pyclass(frozen, module = "server_keys._native")]
-pub(crate) struct ResponseSealerV1(Exclusive<core::ResponseSealerV1>);
+pub(crate) struct ResponseSealerV1(Exclusive<core::ResponseSealerV1>, Streamed);
 
 #[pymethods]
 impl ResponseSealerV1 {
@@ -151,6 +152,17 @@ impl ResponseSealerV1 {
     fn seal_end<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let sealed = self.0.lend(|sealer| sealer.seal_end()).map_err(to_python)?;
         Ok(PyBytes::new(py, &sealed))
+    }
+
+    /// Return a copy of an ASGI message with its piece of the body sealed, or None.
+    fn seal_message<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.1.sealed_message(message, |plaintext| self.seal(message.py(), plaintext))
+    }
+
+    /// How many frames `seal_message` has made, and how many bytes those have.
+    #[getter]
+    fn streamed(&self) -> (u64, u64) {
+        self.1.frames_and_bytes()
     }
 
     /// Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
