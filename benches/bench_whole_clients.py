@@ -9,7 +9,18 @@ import pytest
 from benches.comparison import Comparison, Target
 from benches.measure import Measure
 from benches.units import format_bytes
-from benches.whole_clients import CONTESTANTS, HPKE_HTTP, OURS, OURS_ASYNC, PLAIN, TINFOIL, Caller, Contestant
+from benches.whole_clients import (
+    CONTESTANTS,
+    HPKE_HTTP,
+    OURS,
+    OURS_ASYNC,
+    OURS_BY_X25519,
+    OURS_BY_X25519_ASYNC,
+    PLAIN,
+    TINFOIL,
+    Caller,
+    Contestant,
+)
 from benches.whole_server import EVENT
 from benches.whole_servers import whole_servers
 
@@ -19,20 +30,34 @@ MIB: Final = 1024 * KIB
 CALLS: Final = {100: 50, KIB: 50, 64 * KIB: 25, MIB: 5, 16 * MIB: 2}
 EVENTS: Final = 1_000
 TURNS: Final = 3
-_REFERENCE: Final = {OURS.name: TINFOIL.name, OURS_ASYNC.name: HPKE_HTTP.name}
+_REFERENCE: Final = {
+    OURS.name: TINFOIL.name,
+    OURS_BY_X25519.name: TINFOIL.name,
+    OURS_ASYNC.name: HPKE_HTTP.name,
+    OURS_BY_X25519_ASYNC.name: HPKE_HTTP.name,
+}
 _PEERS: Final = "speed against tinfoil-ehbp and hpke-http"
 
 
+# The peers agree on keys by X25519 alone. So does plain EHBP; version 1 does more, by X-Wing.
+_WIRES: Final = {"version 1": (OURS, OURS_ASYNC), "X25519 alone": (OURS_BY_X25519, OURS_BY_X25519_ASYNC)}
+
+
 def _targets(what: str) -> tuple[Target, ...]:
+    return tuple(target for wire in _WIRES for target in _targets_of(what, wire))
+
+
+def _targets_of(what: str, wire: str) -> tuple[Target, ...]:
+    ours, ours_async = _WIRES[wire]
     return (
         Target(
-            f"{what}: at least 1.15× the rate of `tinfoil-ehbp`",
-            lambda measured: measured.speedup(OURS.name, TINFOIL.name),
+            f"{what}, {wire}: at least 1.15× the rate of `tinfoil-ehbp`",
+            lambda measured: measured.speedup(ours.name, TINFOIL.name),
             at_least=1.15,
         ),
         Target(
-            f"{what}: at least 2× the rate of `hpke-http`",
-            lambda measured: measured.speedup(OURS_ASYNC.name, HPKE_HTTP.name),
+            f"{what}, {wire}: at least 2× the rate of `hpke-http`",
+            lambda measured: measured.speedup(ours_async.name, HPKE_HTTP.name),
             at_least=2,
         ),
     )
@@ -51,7 +76,9 @@ def _echo(length: int) -> Comparison:
             "A client sends a body to a FastAPI app under uvicorn, uvloop and httptools, which sends it back: one call "
             "after the other over one connection, without TLS. `tinfoil-ehbp` is a sync client and talks to an app "
             "that `server_keys` protects, as ours does. `hpke-http` is an async client, beside our async one, and "
-            "protects its app itself."
+            "protects its app itself. Both peers agree on keys by X25519. Our clients speak version 1 of the wire, "
+            "which agrees on them by X-Wing (ML-KEM-768 and X25519) and seals the head of each message, too; or plain "
+            "EHBP, which is what a peer does: X25519 alone."
         ),
         reference=_REFERENCE,
         speedup_title=_PEERS,

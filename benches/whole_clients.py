@@ -127,9 +127,19 @@ def _plain(url: str) -> Iterator[Caller]:
         yield _SyncCaller(client)
 
 
+def _accepted(_key: bytes) -> None:
+    """Accept a server's X25519 key. A client that checks that key alone seals to no other: it speaks plain EHBP."""
+
+
 @contextlib.contextmanager
 def _server_keys(url: str) -> Iterator[Caller]:
     with sealed_client(base_url=url, timeout=_TIMEOUT_S, trust_env=False) as client:
+        yield _SyncCaller(client)
+
+
+@contextlib.contextmanager
+def _server_keys_by_x25519(url: str) -> Iterator[Caller]:
+    with sealed_client(base_url=url, timeout=_TIMEOUT_S, trust_env=False, verify_key=_accepted) as client:
         yield _SyncCaller(client)
 
 
@@ -152,6 +162,14 @@ def _plain_async(url: str) -> Iterator[Caller]:
 def _server_keys_async(url: str) -> Iterator[Caller]:
     with asyncio.Runner() as runner:
         client = async_sealed_client(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
+        yield _AsyncCaller(runner, client)
+        runner.run(client.aclose())
+
+
+@contextlib.contextmanager
+def _server_keys_by_x25519_async(url: str) -> Iterator[Caller]:
+    with asyncio.Runner() as runner:
+        client = async_sealed_client(base_url=url, timeout=_TIMEOUT_S, trust_env=False, verify_key=_accepted)
         yield _AsyncCaller(runner, client)
         runner.run(client.aclose())
 
@@ -187,8 +205,21 @@ class Contestant:
 
 PLAIN: Final = Contestant("unprotected", "plain", _plain)
 OURS: Final = Contestant("server_keys", "server_keys", _server_keys)
+OURS_BY_X25519: Final = Contestant("server_keys, X25519 alone", "server_keys", _server_keys_by_x25519)
 TINFOIL: Final = Contestant("tinfoil-ehbp", "server_keys", _tinfoil)
 PLAIN_ASYNC: Final = Contestant("unprotected, asyncio", "plain", _plain_async)
 OURS_ASYNC: Final = Contestant("server_keys, asyncio", "server_keys", _server_keys_async)
+OURS_BY_X25519_ASYNC: Final = Contestant(
+    "server_keys, X25519 alone, asyncio", "server_keys", _server_keys_by_x25519_async
+)
 HPKE_HTTP: Final = Contestant("hpke-http, asyncio", "hpke_http", _hpke_http)
-CONTESTANTS: Final = (OURS, TINFOIL, PLAIN, OURS_ASYNC, HPKE_HTTP, PLAIN_ASYNC)
+CONTESTANTS: Final = (
+    OURS,
+    OURS_BY_X25519,
+    TINFOIL,
+    PLAIN,
+    OURS_ASYNC,
+    OURS_BY_X25519_ASYNC,
+    HPKE_HTTP,
+    PLAIN_ASYNC,
+)

@@ -3,13 +3,14 @@
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidTag
 
 from server_keys import FrameTooLargeError, InvalidPublicKeyError, MalformedMessageError, MissingEndError
-from server_keys._native import RequestOpenerV1, RequestSealerV1, ResponseOpenerV1, XWingKeyPair
+from server_keys._native import RequestOpenerV1, RequestSealerV1, ResponseOpenerV1, XWingKeyPair, XWingPublicKey
 from server_keys.errors import KeyMismatchError
 from tests.helpers import wire_v1
 from tests.helpers.wire_v1 import VECTORS, Request, XWingSecret, random_secret, read_messages
@@ -224,21 +225,35 @@ def test_an_x25519_half_of_small_order_is_refused(point: bytes) -> None:
     sealer = RequestSealerV1(server.pair.public_key)
     head = sealer.seal_head(b"head")
     malformed(RequestOpenerV1, sealer.encapsulated_key[:1088] + point, head, server.pair)
-    with pytest.raises(InvalidPublicKeyError, match="a point of small order"):
-        RequestSealerV1(server.pair.public_key[:1184] + point)
+    for form in (bytes, XWingPublicKey):
+        with pytest.raises(InvalidPublicKeyError, match="a point of small order"):
+            RequestSealerV1(form(server.pair.public_key[:1184] + point))
 
 
+@pytest.mark.parametrize("takes_public_key", [RequestSealerV1, XWingPublicKey])
 @pytest.mark.parametrize("length", [0, 32, 1184, 1215, 1217, 100_000])
-def test_a_public_key_of_another_length_is_refused(length: int) -> None:
+def test_a_public_key_of_another_length_is_refused(takes_public_key: Callable[[bytes], object], length: int) -> None:
     with pytest.raises(InvalidPublicKeyError, match=f"an X-Wing public key has 1216 bytes, this one has {length}:"):
-        RequestSealerV1(bytes(length))
+        takes_public_key(bytes(length))
 
 
-def test_a_public_key_with_numbers_that_are_not_reduced_is_refused() -> None:
+@pytest.mark.parametrize("takes_public_key", [RequestSealerV1, XWingPublicKey])
+def test_a_public_key_with_numbers_that_are_not_reduced_is_refused(takes_public_key: Callable[[bytes], object]) -> None:
     public_key = XWingKeyPair.generate().public_key
     for index in (0, 3 * 200, 1149):
         with pytest.raises(InvalidPublicKeyError, match="the ML-KEM half of the public key has numbers that are not"):
-            RequestSealerV1(public_key[:index] + b"\xff\xff\xff" + public_key[index + 3 :])
+            takes_public_key(public_key[:index] + b"\xff\xff\xff" + public_key[index + 3 :])
+
+
+def test_one_public_key_serves_many_requests_in_many_threads_each_with_keys_of_its_own() -> None:
+    server = Server()
+    ready = XWingPublicKey(bytearray(server.pair.public_key))
+    with ThreadPoolExecutor(4) as threads:
+        sealers = list(threads.map(lambda _: RequestSealerV1(ready), range(40)))
+    assert len({sealer.encapsulated_key for sealer in sealers}) == 40
+    for sealer in sealers:
+        opener = RequestOpenerV1(sealer.encapsulated_key, sealer.seal_head(b"head"), server.pair)
+        assert (opener.head, opener.feed(sealer.seal(b"question"))) == (b"head", b"question")
 
 
 def test_heads_and_nonces_of_responses_belong_together() -> None:

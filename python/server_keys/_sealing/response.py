@@ -1,7 +1,6 @@
 """The response to a sealed request: what the app sends, sealed in the order in which the server takes it."""
 
 import contextlib
-from collections.abc import Callable
 
 from starlette.types import Message, Send
 
@@ -37,11 +36,11 @@ class SealedResponse:
         self._measured = measured
         self._declared: DeclaredLength | None = None
         self._decoder: ContentDecoder | None = None
-        self._is_plain = True
+        # Whether the pieces of the body leave as they come: it has neither a declared length nor a coding.
+        self._seals_at_once = False
         self._has_body = True
         # Waits for the first message of the body, which may tell how long the sealed body becomes.
         self._held_start: Message | None = None
-        self._tell_what_was_sent: Callable[[], None] = lambda: None
         self._dropped = False
         self._over = False
         self._started = False
@@ -58,49 +57,38 @@ class SealedResponse:
         Tasks of the app may call it at the same time, as sse-starlette's pings do. A frame's number is part of its
         seal, so a message is sealed only when the server has taken all messages before it.
         """
-        # Every token passes here. This is a closure, because a method would look up its object's attributes each time.
-        send, seal, turns, measured = self._send, self._sealer.seal, Turns(), self._measured
-        sent_bytes = sent_frames = 0
+        # Every token passes here. This is a closure, because a method would look up its object's attributes each time;
+        # and all that is done to a piece of a plain body is done by one native call.
+        send, seal_message, turns = self._send, self._sealer.seal_message, Turns()
 
         async def send_sealed(message: Message) -> None:
-            nonlocal sent_bytes, sent_frames
             if turns.taken:
                 await turns.wait()
             turns.taken = True
             try:
-                if self._dropped or message["type"] != "http.response.body":
-                    return await self._send_other(message)
-                body = message.get("body", b"")
-                is_last = not message.get("more_body", False)
-                if is_last or not self._is_plain or len(body) > FRAME_PLAINTEXT_BYTES:
-                    return await self._send_body(message)
-                # Copy the message (ASGI says that it is a dict), because it belongs to the app.
-                message = message.copy()  # type: ignore[attr-defined]
-                message["body"] = sealed = seal(body)
-                await send(message)
-                if sealed:
-                    sent_bytes += len(sealed)
-                    sent_frames += 1
+                sealed = seal_message(message) if self._seals_at_once else None
+                if sealed is not None:
+                    await send(sealed)
+                elif self._dropped or message["type"] != "http.response.body":
+                    await self._send_other(message)
+                else:
+                    await self._send_body(message)
             finally:
                 if turns.waiting:
                     turns.pass_on()
                 else:
                     turns.taken = False
 
-        def tell() -> None:
-            measured.sent_bytes += sent_bytes
-            measured.sent_frames += sent_frames
-
-        self._tell_what_was_sent = tell
         return send_sealed
 
     def drop_the_rest(self) -> None:
         """Send nothing that the app still sends: it has seen only part of the request."""
-        self._dropped = True
+        self._dropped, self._seals_at_once = True, False
 
     async def break_off(self) -> None:
         """Take nothing more from the app, and leave a response that has started without a valid end."""
-        self._dropped = self._over = True
+        self._over = True
+        self.drop_the_rest()
         if self._started and not self._ended and self._has_body:
             await self._send({**_UNFINISHED})
 
@@ -113,9 +101,12 @@ class SealedResponse:
 
     def end(self) -> None:
         """Wipe the keys, and take nothing more from tasks that the app left behind."""
-        self._dropped = self._over = True
+        self._over = True
+        self.drop_the_rest()
         self._sealer.erase()
-        self._tell_what_was_sent()
+        streamed_frames, streamed_bytes = self._sealer.streamed
+        self._measured.sent_frames += streamed_frames
+        self._measured.sent_bytes += streamed_bytes
 
     async def _send_other(self, message: Message) -> None:
         kind = message["type"]
@@ -128,10 +119,10 @@ class SealedResponse:
             self._has_body = self._wire.has_body(message["status"])
             self._declared = DeclaredLength.of(message) if self._has_body else None
             self._decoder = ContentDecoder.of(message) if self._has_body else None
-            self._is_plain = self._has_body and self._declared is None and self._decoder is None
             if self._declared is not None and self._decoder is None and not message.get("trailers", False):
                 self._held_start = message
             else:
+                self._seals_at_once = self._has_body and self._declared is None and self._decoder is None
                 await self._send_start(message)
         elif kind in _WITHOUT_BODY:
             await self._send(message)

@@ -170,11 +170,11 @@ class Exchange:
             )
 
     def _sealed(self, key: Key) -> Sealed:
-        if key.keys.xwing is None:
+        if key.xwing is None:
             return SealedAsEhbp(key.keys.x25519)
         target = self._location.target_of(self._request)
         head = RequestHead(self._request.method.encode(), target, has_body=not self._body.is_empty)
-        return SealedAsV1(key.keys.xwing, head)
+        return SealedAsV1(key.xwing, head)
 
     def _sealed_request(self, sealed: Sealed) -> http.Request:
         request = self._request
@@ -261,4 +261,4 @@ class Exchange:
 
 def _is_plain(key: Key | http.Response) -> bool:
     """Return whether a server's key is for plain EHBP."""
-    return isinstance(key, Key) and key.keys.xwing is None
+    return isinstance(key, Key) and key.xwing is None

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from server_keys._native import XWingPublicKey
 from server_keys._sealing.key_entries import PublishedKeys
-from server_keys.client.key_fetch import Key, KeyFetch
+from server_keys.client.key_fetch import Key, KeyFetch, XWingReceiver
 
 # A key in doubt is fetched at most this often, so that no answer, whoever sends it, makes a client hammer its server.
 _LEAST_BETWEEN_FETCHES_S = 1.0
@@ -92,7 +93,8 @@ class KeyCache:
     def put(self, server: object, fetch: KeyFetch, keys: PublishedKeys, lifetime_s: float) -> Key:
         """Keep what `fetch` brought, for `lifetime_s` seconds from when it began, and return it."""
         began = fetch.began_at
-        key = Key(keys, began, began + _RENEWED_FROM * lifetime_s, began + lifetime_s)
+        xwing = keys.xwing and XWingReceiver(keys.xwing.key_id, XWingPublicKey(keys.xwing.public_key))
+        key = Key(keys, xwing, began, began + _RENEWED_FROM * lifetime_s, began + lifetime_s)
         with self._lock:
             known = self._servers[server]
             if known.key_number < fetch.number:

@@ -7,16 +7,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+from server_keys._native import XWingPublicKey
 from server_keys._sealing.key_entries import PublishedKeys
+
+
+class XWingReceiver(NamedTuple):
+    """A server's X-Wing key, ready for many requests, and the id by which they name it."""
+
+    key_id: int
+    public_key: XWingPublicKey
 
 
 class Key(NamedTuple):
     """What a server published in one answer. Times are in seconds, on the clock of the cache.
 
-    `keys` has no X-Wing key if the user's checks cannot see it.
+    `keys` has no X-Wing key if the user's checks cannot see it, and then `xwing` is None, too.
     """
 
     keys: PublishedKeys
+    xwing: XWingReceiver | None
     asked_at: float
     renewed_from: float
     fresh_until: float

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from server_keys._native import ResponseOpener, ResponseOpenerV1
-    from server_keys._sealing.key_entries import XWingKey
+    from server_keys.client.key_fetch import XWingReceiver
 
     Opener = ResponseOpener | ResponseOpenerV1
     Seal = Callable[[bytes | memoryview], bytes]
@@ -100,7 +100,7 @@ class SealedAsV1:
     end_bytes = _END_FRAME_BYTES
     is_v1 = True
 
-    def __init__(self, key: XWingKey, head: RequestHead) -> None:
+    def __init__(self, key: XWingReceiver, head: RequestHead) -> None:
         self._sealer = RequestSealerV1(key.public_key)
         sealed_head = self._sealer.seal_head(request_head(head))
         header = RequestHeader(key.key_id, self._sealer.encapsulated_key, sealed_head)

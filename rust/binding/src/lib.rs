@@ -1,5 +1,6 @@
 //! `server_keys._native`: the part of `server-keys-core` that Python sees.
 
+mod asgi;
 mod bytes_like;
 mod engine;
 mod error;
@@ -45,7 +46,7 @@ mod _native {
     use crate::signing::{SigningKey, is_signature, is_signing_public_key};
 
     #[pymodule_export]
-    use crate::xwing_key_pair::XWingKeyPair;
+    use crate::xwing_key_pair::{XWingKeyPair, XWingPublicKey};
 
     /// Chooses what computes now, and not in some thread at the first key.
     #[pymodule_init]

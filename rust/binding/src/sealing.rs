@@ -3,9 +3,10 @@
 use std::mem::MaybeUninit;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 use server_keys_core as core;
 
+use crate::asgi::Streamed;
 use crate::bytes_like::BytesLike;
 use crate::error::to_python;
 use crate::exclusive::Exclusive;
@@ -152,7 +153,7 @@ impl RequestOpener {
     /// Make the sealer of the response to this request.
     fn response_sealer(&self) -> PyResult<ResponseSealer> {
         let sealer = self.0.lend(|opener| opener.response_sealer()).map_err(to_python)?;
-        Ok(ResponseSealer(Exclusive::new(sealer)?))
+        Ok(ResponseSealer(Exclusive::new(sealer)?, Streamed::default()))
     }
 
     /// Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
@@ -163,7 +164,7 @@ impl RequestOpener {
 
 /// Seals one response on the server. See `_native.pyi`.
 #[pyclass(frozen, module = "server_keys._native")]
-pub(crate) struct ResponseSealer(Exclusive<core::ResponseSealer>);
+pub(crate) struct ResponseSealer(Exclusive<core::ResponseSealer>, Streamed);
 
 #[pymethods]
 impl ResponseSealer {
@@ -178,6 +179,17 @@ impl ResponseSealer {
         let plaintext = plaintext.as_bytes();
         let sealed_bytes = core::ResponseSealer::sealed_bytes(plaintext.len());
         seal(py, plaintext, sealed_bytes, |sealed| self.0.lend(|sealer| sealer.seal_into(plaintext, sealed)))
+    }
+
+    /// Return a copy of an ASGI message with its piece of the body sealed, or None.
+    fn seal_message<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.1.sealed_message(message, |plaintext| self.seal(message.py(), plaintext))
+    }
+
+    /// How many frames `seal_message` has made, and how many bytes those have.
+    #[getter]
+    fn streamed(&self) -> (u64, u64) {
+        self.1.frames_and_bytes()
     }
 
     /// Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.

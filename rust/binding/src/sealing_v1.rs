@@ -3,15 +3,16 @@
 use std::mem::MaybeUninit;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 use server_keys_core as core;
 
+use crate::asgi::Streamed;
 use crate::bytes_like::BytesLike;
 use crate::error::to_python;
 use crate::exclusive::Exclusive;
 use crate::sealing::{Feed, feed, seal};
 use crate::warnings::warn_of_news;
-use crate::xwing_key_pair::XWingKeyPair;
+use crate::xwing_key_pair::{XWingKeyPair, XWingPublicKey};
 
 impl Feed for core::RequestOpenerV1 {
     fn plaintext_bytes(&self, piece: &[u8]) -> usize {
@@ -113,7 +114,7 @@ impl RequestOpenerV1 {
     /// Make the sealer of the response to this request.
     fn response_sealer(&self) -> PyResult<ResponseSealerV1> {
         let sealer = self.0.lend(|opener| opener.response_sealer()).map_err(to_python)?;
-        Ok(ResponseSealerV1(Exclusive::new(sealer)?))
+        Ok(ResponseSealerV1(Exclusive::new(sealer)?, Streamed::default()))
     }
 
     /// Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
@@ -124,7 +125,7 @@ impl RequestOpenerV1 {
 
 /// Seals one response on the server. See `_native.pyi`.
 #[pyclass(frozen, module = "server_keys._native")]
-pub(crate) struct ResponseSealerV1(Exclusive<core::ResponseSealerV1>);
+pub(crate) struct ResponseSealerV1(Exclusive<core::ResponseSealerV1>, Streamed);
 
 #[pymethods]
 impl ResponseSealerV1 {
@@ -153,6 +154,17 @@ impl ResponseSealerV1 {
         Ok(PyBytes::new(py, &sealed))
     }
 
+    /// Return a copy of an ASGI message with its piece of the body sealed, or None.
+    fn seal_message<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        self.1.sealed_message(message, |plaintext| self.seal(message.py(), plaintext))
+    }
+
+    /// How many frames `seal_message` has made, and how many bytes those have.
+    #[getter]
+    fn streamed(&self) -> (u64, u64) {
+        self.1.frames_and_bytes()
+    }
+
     /// Wait for other threads that use it, then wipe its keys and buffers. Erasing twice is fine.
     fn erase(&self, py: Python<'_>) {
         self.0.erase(py);
@@ -166,9 +178,16 @@ pub(crate) struct RequestSealerV1(Exclusive<core::RequestSealerV1>);
 #[pymethods]
 impl RequestSealerV1 {
     #[new]
-    fn new(py: Python<'_>, public_key: BytesLike<'_>) -> PyResult<Self> {
-        let public_key = public_key.as_bytes();
-        let sealer = py.detach(|| core::RequestSealerV1::new(public_key)).map_err(to_python)?;
+    fn new(py: Python<'_>, public_key: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let sealer = if let Ok(ready) = public_key.cast::<XWingPublicKey>() {
+            let ready = &ready.get().0;
+            py.detach(|| core::RequestSealerV1::to(ready))
+        } else {
+            let public_key: BytesLike<'_> = public_key.extract()?;
+            let public_key = public_key.as_bytes();
+            py.detach(|| core::RequestSealerV1::new(public_key))
+        };
+        let sealer = sealer.map_err(to_python)?;
         warn_of_news(py)?;
         Ok(Self(Exclusive::new(sealer)?))
     }

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use server_keys_core as core;
 
+use crate::bytes_like::BytesLike;
 use crate::error::to_python;
 use crate::key_pair::with_32_bytes_of;
 use crate::warnings::warn_of_news;
@@ -87,6 +88,18 @@ impl XWingKeyPair {
     #[pyo3(signature = (_protocol, /))]
     fn __reduce_ex__(&self, _protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         Err(stays_here("pickled"))
+    }
+}
+
+/// An X-Wing public key that is ready for many messages. See `_native.pyi`.
+#[pyclass(frozen, module = "server_keys._native")]
+pub(crate) struct XWingPublicKey(pub(crate) core::XWingPublicKey);
+
+#[pymethods]
+impl XWingPublicKey {
+    #[new]
+    fn new(public_key: BytesLike<'_>) -> PyResult<Self> {
+        core::XWingPublicKey::new(public_key.as_bytes()).map(Self).map_err(to_python)
     }
 }
 

@@ -52,6 +52,7 @@ mod limb_products;
 #[cfg(test)]
 mod memcheck;
 mod memory;
+mod ml_kem;
 mod new_secret_file;
 mod no_trace;
 mod partial_frame;
@@ -108,5 +109,5 @@ pub use response_v1::{ResponseOpenerV1, ResponseSealerV1};
 pub use self_check::Mismatch;
 pub use signing_key::{SIGNATURE_BYTES, SIGNING_PUBLIC_KEY_BYTES, SigningKey, is_signature, is_signing_public_key};
 pub use signing_key_fault::SigningKeyFault;
-pub use xwing::{XWING_ENCAPSULATED_KEY_BYTES, XWING_PUBLIC_KEY_BYTES};
+pub use xwing::{XWING_ENCAPSULATED_KEY_BYTES, XWING_PUBLIC_KEY_BYTES, XWingPublicKey};
 pub use xwing_key_pair::XWingKeyPair;

@@ -14,7 +14,7 @@ use crate::request_context::RequestContext;
 use crate::response_v1::{ResponseOpenerV1, ResponseSealerV1};
 use crate::whole_body::{Sealed, WholeBody, open_head};
 use crate::writer::filled;
-use crate::xwing::{self, RANDOMNESS_BYTES, XWING_ENCAPSULATED_KEY_BYTES, XWING_PUBLIC_KEY_BYTES};
+use crate::xwing::{RANDOMNESS_BYTES, XWING_ENCAPSULATED_KEY_BYTES, XWingPublicKey};
 use crate::xwing_key_pair::XWingKeyPair;
 
 /// The length of the number by which a server knows a request again.
@@ -174,18 +174,23 @@ impl RequestSealerV1 {
     /// Agrees on keys with the owner of `public_key`.
     ///
     /// # Errors
-    /// [`Error::XWingPublicKeyLength`], [`Error::PublicKeySmallOrder`], [`Error::MlKemPublicKey`], [`Error::Entropy`],
-    /// [`Error::OutOfMemory`].
+    /// Those of [`XWingPublicKey::new`] and of [`to`](Self::to).
     pub fn new(public_key: &[u8]) -> Result<Self, Error> {
-        let public_key: &[u8; XWING_PUBLIC_KEY_BYTES] =
-            public_key.try_into().map_err(|_| Error::XWingPublicKeyLength(public_key.len()))?;
+        Self::to(&XWingPublicKey::new(public_key)?)
+    }
+
+    /// Agrees on keys with the owner of a public key that is ready for many messages.
+    ///
+    /// # Errors
+    /// [`Error::PublicKeySmallOrder`], [`Error::Entropy`], [`Error::OutOfMemory`].
+    pub fn to(public_key: &XWingPublicKey) -> Result<Self, Error> {
         let home = HomeProcess::current()?;
         let mut encapsulated_key = Box::new([0; XWING_ENCAPSULATED_KEY_BYTES]);
         let secrets = boxed_without_deep_trace(|| {
             let mut randomness = Zeroizing::new([0; RANDOMNESS_BYTES]);
             getrandom::fill(randomness.as_mut_slice())?;
             let mut shared_secret = Zeroizing::new([0; 32]);
-            xwing::encapsulate(public_key, &randomness, &mut encapsulated_key, &mut shared_secret)?;
+            public_key.encapsulate(&randomness, &mut encapsulated_key, &mut shared_secret)?;
             MessageSecrets::of_xwing(&shared_secret, INFO, None)
         })?;
         let context = context_of(&secrets)?;

@@ -3,33 +3,70 @@
 //! ML-KEM's private key is expanded from the seed in each call, because a slot of the arena has room for a seed only. Call
 //! what takes or gives a secret in [`without_deep_trace`](crate::no_trace::without_deep_trace).
 
-use libcrux_ml_kem::mlkem768::{
-    MlKem768KeyPair, MlKem768PublicKey, decapsulate as decapsulate_ml_kem, encapsulate as encapsulate_ml_kem,
-    generate_key_pair, validate_public_key,
-};
 use libcrux_sha3::{sha256_ema, shake256_ema};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::ml_kem;
 use crate::x25519;
 
 /// The length of an X-Wing public key.
-pub const XWING_PUBLIC_KEY_BYTES: usize = ML_KEM_PUBLIC_KEY_BYTES + 32;
+pub const XWING_PUBLIC_KEY_BYTES: usize = ml_kem::PUBLIC_KEY_BYTES + 32;
 /// The length of what X-Wing sends to the receiver of a message.
-pub const XWING_ENCAPSULATED_KEY_BYTES: usize = ML_KEM_CIPHERTEXT_BYTES + 32;
+pub const XWING_ENCAPSULATED_KEY_BYTES: usize = ml_kem::CIPHERTEXT_BYTES + 32;
 /// The length of the randomness of one encapsulation.
 pub(crate) const RANDOMNESS_BYTES: usize = 64;
 
-const ML_KEM_PUBLIC_KEY_BYTES: usize = 1184;
-const ML_KEM_CIPHERTEXT_BYTES: usize = 1088;
 const LABEL: &[u8; 6] = br"\.//^\";
+
+/// A public key that is ready for many messages: its matrix takes as long to make as the rest of one.
+pub struct XWingPublicKey {
+    ml_kem: ml_kem::PublicKey,
+    x25519: [u8; 32],
+}
+
+impl XWingPublicKey {
+    /// Reads a public key.
+    ///
+    /// # Errors
+    /// [`Error::XWingPublicKeyLength`]; [`Error::MlKemPublicKey`] if a number of it is not reduced.
+    pub fn new(bytes: &[u8]) -> Result<Self, Error> {
+        let bytes: &[u8; XWING_PUBLIC_KEY_BYTES] =
+            bytes.try_into().map_err(|_| Error::XWingPublicKeyLength(bytes.len()))?;
+        let (ml_kem, x25519) = halves(bytes)?;
+        Ok(Self { ml_kem: ml_kem::PublicKey::expanded(ml_kem).ok_or(Error::MlKemPublicKey)?, x25519: *x25519 })
+    }
+
+    /// Writes a secret, and the encapsulated key that brings it to the owner of this key.
+    ///
+    /// # Errors
+    /// [`Error::PublicKeySmallOrder`].
+    pub(crate) fn encapsulate(
+        &self,
+        randomness: &[u8; RANDOMNESS_BYTES],
+        encapsulated_key: &mut [u8; XWING_ENCAPSULATED_KEY_BYTES],
+        shared_secret: &mut [u8; 32],
+    ) -> Result<(), Error> {
+        let (ml_kem_randomness, ephemeral_private_key) = halves::<32>(randomness)?;
+        let mut agreed = Zeroizing::new([0; 32]);
+        x25519::agree(ephemeral_private_key, &self.x25519, &mut agreed)?;
+        let ephemeral = x25519::public_key(ephemeral_private_key);
+        let (ciphertext, ml_kem_secret) = self.ml_kem.encapsulate(ml_kem_randomness);
+        let ml_kem_secret = Zeroizing::new(ml_kem_secret);
+        combine(&ml_kem_secret, &agreed, &ephemeral, &self.x25519, shared_secret);
+        let (first, second) = encapsulated_key.split_at_mut(ml_kem::CIPHERTEXT_BYTES);
+        first.copy_from_slice(&ciphertext);
+        second.copy_from_slice(&ephemeral);
+        Ok(())
+    }
+}
 
 /// Returns the public key of a seed.
 pub(crate) fn public_key(seed: &[u8; 32]) -> [u8; XWING_PUBLIC_KEY_BYTES] {
-    let (ml_kem, x25519_private_key) = expand(seed);
+    let (ml_kem_seed, x25519_private_key) = expand(seed);
     let mut public_key = [0; XWING_PUBLIC_KEY_BYTES];
-    let (ml_kem_half, x25519_half) = public_key.split_at_mut(ML_KEM_PUBLIC_KEY_BYTES);
-    ml_kem_half.copy_from_slice(ml_kem.pk());
+    let (ml_kem_half, x25519_half) = public_key.split_at_mut(ml_kem::PUBLIC_KEY_BYTES);
+    ml_kem_half.copy_from_slice(&ml_kem::public_key(&ml_kem_seed));
     x25519_half.copy_from_slice(&x25519::public_key(&x25519_private_key));
     public_key
 }
@@ -46,54 +83,25 @@ pub(crate) fn decapsulate(
     encapsulated_key: &[u8; XWING_ENCAPSULATED_KEY_BYTES],
     shared_secret: &mut [u8; 32],
 ) -> Result<(), Error> {
-    let (ml_kem_ciphertext, ephemeral) = halves::<ML_KEM_CIPHERTEXT_BYTES>(encapsulated_key)?;
-    let (_, x25519_public_key) = halves::<ML_KEM_PUBLIC_KEY_BYTES>(public_key)?;
-    let (ml_kem, x25519_private_key) = expand(seed);
+    let (ml_kem_ciphertext, ephemeral) = halves(encapsulated_key)?;
+    let (_, x25519_public_key) = halves::<{ ml_kem::PUBLIC_KEY_BYTES }>(public_key)?;
+    let (ml_kem_seed, x25519_private_key) = expand(seed);
     let mut agreed = Zeroizing::new([0; 32]);
     x25519::agree(&x25519_private_key, ephemeral, &mut agreed)?;
-    let ml_kem_secret = Zeroizing::new(decapsulate_ml_kem(ml_kem.private_key(), &ml_kem_ciphertext.into()));
+    let ml_kem_secret = Zeroizing::new(ml_kem::decapsulate(&ml_kem_seed, ml_kem_ciphertext));
     combine(&ml_kem_secret, &agreed, ephemeral, x25519_public_key, shared_secret);
     Ok(())
 }
 
-/// Writes a secret, and the encapsulated key that brings it to the owner of `public_key`.
-///
-/// # Errors
-/// [`Error::MlKemPublicKey`], [`Error::PublicKeySmallOrder`].
-pub(crate) fn encapsulate(
-    public_key: &[u8; XWING_PUBLIC_KEY_BYTES],
-    randomness: &[u8; RANDOMNESS_BYTES],
-    encapsulated_key: &mut [u8; XWING_ENCAPSULATED_KEY_BYTES],
-    shared_secret: &mut [u8; 32],
-) -> Result<(), Error> {
-    let (ml_kem_public_key, x25519_public_key) = halves::<ML_KEM_PUBLIC_KEY_BYTES>(public_key)?;
-    let ml_kem_public_key = MlKem768PublicKey::from(ml_kem_public_key);
-    if !validate_public_key(&ml_kem_public_key) {
-        return Err(Error::MlKemPublicKey);
-    }
-    let (ml_kem_randomness, ephemeral_private_key) = halves::<32>(randomness)?;
-    let mut agreed = Zeroizing::new([0; 32]);
-    x25519::agree(ephemeral_private_key, x25519_public_key, &mut agreed)?;
-    let ephemeral = x25519::public_key(ephemeral_private_key);
-    let (ciphertext, ml_kem_secret) = encapsulate_ml_kem(&ml_kem_public_key, *ml_kem_randomness);
-    let ml_kem_secret = Zeroizing::new(ml_kem_secret);
-    combine(&ml_kem_secret, &agreed, &ephemeral, x25519_public_key, shared_secret);
-    let (first, second) = encapsulated_key.split_at_mut(ML_KEM_CIPHERTEXT_BYTES);
-    first.copy_from_slice(ciphertext.as_slice());
-    second.copy_from_slice(&ephemeral);
-    Ok(())
-}
-
-/// Makes the two private keys of a seed.
-fn expand(seed: &[u8; 32]) -> (MlKem768KeyPair, Zeroizing<[u8; 32]>) {
-    let mut expanded = Zeroizing::new([0; 96]);
+/// Makes the seed of ML-KEM's key pair, and X25519's private key, of a seed.
+fn expand(seed: &[u8; 32]) -> (Zeroizing<[u8; ml_kem::SEED_BYTES]>, Zeroizing<[u8; 32]>) {
+    let mut expanded = Zeroizing::new([0; ml_kem::SEED_BYTES + 32]);
     shake256_ema(expanded.as_mut_slice(), seed);
-    let (mut ml_kem_seed, mut x25519_private_key) = ([0; 64], Zeroizing::new([0; 32]));
-    ml_kem_seed.copy_from_slice(&expanded[..64]);
-    x25519_private_key.copy_from_slice(&expanded[64..]);
-    let ml_kem = generate_key_pair(ml_kem_seed);
-    ml_kem_seed.zeroize();
-    (ml_kem, x25519_private_key)
+    let mut parts = (Zeroizing::new([0; ml_kem::SEED_BYTES]), Zeroizing::new([0; 32]));
+    let (ml_kem_seed, x25519_private_key) = expanded.split_at(ml_kem::SEED_BYTES);
+    parts.0.copy_from_slice(ml_kem_seed);
+    parts.1.copy_from_slice(x25519_private_key);
+    parts
 }
 
 fn combine(
@@ -156,7 +164,8 @@ mod tests {
             let (seed, known_public_key) = (bytes(&seed), bytes(&pk));
             assert_eq!(public_key(&seed), known_public_key);
             let (mut encapsulated_key, mut shared_secret) = ([0; XWING_ENCAPSULATED_KEY_BYTES], [0; 32]);
-            encapsulate(&known_public_key, &bytes(&eseed), &mut encapsulated_key, &mut shared_secret).unwrap();
+            let receiver = XWingPublicKey::new(&known_public_key).unwrap();
+            receiver.encapsulate(&bytes(&eseed), &mut encapsulated_key, &mut shared_secret).unwrap();
             assert_eq!((encapsulated_key, shared_secret), (bytes(&ct), bytes(&ss)));
             shared_secret = [0; 32];
             decapsulate(&seed, &known_public_key, &encapsulated_key, &mut shared_secret).unwrap();
@@ -170,7 +179,8 @@ mod tests {
             let seed = drawn();
             let public_key = public_key(&seed);
             let (mut encapsulated_key, mut sent) = ([0; XWING_ENCAPSULATED_KEY_BYTES], [0; 32]);
-            encapsulate(&public_key, &drawn(), &mut encapsulated_key, &mut sent).unwrap();
+            let receiver = XWingPublicKey::new(&public_key).unwrap();
+            receiver.encapsulate(&drawn(), &mut encapsulated_key, &mut sent).unwrap();
             let mut received = [0; 32];
             decapsulate(&seed, &public_key, &encapsulated_key, &mut received).unwrap();
             assert_eq!(sent, received);
@@ -192,11 +202,13 @@ mod tests {
             let point: [u8; 32] = bytes(point["public_key"].as_str().unwrap());
             let (mut encapsulated_key, mut shared_secret) = ([0; XWING_ENCAPSULATED_KEY_BYTES], [0xa5; 32]);
             let mut weak = public_key;
-            weak[ML_KEM_PUBLIC_KEY_BYTES..].copy_from_slice(&point);
-            let refused = encapsulate(&weak, &drawn(), &mut encapsulated_key, &mut shared_secret);
+            weak[ml_kem::PUBLIC_KEY_BYTES..].copy_from_slice(&point);
+            let weak = XWingPublicKey::new(&weak).unwrap();
+            let refused = weak.encapsulate(&drawn(), &mut encapsulated_key, &mut shared_secret);
             assert_eq!(refused, Err(Error::PublicKeySmallOrder));
-            encapsulate(&public_key, &drawn(), &mut encapsulated_key, &mut [0; 32]).unwrap();
-            encapsulated_key[ML_KEM_CIPHERTEXT_BYTES..].copy_from_slice(&point);
+            let receiver = XWingPublicKey::new(&public_key).unwrap();
+            receiver.encapsulate(&drawn(), &mut encapsulated_key, &mut [0; 32]).unwrap();
+            encapsulated_key[ml_kem::CIPHERTEXT_BYTES..].copy_from_slice(&point);
             let refused = decapsulate(&seed, &public_key, &encapsulated_key, &mut shared_secret);
             assert_eq!(refused, Err(Error::PublicKeySmallOrder));
             assert_eq!(shared_secret, [0xa5; 32], "a refusal writes nothing");
@@ -207,7 +219,7 @@ mod tests {
     fn a_number_that_is_not_reduced_is_refused() {
         let public_key = public_key(&drawn());
         let encapsulated = |public_key: &[u8; XWING_PUBLIC_KEY_BYTES]| {
-            encapsulate(public_key, &drawn(), &mut [0; XWING_ENCAPSULATED_KEY_BYTES], &mut [0; 32])
+            XWingPublicKey::new(public_key)?.encapsulate(&drawn(), &mut [0; XWING_ENCAPSULATED_KEY_BYTES], &mut [0; 32])
         };
         // Three polynomials of 256 numbers, two of which are in each three bytes, of 12 bits. The prime is 3329.
         for index in 0..3 * 128 {

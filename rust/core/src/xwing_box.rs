@@ -13,7 +13,7 @@ use crate::key_schedule::{MessageSecrets, PreSharedKey};
 use crate::no_trace::without_deep_trace;
 use crate::primitives::TAG_BYTES;
 use crate::writer::{Writer, filled};
-use crate::xwing::{self, RANDOMNESS_BYTES, XWING_ENCAPSULATED_KEY_BYTES, XWING_PUBLIC_KEY_BYTES};
+use crate::xwing::{RANDOMNESS_BYTES, XWING_ENCAPSULATED_KEY_BYTES, XWING_PUBLIC_KEY_BYTES, XWingPublicKey};
 use crate::xwing_key_pair::XWingKeyPair;
 
 const LABEL: &[u8] = b"server-keys x-wing box v1";
@@ -35,7 +35,8 @@ pub(crate) fn seal(
                 getrandom::fill(randomness.as_mut_slice())?;
                 let mut encapsulated_key = [0; XWING_ENCAPSULATED_KEY_BYTES];
                 let mut shared_secret = Zeroizing::new([0; 32]);
-                xwing::encapsulate(one_time_key, &randomness, &mut encapsulated_key, &mut shared_secret)?;
+                let receiver = XWingPublicKey::new(one_time_key)?;
+                receiver.encapsulate(&randomness, &mut encapsulated_key, &mut shared_secret)?;
                 let mut cipher = cipher(group.id(), one_time_key, &shared_secret, pre_shared_key)?;
                 put_sealed(&mut cipher, &encapsulated_key, plaintext, sealed)
             })
