@@ -29,8 +29,8 @@ TOKEN: Final = Comparison(
         "times are for one token. Whatever an ASGI middleware does to a token, it costs one coroutine more. The floor "
         "of protection is that coroutine and one native call in it: AES-256-GCM and the framing, and a copy of the "
         "app's message around it. What is above the floor keeps tasks in turn that send at the same time. In a server "
-        "each token is 20 bytes longer, too, and after each system call caches and branch predictors are cold: there, "
-        "protection adds more than here."
+        "each token is 20 bytes longer, too, and the same steps run between system calls: there, protection adds about "
+        "twice as much as here."
     ),
     reference=OURS,
     speedup_title=f"speed against {OURS}",
