@@ -9,6 +9,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from server_keys import EncryptedBodyMiddleware, KeyRing
@@ -285,6 +287,35 @@ def test_what_happens_while_the_store_is_away_is_the_operators_choice(
         assert first.headers["retry-after"] == "1"
         assert "try again in a moment" in json.loads(b"".join(client.open(first)))["title"]
         assert rings[0].status.refusals == {"replay_store_away": 1, "replayed": 1}
+
+
+def connections(server: StoreServer) -> int:
+    return str(server.run("CLIENT", "LIST")).count("addr=") // 2  # with laddr=
+
+
+@pytest.mark.parametrize("replay", ["refuse", "refuse-everywhere"])
+def test_an_app_that_asks_everywhere_has_its_connections_before_it_starts(
+    rings: list[KeyRing], server: StoreServer, replay: Replay
+) -> None:
+    store_away: StoreAway | None = "refuse" if replay == "refuse-everywhere" else None
+    app = FastAPI()
+    app.state.ephemeral_keys = rings[0]
+    app.add_middleware(EncryptedBodyMiddleware, replay=replay, store_away=store_away)
+    before = connections(server)
+    with TestClient(app):
+        # The ring itself may have made one meanwhile.
+        assert (connections(server) >= before + 4) == (replay == "refuse-everywhere")
+
+
+def test_a_store_that_is_away_at_the_start_does_not_hold_it_up(rings: list[KeyRing], server: StoreServer) -> None:
+    app = Counting()
+    with server.stopped():
+        asyncio.run(asyncio.wait_for(rings[0].connect_everywhere(), 2))
+        client = Client(rings[0].current)
+        (response, _) = send_to_both(
+            [rings[0], rings[0]], app, "refuse-everywhere", "refuse", client, client.seal(b"a question")
+        )
+    assert response.status == 503
 
 
 def test_a_request_to_a_key_that_has_just_ended_is_not_taken_unasked(rings: list[KeyRing]) -> None:

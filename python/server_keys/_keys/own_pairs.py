@@ -155,6 +155,9 @@ class OwnPairs:
         """Return True: nobody else has these pairs."""
         return True
 
+    async def connect_everywhere(self) -> None:
+        """Return at once: there is nobody to ask."""
+
     async def ready(self) -> None:
         """Return at once: the first pair was made with this object."""
 

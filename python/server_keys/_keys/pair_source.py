@@ -86,6 +86,9 @@ class PairSource(Protocol):
             StoreAwayError: others could not be asked.
         """
 
+    async def connect_everywhere(self) -> None:
+        """Connect to whoever `is_first_everywhere` asks, so that no request waits for that. Never raises."""
+
     async def ready(self) -> None:
         """Wait until there is a current pair."""
 

@@ -294,6 +294,10 @@ class KeyRing:
         """
         return self.remember(pairs, request_id) and await self._source.is_first_everywhere(pairs, request_id)
 
+    async def connect_everywhere(self) -> None:
+        """Connect to the store that `remember_everywhere` asks, so that no request waits for that. Never raises."""
+        await self._source.connect_everywhere()
+
     def _replace_early(self, pairs: EpochPairs) -> None:
         """Have the next pairs made if these are the current ones."""
         # What fails is logged and counted, and tried again at the pairs' regular time.

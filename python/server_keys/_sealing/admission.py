@@ -57,6 +57,11 @@ class Admission:
         """Return how much memory unfinished requests hold, and may hold."""
         return buffers_of_process().status(self._max_buffered_bytes)
 
+    async def prepare(self, ring: KeyRing) -> None:
+        """Prepare for requests to `ring`, whose app is about to start. Never raises."""
+        ring.tell_of_buffers(self.buffer_status)
+        await self._replays.prepare(ring)
+
     async def examine_v1(
         self, header: str, ring: KeyRing, scope: Scope, upload: Upload, send: Send, measured: Measured
     ) -> Examined:

@@ -132,7 +132,7 @@ class EncryptedBodyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, websocket or lifespan."""
         if scope["type"] == "lifespan":
-            return await self._run(scope, receive, self._logging_start(scope, send))
+            return await self._run(scope, receive, self._noticing_start(scope, send))
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         required = self._required_of(scope)
@@ -228,16 +228,16 @@ class EncryptedBodyMiddleware:
             return await self.app(scope, receive, send)
         await signing(self._signed_answers, lambda: self._protected.ring(scope), self.app)(scope, receive, send)
 
-    def _logging_start(self, scope: Scope, send: Send) -> Send:
-        """Return a lifespan's `send` that logs the start when the app has started."""
+    def _noticing_start(self, scope: Scope, send: Send) -> Send:
+        """Return a lifespan's `send` that prepares for requests when the app has started, and logs the start."""
 
         async def send_and_notice(message: Message) -> None:
+            ring = self._protected.ring(scope) if message["type"] == "lifespan.startup.complete" else None
+            if ring is not None:
+                await self._admission.prepare(ring)
             await send(message)
-            if message["type"] == "lifespan.startup.complete":
-                ring = self._protected.ring(scope)
-                if ring is not None:
-                    ring.tell_of_buffers(self._admission.buffer_status)
-                    log_start(ring, required=self._required)
+            if ring is not None:
+                log_start(ring, required=self._required)
 
         return send_and_notice
 

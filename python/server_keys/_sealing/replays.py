@@ -32,6 +32,11 @@ class ReplayRule:
         """
         return cls(*checked_replay(replay, store_away))
 
+    async def prepare(self, ring: KeyRing) -> None:
+        """Prepare for requests to `ring`, whose app is about to start. Never raises."""
+        if self.replay == "refuse-everywhere":
+            await ring.connect_everywhere()
+
     async def refused(self, opened: RequestWire, ring: KeyRing) -> Refusal | None:
         """Remember a request that is authentic, before anything is done that it asks for.
 

@@ -41,11 +41,11 @@ class Signer:
     """
 
     def __init__(self, public_key: bytes | str, sign: SignFunction, timeout_s: float = 5.0) -> None:
-        self.public_key = _checked_public_key(public_key)
+        self.public_key: bytes = _checked_public_key(public_key)
         if not callable(sign):
             raise TypeError(f"sign must be a function that takes bytes and returns a signature, not {sign!r}")
         self._sign = sign
-        self.timeout_s = period_seconds("timeout_s", timeout_s)
+        self.timeout_s: float = period_seconds("timeout_s", timeout_s)
         self._hanging = 0
 
     @property

@@ -44,6 +44,9 @@ class Everywhere(Protocol):
     async def is_first(self, public_key: bytes, request_id: bytes, keep_s: float) -> bool:
         """Remember a request. Return whether it is the first one of its id."""
 
+    def connect(self) -> None:
+        """Make the connections, so that no request has to wait for them. Never raises."""
+
     def look_after(self) -> None:
         """Find out whether a store answers again that was away."""
 
@@ -164,6 +167,11 @@ class SharedPairs:
             raise ReplayTableLostError("the key has ended, and other hosts may have seen requests to it")
         # Others may let it end a little later.
         return await self._everywhere.is_first(pairs.x25519.public_key, request_id, lives[0] + _OTHERS_END_LATER_S)
+
+    async def connect_everywhere(self) -> None:
+        """Connect to the group's store, so that no request waits for that. Never raises."""
+        if self._everywhere is not None:
+            await asyncio.to_thread(self._everywhere.connect)
 
     async def ready(self) -> None:
         """Wait until there is a current pair: the group's, or one of its own if the group cannot be reached.

@@ -75,21 +75,24 @@ class ValkeyReplays:
             self._note_away(str(error))
         raise StoreAwayError(f"{self._url.shown} is away")
 
+    def connect(self) -> None:
+        """Make the connections, so that no request has to wait for them. A store that does not answer is away."""
+        if self._is_away:
+            return
+        self._threads_to_ask()
+        try:
+            self._try_all_lines()
+        except StoreError as error:
+            self._note_away(str(error))
+
     def look_after(self) -> None:
         """Find out whether a store answers again that was away. To be called by the thread that looks into it."""
-        if not self._is_away or self._lines is None:
+        if not self._is_away:
             return
-        lines = [self._lines.get() for _ in range(_LINES)]
-        try:
-            # Each line gets its connection here, so that no request has to wait for it.
-            with contextlib.suppress(StoreError):
-                for line in lines:
-                    line.run(scripts.SEE, [_PREFIX + "probe"], (b"probe", 1000))
-                self._is_away = False
-                logger().info("%s answers again whether requests were seen", self._url.shown)
-        finally:
-            for line in lines:
-                self._lines.put(line)
+        with contextlib.suppress(StoreError):
+            self._try_all_lines()
+            self._is_away = False
+            logger().info("%s answers again whether requests were seen", self._url.shown)
 
     def close(self) -> None:
         """Let go of the connections. Never raises."""
@@ -110,6 +113,23 @@ class ValkeyReplays:
                     self._lines.put(Connection(self._url, _PREFIX, _ANSWER_S, connecting_s=_CONNECTING_S))
                 self._threads = ThreadPoolExecutor(_LINES, "server_keys replays")
             return self._threads
+
+    def _try_all_lines(self) -> None:
+        """Have each line get its connection.
+
+        Raises:
+            StoreError: there was no answer, or nobody has asked yet.
+        """
+        lines = self._lines
+        if lines is None:
+            raise StoreError("nobody has asked yet")
+        taken = [lines.get() for _ in range(_LINES)]
+        try:
+            for line in taken:
+                line.run(scripts.SEE, [_PREFIX + "probe"], (b"probe", 1000))
+        finally:
+            for line in taken:
+                lines.put(line)
 
     def _ask(self, key: str, keep_ms: int, until: float) -> bool:
         """Ask, and ask again with the same token if the answer does not come.
