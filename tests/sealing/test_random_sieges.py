@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from server_keys import EncryptedBodyMiddleware, KeyRing
 from server_keys._native import KeyErasedError
-from server_keys._sealing import middleware
+from server_keys._sealing import admission
 from server_keys._sealing import request as request_module
 from server_keys._sealing.buffers import FREE_BYTES, Holding
 from server_keys._sealing.request import SealedRequest
@@ -83,8 +83,8 @@ class Ledger:
             self._holdings.append(Holding(most_bytes))
             return self._holdings[-1]
 
-        monkeypatch.setattr(middleware, "Holding", holding)
-        monkeypatch.setattr(middleware, "SealedRequest", Noted)
+        monkeypatch.setattr(admission, "Holding", holding)
+        monkeypatch.setattr(admission, "SealedRequest", Noted)
 
     def check(self) -> int:
         """Compare both, and return what is counted."""

@@ -132,7 +132,7 @@ class EncryptedBodyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, websocket or lifespan."""
         if scope["type"] == "lifespan":
-            return await self._run(scope, receive, self._noticing_start(scope, send))
+            return await self._run(scope, receive, send)
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         required = self._required_of(scope)
@@ -224,9 +224,12 @@ class EncryptedBodyMiddleware:
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app's lifespan, and sign its keys meanwhile if the server has an identity."""
+        # Whoever dispatches may give this scope to another app, too, which puts itself into it.
+        ours = {**scope}
+        send = self._noticing_start(ours, send)
         if self._signed_answers is None:
             return await self.app(scope, receive, send)
-        await signing(self._signed_answers, lambda: self._protected.ring(scope), self.app)(scope, receive, send)
+        await signing(self._signed_answers, lambda: self._protected.ring(ours), self.app)(scope, receive, send)
 
     def _noticing_start(self, scope: Scope, send: Send) -> Send:
         """Return a lifespan's `send` that prepares for requests when the app has started, and logs the start."""
