@@ -25,7 +25,7 @@ class SeenRequests:
 
     def __init__(self, table: ReplayTable | None) -> None:
         self.is_retired: bool = table is None
-        """Whether the epoch is to end as soon as there is another one."""
+        """Whether the epoch is to end soon after there is another one."""
         self._table = table
         self._half = 0 if table is None else table.capacity / 2
         self._is_half_full = False

@@ -19,6 +19,9 @@ from server_keys._keys.schedule import Schedule
 from server_keys._log import logger
 from server_keys._native import KeyPair, ReplayTableError, ReplayTableLostError
 
+# A member of a group may get a new key later than the others. Until then clients may fetch the one before from it.
+_PUBLISHED_EVERYWHERE_AFTER_S = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class KeyRingStatus:
@@ -264,7 +267,7 @@ class KeyRing:
         except ReplayTableLostError:
             self._replace_early(pairs)
             raise
-        if seen.is_retired and self._source.current.x25519 != pairs.x25519:
+        if seen.is_retired and self._is_replaced(pairs):
             raise ReplayTableLostError("the key is retired: others may not know which requests were sealed to it")
         try:
             is_first = seen.add(request_id)
@@ -297,6 +300,15 @@ class KeyRing:
     async def connect_everywhere(self) -> None:
         """Connect to the store that `remember_everywhere` asks, so that no request waits for that. Never raises."""
         await self._source.connect_everywhere()
+
+    def _is_replaced(self, pairs: EpochPairs) -> bool:
+        """Return whether other pairs are published, and for so long that whoever fetches a key gets those."""
+        status = self._source.status
+        return (
+            status.current != pairs.x25519
+            and status.age_s is not None
+            and status.age_s >= _PUBLISHED_EVERYWHERE_AFTER_S
+        )
 
     def _replace_early(self, pairs: EpochPairs) -> None:
         """Have the next pairs made if these are the current ones."""
