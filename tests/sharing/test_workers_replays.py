@@ -278,7 +278,7 @@ def test_beyond_its_room_a_key_takes_nothing_until_the_next_one_is_published(tmp
         pids = server.workers(2)
         server.wait_for_one_ring(pids)
         folder = Path(server.state(pids[0]).more["store"])
-        seen = seal(server)
+        seen, published = seal(server), server.published()
         assert send(server, seen) == 200
         (path,) = folder.glob("seen-*")
         fill(path, 2**18)
@@ -286,6 +286,7 @@ def test_beyond_its_room_a_key_takes_nothing_until_the_next_one_is_published(tmp
         assert send(server, unsent) == 503
         assert send(server, seen) == 409
         server.wait_for(lambda: send(server, unsent) == 422, "the next key")
+        wait_for_another_key(server, pids, published)
         with calls_meanwhile(server.url, (cached_key, async_cached_key)) as calls:
             server.wait_for(lambda: calls.tally.calls > 20, "calls with the next key")
         assert not calls.tally.failed
@@ -317,6 +318,7 @@ def losing_answers(target: int) -> Iterator[int]:
 @pytest.mark.parametrize(("tries_again", "status"), [("error timeout", 502), ("error timeout non_idempotent", 409)])
 def test_a_proxy_that_sends_a_request_again_is_told_so(tmp_path: Path, tries_again: str, status: int) -> None:
     with trial(tmp_path, LONG, workers=1) as server, losing_answers(server.port) as loser:
+        server.workers(1)
         port = free_port()
         configuration = (
             f"upstream servers {{ server 127.0.0.1:{loser} max_fails=0; server 127.0.0.1:{server.port} backup; }}\n"

@@ -61,13 +61,5 @@ class ReplayRule:
         except StoreAwayError:
             return None if self.store_away == "allow" else REPLAY_STORE_AWAY
         except ReplayTableError as error:
-            has_newer_key = _is_replaced(opened, ring)
-            if not has_newer_key and await ring.has_news():
-                # Another process of the group may have published the next key already.
-                has_newer_key = _is_replaced(opened, ring)
+            has_newer_key = ring.current_pairs.x25519 != opened.pairs.x25519
             return without_memory(error, has_newer_key=has_newer_key, retry_after_s=_NEXT_KEY_S)
-
-
-def _is_replaced(opened: RequestWire, ring: KeyRing) -> bool:
-    """Return whether another key is published than the one that a request is sealed to."""
-    return ring.current_pairs.x25519 != opened.pairs.x25519
