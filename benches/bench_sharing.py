@@ -103,7 +103,7 @@ def bench_receiving_an_epoch(measure: Measure, members: int) -> None:
 
 
 class _Connection:
-    """A connection to one worker, with a request that is sealed to its key."""
+    """A connection to one worker, whose key seals its requests."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port)
@@ -115,12 +115,13 @@ class _Connection:
         self._connection.request("POST", "/block", b"0")
         self.worker = int(self._connection.getresponse().read())
         self._connection.request("GET", "/.well-known/hpke-keys")
-        sealer = RequestSealer(self._connection.getresponse().read()[3:35])
-        self._body = sealer.seal(b"{}")
-        self._headers = {"Ehbp-Encapsulated-Key": sealer.encapsulated_key.hex()}
+        self._public_key = self._connection.getresponse().read()[3:35]
 
     def request(self, path: str) -> bytes:
-        self._connection.request("POST", path, self._body, self._headers)
+        # No server takes a request twice.
+        sealer = RequestSealer(self._public_key)
+        headers = {"Ehbp-Encapsulated-Key": sealer.encapsulated_key.hex()}
+        self._connection.request("POST", path, sealer.seal(b"{}"), headers)
         response = self._connection.getresponse()
         body = response.read()
         assert response.status == 200, body
