@@ -6,6 +6,7 @@ import pytest
 
 from server_keys._sealing import freed_memory
 from server_keys._sealing.freed_memory import FreedMemory
+from tests.helpers.scripts import run_script
 
 MOST = 800
 
@@ -72,6 +73,23 @@ def test_a_c_library_that_gives_nothing_back_is_left_alone(monkeypatch: pytest.M
             """Have no functions."""
 
     monkeypatch.setattr(ctypes, "CDLL", OtherLibrary)
-    trim = freed_memory._trim_of_libc()
-    assert trim is None
-    FreedMemory(trim).note(800, 800, MOST)
+    freed_memory._trim_of_libc.cache_clear()
+    try:
+        assert freed_memory._trim_of_libc() is None
+        FreedMemory().note(800, 800, MOST)
+    finally:
+        freed_memory._trim_of_libc.cache_clear()
+
+
+def test_ctypes_is_not_imported_before_much_is_held() -> None:
+    run_script("""
+        import sys
+        from server_keys._sealing.freed_memory import FreedMemory
+
+        had = "ctypes" in sys.modules
+        freed = FreedMemory()
+        freed.note(90, 90, 800)
+        assert ("ctypes" in sys.modules) == had == False
+        freed.note(710, 800, 800)
+        assert "ctypes" in sys.modules
+    """)

@@ -4,15 +4,19 @@ What a server reads from many connections at once leaves holes between other blo
 they would add up with what the requests hold, and stay when that is gone.
 """
 
-import ctypes
 import time
 from collections.abc import Callable
+from functools import cache
 
 # Going through the heap takes a millisecond, and giving 100 MiB back another twenty: at most a tenth of the time.
 _MOST_OF_THE_TIME = 0.1
 
 
+@cache
 def _trim_of_libc() -> Callable[[int], int] | None:
+    # Most processes never hold much, and need no ctypes.
+    import ctypes
+
     try:
         trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # other C libraries have none
@@ -20,7 +24,9 @@ def _trim_of_libc() -> Callable[[int], int] | None:
     return trim
 
 
-_TRIM = _trim_of_libc()
+def _give_back_by_libc(pad: int) -> int:
+    trim = _trim_of_libc()
+    return 0 if trim is None else trim(pad)
 
 
 class FreedMemory:
@@ -32,7 +38,7 @@ class FreedMemory:
     """
 
     def __init__(
-        self, trim: Callable[[int], int] | None = _TRIM, clock: Callable[[], float] = time.perf_counter
+        self, trim: Callable[[int], int] = _give_back_by_libc, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._trim = trim
         self._clock = clock
@@ -48,8 +54,6 @@ class FreedMemory:
             held_bytes: how much it is now.
             most_bytes: how much it may be.
         """
-        if self._trim is None:
-            return
         self._came_bytes += came_bytes
         if held_bytes < most_bytes // 8:
             self._came_bytes = 0
