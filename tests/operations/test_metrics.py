@@ -21,6 +21,7 @@ from tests.helpers import asgi
 from tests.helpers.arriving_upload import ArrivingUpload
 from tests.helpers.held_time import HeldTime
 from tests.helpers.key_source import Source
+from tests.helpers.lost_folders import put_file, take_place
 from tests.helpers.scrape import scraped
 from tests.helpers.scripts import run_script
 from tests.helpers.sealed_requests import Client
@@ -467,8 +468,7 @@ def test_a_group_is_told_of_and_so_is_a_store_that_stops(
         found = wait_for(shared_rings=2, group_members=2, available_rings=2)
         assert found["server_keys_group_epoch"] >= 1
         assert abs(time.time() - found["server_keys_group_contact_timestamp_seconds"]) < 5
-        shared_folder.rename(shared_folder.with_name("moved"))
-        shared_folder.write_text("no folder any more")
+        take_place(put_file, shared_folder)
         stopped_at = time.time()
         found = wait_for(shared_rings=0, available_rings=2)
         assert found["server_keys_group_contact_timestamp_seconds"] <= stopped_at + 0.5

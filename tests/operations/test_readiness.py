@@ -15,6 +15,7 @@ from server_keys.readiness import is_ready, ready, why_not_ready
 from tests.helpers import asgi
 from tests.helpers.held_time import HeldTime
 from tests.helpers.key_source import Source
+from tests.helpers.lost_folders import put_file, take_place
 
 
 def with_route(app: FastAPI) -> FastAPI:
@@ -114,9 +115,7 @@ def test_a_store_that_stops_makes_no_server_unready(tmp_path: Path) -> None:
     folder = tmp_path / "group"
     app = with_route(protect(FastAPI(), 0.5, share=f"file://{folder}"))
     with TestClient(app) as client:
-        # Moved away at once: what is removed file by file, the member fills meanwhile.
-        folder.rename(tmp_path / "elsewhere")
-        folder.write_text("no folder any more")
+        take_place(put_file, folder)
         until = time.monotonic() + 3
         while time.monotonic() < until:
             assert client.get("/ready").status_code == 200, client.get("/ready").text

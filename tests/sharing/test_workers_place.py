@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from server_keys.client.httpx2 import SealedTransport
+from tests.helpers.lost_folders import let_go, take_place
 from tests.helpers.many_calls import async_cached_key, cached_key, calls_meanwhile
 from tests.helpers.trials import Keys, Trial, started, trial
 
@@ -37,7 +38,7 @@ def environment(service: Path, temporary: Path) -> dict[str, str]:
     return {"RUNTIME_DIRECTORY": str(service), "TMPDIR": str(temporary)}
 
 
-def take_place(path: Path) -> None:
+def put_folder_of_another(path: Path) -> None:
     """Put a directory there that other users may use, and that is another user's if this one can make such."""
     path.mkdir()
     path.chmod(0o777)
@@ -55,29 +56,11 @@ def remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def let_go(path: Path) -> None:
-    """Let what is there vanish at once, as for those who work in it."""
-    if path.exists():
-        path.rename(gone := path.with_name("gone"))
-        shutil.rmtree(gone)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def quickly(take: Callable[[Path], None], path: Path) -> None:
-    """Take a place before a member makes its directory there again. It may take several tries."""
-    while True:
-        let_go(path)
-        with contextlib.suppress(FileExistsError):
-            take(path)
-            return
-
-
 def folder_of(server: Trial, pid: int) -> Path:
     return Path(server.state(pid).more["store"])
 
 
-@pytest.mark.parametrize("take", [None, take_place, put_symlink])
+@pytest.mark.parametrize("take", [None, put_folder_of_another, put_symlink])
 def test_no_call_is_lost_when_the_directory_goes(
     tmp_path: Path, service: Path, temporary: Path, take: Callable[[Path], None] | None
 ) -> None:
@@ -91,7 +74,7 @@ def test_no_call_is_lost_when_the_directory_goes(
                 published = len(server.published())
                 let_go(folder)
                 if take is not None:
-                    quickly(take, folder)
+                    take_place(take, folder)
                 server.wait_for_keys(published + 2)
         print(f"the directory went, {take}: {calls.tally}")
         # With the directory go the tables of seen requests, so its keys are retired. Clients fetch the next one.
@@ -112,7 +95,7 @@ def test_without_any_place_each_has_own_keys_for_as_long(tmp_path: Path) -> None
         pids = server.workers(2)
         server.wait_for_one_ring(pids)
         with calls_meanwhile(server.url, CLIENTS) as calls:
-            quickly(put_symlink, folder)
+            take_place(put_symlink, folder)
             server.wait_for(lambda: not any(server.state(pid).is_shared for pid in pids), "own keys")
             before = calls.tally
             own = [server.state(pid) for pid in pids]

@@ -105,8 +105,8 @@ class Notices:
     def lost_replay_table(self) -> None:
         """Tell that a file was removed or changed."""
         self._alarm(
-            "a file in %s was removed or changed by which processes know the requests that were sealed to a key. The "
-            "next key comes early, and this one is retired: look who can write there"
+            "somebody removed or changed a file in %s, in which processes remember the requests that were sealed to a "
+            "key. The next key comes early, and this one is retired: find out who can write there"
         )
 
     def _alarm(self, message: str) -> None:
