@@ -39,6 +39,8 @@ __all__ = [
     "SigningKey",
     "XWingKeyPair",
     "XWingPublicKey",
+    "decode_base64url",
+    "encode_base64url",
     "engine",
     "erase_in",
     "generate_key_pairs",
@@ -998,3 +1000,16 @@ def is_signature(public_key: Buffer, message: Buffer, signature: Buffer) -> bool
 
 def is_signing_public_key(public_key: Buffer) -> bool:
     """Return whether these are 32 bytes that stand for a point of the curve which is not of small order."""
+
+def encode_base64url(data: Buffer) -> str:
+    """Return the text that stands for bytes, in base64url without padding (RFC 4648, section 5)."""
+
+def decode_base64url(text: str) -> bytes:
+    """Return the bytes that a text stands for, in base64url without padding.
+
+    Each sequence of bytes has one text. Another one is refused, even if a lenient decoder would read the same bytes:
+    two forms of a message would be two to a memory of requests.
+
+    Raises:
+        ValueError: it is no such text. The message quotes nothing of it.
+    """

@@ -1,6 +1,7 @@
 //! `server_keys._native`: the part of `server-keys-core` that Python sees.
 
 mod asgi;
+mod base64url;
 mod bytes_like;
 mod engine;
 mod error;
@@ -24,6 +25,8 @@ static HEAP: WipingAllocator = WipingAllocator;
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::base64url::{decode_base64url, encode_base64url};
     #[pymodule_export]
     use crate::engine::{Engine, engine};
     #[pymodule_export]
