@@ -1,11 +1,9 @@
 """The doctor: what it says of servers that are well, and of each way in which they are not."""
 
 import asyncio
-import hashlib
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +15,12 @@ from server_keys import protect
 from tests.helpers.commands import run_here, serving
 from tests.helpers.server_processes import free_port
 from tests.helpers.servers import STANDARD, running
-from tests.helpers.signed_answers import OtherSigner
 from tests.helpers.upstream_app import Upstream
 from tests.helpers.wire_tap import tapped
 
 SUBJECTS = {
     "key",
+    "identity",
     "way of the key",
     "lifetime",
     "caches",
@@ -89,25 +87,12 @@ def test_a_server_that_is_well() -> None:
         found = examined(url, "--path", "/events", "--data", '{"seconds": 1}', "--strict")
         key_id = app.state.ephemeral_keys.status.key_id
     assert found.pop("rotation")[0] == "not checked"
-    assert {verdict for verdict, _, _ in found.values()} == {"ok"}
     assert set(found) == SUBJECTS
+    assert found.pop("identity")[0] == "not checked"
+    assert {verdict for verdict, _, _ in found.values()} == {"ok"}
     assert found["key"][2]["key_id"] == key_id
     assert found["lifetime"][2]["max_age_s"] == 295
     assert found["streams"][2]["first_s"] < 0.3 < found["streams"][2]["last_s"]
-
-
-def test_it_tells_whether_an_identity_signed_the_key(tmp_path: Path) -> None:
-    signer = OtherSigner(bytes(range(32)))
-    path = signer.write_to(tmp_path / "server.key")
-    with running(build_app(identity=path), STANDARD) as url:
-        _, says, values = examined(url)["key"]
-    signed_by = hashlib.sha256(signer.public_key).hexdigest()[:16]
-    assert values["signed_by"] == signed_by
-    assert f"signed by an identity (the first bytes of its SHA-256: {signed_by})" in says
-    with running(build_app(), STANDARD) as url:
-        _, says, values = examined(url)["key"]
-    assert values["signed_by"] is None
-    assert "not signed" in says
 
 
 def test_people_get_a_table() -> None:

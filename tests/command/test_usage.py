@@ -10,9 +10,14 @@ from server_keys.command.cli import cli
 from server_keys.vllm.options import OPTIONS
 from tests.helpers.commands import run, run_here
 from tests.helpers.scripts import run_script
+from tests.helpers.signed_answers import OtherSigner
 
 OPEN = ("open", "--to", "http://127.0.0.1:1", "--listen", "127.0.0.1:0")
 SECONDS = ("--timeout-s", "--connect-timeout-s", "--grace-s")
+CHECK = ("check", "https://my-server")
+# The neutral element of the curve: a key of small order, with which one signature fits all messages.
+WEAK = "ed25519:AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+MANY = [word for number in range(17) for word in ("--identity", OtherSigner(bytes([number]) * 32).identity)]
 SEAL = ("seal", "--to", "https://my-server", "--listen", "127.0.0.1:0")
 
 
@@ -78,6 +83,13 @@ def test_the_version() -> None:
         (("check", "my-server"), "must be a URL"),
         (("check", "https://my-server/v1"), "must end after the host and port"),
         (("check", "https://my-server", "--path", "v1"), "--path"),
+        *(
+            ((*command, "--identity", "ed25519:short"), "--identity: an identity has 43 ch")
+            for command in (SEAL, CHECK)
+        ),
+        *(((*command, "--identity", ""), "--identity: an identity begins with") for command in (SEAL, CHECK)),
+        *(((*command, "--identity", WEAK), "--identity: the identity is no Ed25519 key") for command in (SEAL, CHECK)),
+        *(((*command, *MANY), "--identity has 17 values: 16 at most") for command in (SEAL, CHECK)),
         (("check", "https://my-server", "--header", "nothing"), "--header"),
         (("completion", "no-such-shell"), "no-such-shell"),
     ],

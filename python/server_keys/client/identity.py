@@ -100,8 +100,8 @@ def _parts(answer: bytes) -> tuple[bytes, KeySignature | None]:
 def _seconds_left(signature: KeySignature, now: float) -> float:
     """Return for how long a signature still holds."""
     times = (
-        f"signed at {_shown(signature.created)}, until {_shown(signature.expires)}, and the clock here shows "
-        f"{_shown(now)}"
+        f"signed at {utc_time(signature.created)}, until {utc_time(signature.expires)}, and the clock here shows "
+        f"{utc_time(now)}"
     )
     if now > signature.expires + CLOCK_TOLERANCE_S:
         raise _RefusedError(
@@ -115,7 +115,8 @@ def _seconds_left(signature: KeySignature, now: float) -> float:
     return signature.expires + CLOCK_TOLERANCE_S - now
 
 
-def _shown(time_s: float) -> str:
+def utc_time(time_s: float) -> str:
+    """Return a time in seconds since 1970 as messages show it."""
     try:
         return datetime.fromtimestamp(int(time_s), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (OverflowError, ValueError, OSError):  # after the year 9999

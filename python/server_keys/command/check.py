@@ -4,7 +4,14 @@ import click
 import httpx2
 
 from server_keys._sealing.protocol import KEY_CONFIG_PATH
-from server_keys.command.common_options import Seconds, ca_file_option, key_url_option
+from server_keys.client.identity import Identities
+from server_keys.command.common_options import (
+    IDENTITY_MESSAGES,
+    Seconds,
+    ca_file_option,
+    identity_option,
+    key_url_option,
+)
 from server_keys.command.doctor.examination import Questions, examine
 from server_keys.command.doctor.findings import as_json, as_table, has_failed
 from server_keys.command.doctor.keys import HARMLESS_PATH
@@ -56,6 +63,7 @@ from server_keys.proxy.upstream import Upstream
     metavar="SECONDS",
     help="How long the server may be silent.",
 )
+@identity_option
 @key_url_option
 @ca_file_option
 @click.option("--json", "machine", is_flag=True, show_envvar=True, help="Print JSON.")
@@ -68,6 +76,7 @@ def check(
     connections: int,
     wait_s: float,
     timeout_s: float,
+    identity: tuple[str, ...],
     key_url: str | None,
     ca_file: str | None,
     machine: bool,
@@ -76,10 +85,12 @@ def check(
     """Examine the server at URL, and say what is wrong with its sealing.
 
     It fetches the key over several connections, tries whether plaintext is refused, and sends one sealed request.
-    Nothing that it sends by default starts anything on the server.
+    Nothing that it sends by default starts anything on the server. With --identity it verifies who signed the key, as a
+    client does, and seals nothing to another one.
 
     \b
     server-keys check https://my-server
+    server-keys check https://my-server --identity ed25519:...
     server-keys check https://my-server --path /v1/chat/completions --header 'Authorization: Bearer KEY' \\
       --data '{"model": "tiny", "stream": true, "messages": [{"role": "user", "content": "Count to 100"}]}'
     server-keys check https://my-server --wait-s 600 --json
@@ -92,9 +103,12 @@ def check(
             raise ValueError("it must be a URL, such as https://my-server, and not a Unix socket")
     with usage_errors({}, otherwise="--ca-file"):
         context = httpx2.create_ssl_context(ca_file or True)
+    if identity:
+        with usage_errors(IDENTITY_MESSAGES, otherwise="--identity"):
+            Identities(identity)
     if not path.startswith("/"):
         raise click.UsageError(f"--path must begin with a slash, not {path!r}")
-    target = Target(upstream, key_url or KEY_CONFIG_PATH, context, timeout_s)
+    target = Target(upstream, key_url or KEY_CONFIG_PATH, context, timeout_s, identity)
     request = target.request("POST", path, headers=_headers(header), body=data.encode())
     findings = list(examine(target, Questions(request, connections, wait_s)))
     click.echo(as_json(url, findings, strict=strict) if machine else as_table(url, findings))

@@ -131,6 +131,27 @@ def ca_file_option(command: CommandT) -> CommandT:
     return add(command)
 
 
+# How messages about identities name the option: for `usage_errors`.
+IDENTITY_MESSAGES = {
+    "an identity": "--identity: an identity",
+    "the identity": "--identity: the identity",
+    "identity has": "--identity has",
+}
+
+
+def identity_option(command: CommandT) -> CommandT:
+    """Add `--identity`."""
+    add = click.option(
+        "--identity",
+        multiple=True,
+        show_envvar=True,
+        metavar="ed25519:...",
+        help="The server's identity, as server-keys identity prints it: keys that it has not signed are refused. May "
+        "be repeated while one replaces another.",
+    )
+    return add(command)
+
+
 def key_url_option(command: CommandT) -> CommandT:
     """Add `--key-url`."""
     add = click.option(

@@ -7,7 +7,9 @@ from typing import Any
 import click
 
 from server_keys.command.common_options import (
+    IDENTITY_MESSAGES,
     ca_file_option,
+    identity_option,
     key_url_option,
     limit_options,
     limits_of,
@@ -68,14 +70,7 @@ from server_keys.proxy.options import SealOptions
     help="Python function that gets each key answer and the URL that it came from, and raises an exception to refuse "
     "it. It sees the keys of every version of the wire.",
 )
-@click.option(
-    "--identity",
-    multiple=True,
-    show_envvar=True,
-    metavar="ed25519:...",
-    help="The server's identity, as server-keys identity prints it: keys that it has not signed are refused. May be "
-    "repeated while one replaces another.",
-)
+@identity_option
 @click.option(
     "--require-v1", is_flag=True, show_envvar=True, help="Refuse servers that do not offer version 1 of the wire."
 )
@@ -103,8 +98,7 @@ def seal(to: str, listen: str, allow_remote_clients: bool, grace_s: float, log_l
             "max_frame_bytes": "--max-frame-bytes",
             "key_url": "--key-url",
             "require_v1": "--require-v1",
-            "an identity": "--identity: an identity",
-            "the identity": "--identity: the identity",
+            **IDENTITY_MESSAGES,
         },
         otherwise="--to",
     ):

@@ -7,6 +7,7 @@ import httpx2
 
 from server_keys.command.doctor.bodies import of_headers, of_plaintext, of_sealed_request, of_stream
 from server_keys.command.doctor.findings import Finding, Verdict
+from server_keys.command.doctor.identity import of_identity
 from server_keys.command.doctor.keys import of_caches, of_key, of_lifetime, of_processes, of_rotation, of_way
 from server_keys.command.doctor.wire import Target, fetch_key, key_address
 
@@ -36,7 +37,9 @@ def examine(target: Target, questions: Questions) -> Iterator[Finding]:
     yield key
     if key.verdict is Verdict.FAILURE:
         return
-    yield of_way(last, target)
+    identity = of_identity(target, answers)
+    yield identity
+    yield of_way(last, target, is_verified=identity.verdict is Verdict.OK)
     yield of_lifetime(last)
     yield of_caches(answers)
     yield of_processes(target, answers)
@@ -45,7 +48,11 @@ def examine(target: Target, questions: Questions) -> Iterator[Finding]:
         yield of_plaintext(target)
     except httpx2.TransportError as error:
         yield Finding("plaintext", Verdict.NOT_CHECKED, f"it got no answer ({type(error).__name__})")
-    finding, done = of_sealed_request(target, fetch_key(target), questions.request)
+    if identity.verdict is Verdict.FAILURE:
+        says = "it was not sent: nothing is sealed to keys whose identity is refused"
+        finding, done = Finding("sealed request", Verdict.NOT_CHECKED, says), None
+    else:
+        finding, done = of_sealed_request(target, fetch_key(target), questions.request)
     yield finding
     yield of_headers(first, done)
     yield of_stream(done)

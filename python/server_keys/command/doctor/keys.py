@@ -32,20 +32,20 @@ def of_key(answer: KeyAnswer, url: httpx2.URL) -> Finding:
         )
         return Finding("key", Verdict.FAILURE, says, {"status": answer.status})
     kind = "X25519, and X-Wing for version 1 of the wire" if answer.offers_v1 else "X25519, for plain EHBP only"
-    signature = answer.signature
-    by = None if signature is None else signature.identity_hash.hex()
-    signed = "not signed" if by is None else f"signed by an identity (the first bytes of its SHA-256: {by})"
-    says = f"{answer.key_id}: {kind}; {signed}; it came in {answer.took_s * 1000:.0f} ms"
-    values = {"key_id": answer.key_id, "offers_v1": answer.offers_v1, "signed_by": by, "took_s": answer.took_s}
+    says = f"{answer.key_id}: {kind}; it came in {answer.took_s * 1000:.0f} ms"
+    values = {"key_id": answer.key_id, "offers_v1": answer.offers_v1, "took_s": answer.took_s}
     return Finding("key", Verdict.OK, says, values)
 
 
-def of_way(answer: KeyAnswer, target: Target) -> Finding:
-    """Return whether somebody on the way could replace the key."""
+def of_way(answer: KeyAnswer, target: Target, *, is_verified: bool) -> Finding:
+    """Return whether somebody on the way could replace the key, which nobody can if an identity vouches for it."""
     if answer.tls is not None:
         return Finding("way of the key", Verdict.OK, f"it came over {answer.tls}", {"tls": answer.tls})
     if target.upstream.is_on_this_host:
         return Finding("way of the key", Verdict.OK, "it stayed on this host", {"tls": None})
+    if is_verified:
+        says = "it came over plain http, and clients that name the identity take no other"
+        return Finding("way of the key", Verdict.OK, says, {"tls": None})
     says = (
         "it came over plain http: anybody on the way can replace it. Use https, or have it signed (--key-identity) "
         "and clients check that (identity=, --identity)"

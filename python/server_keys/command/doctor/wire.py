@@ -25,6 +25,8 @@ class Target:
     key_url: str
     context: ssl.SSLContext
     timeout_s: float
+    identities: tuple[str, ...] = ()
+    """The identities, one of which must have signed its keys. Without any, whoever signed them is believed."""
 
     def connection(self) -> httpx2.HTTPTransport:
         """Return a connection of its own."""
@@ -182,13 +184,15 @@ def exchange(target: Target, key: KeyAnswer, request: httpx2.Request) -> Exchang
     """Send `request` sealed to `key` over a new connection, and read the answer.
 
     Raises:
+        KeyRejectedError: no identity of the target has signed `key`. Nothing was sent.
         SealedTransportError: the answer is not sealed, and a success or a redirect.
         MalformedMessageError: it cannot be opened.
         httpx2.TransportError: nobody answers.
     """
     wire = Wire(target.connection(), key, key_address(target))
     began_at = time.monotonic()
-    with httpx2.Client(transport=SealedTransport(wire, key_url=target.key_url)) as client:
+    sealing = SealedTransport(wire, key_url=target.key_url, identity=target.identities or None)
+    with httpx2.Client(transport=sealing) as client:
         response = client.send(request)
     is_sealed = RESPONSE_NONCE_HEADER in wire.answers[-1].headers
     took_s = time.monotonic() - began_at
