@@ -13,6 +13,8 @@ from server_keys.client import sealed_client
 from tests.examples.conftest import Server
 from tests.examples.manifests import COMPOSE, KUBERNETES, Container, containers, documents
 from tests.helpers.commands import serving
+from tests.helpers.servers import STANDARD, running
+from tests.helpers.upstream_app import Upstream
 
 PROXIES = [container for container in containers() if container.command[:1] == ("server-keys",)]
 
@@ -43,7 +45,8 @@ def test_a_mistake_is_found_in_either() -> None:
 def test_the_proxy_of_the_file_passes_a_sealed_request_on(proxy: Container, server: Server) -> None:
     options = dict(zip(proxy.command[2::2], proxy.command[3::2], strict=True))
     assert set(options) >= {"--to", "--listen"}
-    given = options | {"--to": server.url, "--listen": "127.0.0.1:0"}
+    own = {option: "127.0.0.1:0" for option in options if option in ("--listen", "--status-listen")}
+    given = options | {"--to": server.url} | own
     with serving(proxy.command[1], *(word for option in given.items() for word in option)) as running:
         url = running.url
         question = {"model": "toy-rambler", "messages": [{"role": "user", "content": "Hello"}]}
@@ -73,6 +76,24 @@ def test_plaintext_is_on_no_network() -> None:
         if proxy.file.name == "compose.yaml":
             others = [service for name, service in documents(proxy.file)[0]["services"].items() if name != proxy.name]
             assert [other["network_mode"] for other in others] == [f"service:{proxy.name}"]
+
+
+def test_the_probe_asks_where_the_proxy_tells_of_itself() -> None:
+    (path,) = [path for path in KUBERNETES if path.parent.name == "proxy"]
+    (deployment,) = [each for each in documents(path) if each["kind"] == "Deployment"]
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    ports = {port.get("name"): port["containerPort"] for port in container["ports"]}
+    probe = container["readinessProbe"]["httpGet"]
+    assert container["args"] == ["--status-listen", f"0.0.0.0:{ports[probe['port']]}"]
+    (service,) = [each for each in documents(path) if each["kind"] == "Service"]
+    assert [port["port"] for port in service["spec"]["ports"]] == [ports[None]]
+    with (
+        running(Upstream(), STANDARD) as url,
+        serving("open", "--to", url, "--listen", "127.0.0.1:0", "--status-listen", "127.0.0.1:0") as opened,
+    ):
+        _ = opened.url
+        own = opened.log.partition("/metrics are on ")[2].split()[0]
+        assert httpx2.get(own + probe["path"]).status_code == 200
 
 
 def test_the_model_listens_where_its_proxy_asks() -> None:

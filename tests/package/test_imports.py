@@ -45,21 +45,22 @@ MAY_IMPORT = {
     # What an operator types: it configures and runs the proxy.
     "command": BASE
     | {f"_sealing.{name}" for name in ("identity", "key_entries", "key_signature", "protocol")}
-    | {"server_keys", "_sharing.share", "client", "proxy"},
+    | {"server_keys", "_sharing.share", "client", "proxy"}
+    | OPERATIONS,
     "vllm": SERVER | OPERATIONS | {"server_keys", "_sharing", "_sharing.share"},
     "__main__": {"server_keys"},
 }
 # The packages of others, and for each the parts that may import it.
 MAY_BE_IMPORTED_BY = {
     "fastapi": {"_keys.app_ring", "_keys.lifespan", "_keys.startup", "_outermost", "middleware", "build_app", "vllm"}
-    | {"proxy.opening"}
+    | {"proxy.opening", "command.status"}
     | OPERATIONS,
     "starlette": {"_keys.app_ring", "_keys.startup", "_outermost", "_sealing", "build_app", "readiness"}
-    | {"proxy", "command.serving"},
+    | {"proxy", "command.serving", "command.observed", "command.status"},
     "click": {"command"},
     "uvicorn": {"command.serving", "command.http_protocol"},
     "opentelemetry": {"_sealing.spans"},
-    "prometheus_client": {"metrics"},
+    "prometheus_client": {"metrics", "command.status"},
     "httpx": {"client"},
     "httpx2": {"client", "proxy", "command.check", "command.doctor"},
     "valkey": {"_sharing.valkey"},

@@ -31,26 +31,30 @@ class Place:
 
 
 @contextlib.contextmanager
-def listening(listen: str, *, allow_remote: bool, upstream: Upstream) -> Iterator[Place]:
+def listening(
+    listen: str, *, allow_remote: bool, upstream: Upstream, option: str = "--listen", or_unix: bool = True
+) -> Iterator[Place]:
     """Listen, until the end of the block.
 
     Args:
         listen: `HOST:PORT`, or `unix:/PATH`.
         allow_remote: whether others than programs of this machine may come.
         upstream: where requests are passed on to. It must be somebody else.
+        option: the option that `listen` is the value of, for messages.
+        or_unix: whether it may be a Unix socket.
 
     Raises:
         click.UsageError: `listen` is neither, or is not on the loopback interface and must be, or is the upstream.
         click.ClickException: nobody can listen there, for example because somebody does.
     """
-    if listen.startswith("unix:"):
+    if or_unix and listen.startswith("unix:"):
         with _unix_socket(listen.removeprefix("unix:"), upstream) as place:
             yield place
         return
-    host, port = _host_and_port(listen)
+    host, port = _host_and_port(listen, option, or_unix=or_unix)
     if not (allow_remote or is_loopback(host)):
         raise click.UsageError(
-            f"--listen: {host} is not on the loopback interface, so others could send plaintext here over a network: "
+            f"{option}: {host} is not on the loopback interface, so others could send plaintext here over a network: "
             "listen on 127.0.0.1, or allow it (--allow-remote-clients)"
         )
     with contextlib.ExitStack() as stack:
@@ -59,7 +63,7 @@ def listening(listen: str, *, allow_remote: bool, upstream: Upstream) -> Iterato
         shown = f"[{host}]" if ":" in host else host
         names = _names(shown, port)
         if upstream.socket_path is None and upstream.address in names:
-            raise click.UsageError(f"--to: {upstream.shown} is where this proxy itself listens (--listen {listen})")
+            raise click.UsageError(f"--to: {upstream.shown} is where this proxy itself listens ({option} {listen})")
         for each in sockets:
             _listen(each, listen)
         yield Place(sockets, f"http://{shown}:{port}", names)
@@ -75,14 +79,15 @@ def _names(host: str, port: int) -> tuple[str, ...]:
     return tuple(sorted(f"{each}:{port}" for each in hosts))
 
 
-def _host_and_port(listen: str) -> tuple[str, int]:
+def _host_and_port(listen: str, option: str, *, or_unix: bool) -> tuple[str, int]:
     try:
         parts = urlsplit(f"//{listen}")
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
     if host is None or port is None or parts.netloc != listen or "@" in listen:
-        raise click.UsageError(f"--listen must be HOST:PORT, such as 127.0.0.1:8011, or unix:/PATH, not {listen!r}")
+        forms = "HOST:PORT, such as 127.0.0.1:8011" + (", or unix:/PATH" if or_unix else "")
+        raise click.UsageError(f"{option} must be {forms}, not {listen!r}")
     return host, port
 
 

@@ -1,6 +1,8 @@
 """`server-keys open`: a proxy that opens sealed requests for any HTTP server, and seals the answers."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -24,7 +26,8 @@ from server_keys.command.common_options import (
     max_frame_bytes_option,
     server_options,
 )
-from server_keys.command.listening import listening
+from server_keys.command.listening import Place, listening
+from server_keys.command.observed import Observed, metrics_of_workers, observed
 from server_keys.command.serving import serve
 from server_keys.command.usage import usage_errors
 from server_keys.proxy.options import OpenOptions
@@ -47,6 +50,13 @@ _NOBODY = "none"
     show_envvar=True,
     metavar="ADDRESS",
     help="Where sealed requests come in: HOST:PORT, or unix:/PATH (mode 0600).",
+)
+@click.option(
+    "--status-listen",
+    show_envvar=True,
+    metavar="ADDRESS",
+    help="HOST:PORT where /ready tells whether it is ready, and /metrics what Prometheus may know (with the extra "
+    "metrics). They are never on the address of --listen, whose paths are all the upstream's.",
 )
 @click.option(
     "--workers",
@@ -181,7 +191,9 @@ _NOBODY = "none"
 @ca_file_option
 @limit_options
 @server_options
-def open_(to: str, listen: str, workers: int, grace_s: float, log_level: str, **values: Any) -> None:
+def open_(
+    to: str, listen: str, status_listen: str | None, workers: int, grace_s: float, log_level: str, **values: Any
+) -> None:
     """Open sealed requests for any HTTP server on this host, and seal its answers.
 
     The server behind needs no change: llama.cpp, Ollama, SGLang, TGI, vLLM's Rust frontend. It must be reachable
@@ -190,6 +202,7 @@ def open_(to: str, listen: str, workers: int, grace_s: float, log_level: str, **
     \b
     server-keys open --to http://127.0.0.1:8080 --listen 0.0.0.0:8000
     server-keys open --to unix:/run/model.sock --workers 4 --key-refresh-time-s 60
+    server-keys open --to http://127.0.0.1:8080 --status-listen 127.0.0.1:9090
 
     Its keys live in this command's memory, and are replaced while it runs. All workers have the same.
     """  # noqa: D301 - click reads the control character
@@ -199,16 +212,34 @@ def open_(to: str, listen: str, workers: int, grace_s: float, log_level: str, **
     names = {"max_buffered_bytes": "--sealed-max-buffered-bytes", "max_frame_bytes": "--max-frame-bytes"}
     with usage_errors(names, otherwise="--ca-file"):
         open_app(options)  # checks the rest
-    with listening(listen, allow_remote=True, upstream=options.upstream) as place:
+    with (
+        listening(listen, allow_remote=True, upstream=options.upstream) as place,
+        _observed(status_listen, options, place, workers) as observed,
+    ):
         serve(
-            functools.partial(open_app, options),
-            place,
-            announce=f"listens on {place.shown}, opens, and sends to {options.upstream.shown}",
+            observed.make_app,
+            observed.place,
+            announce=f"listens on {place.shown}, opens, and sends to {options.upstream.shown}{observed.announce}",
             warnings=_warnings(options),
             workers=workers,
             grace_s=grace_s,
             log_level=log_level,
         )
+
+
+@contextlib.contextmanager
+def _observed(listen: str | None, options: OpenOptions, place: Place, workers: int) -> Iterator[Observed]:
+    """Yield what serves, which tells of itself on another address if there is one."""
+    from server_keys.proxy import open_app
+
+    if listen is None:
+        yield Observed(functools.partial(open_app, options), place, "")
+        return
+    with (
+        listening(listen, allow_remote=True, upstream=options.upstream, option="--status-listen", or_unix=False) as own,
+        metrics_of_workers(workers),
+    ):
+        yield observed(options, place, own)
 
 
 def _options(to: str, values: dict[str, Any]) -> OpenOptions:

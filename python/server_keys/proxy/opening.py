@@ -26,6 +26,11 @@ def open_app(options: OpenOptions) -> ASGIApp:
         ValueError: an option is out of its range, or keys cannot be shared as asked.
         OSError: `ca_file` cannot be read.
     """
+    return Quiet(protected_forwarder(options))
+
+
+def protected_forwarder(options: OpenOptions) -> FastAPI:
+    """Return what `open_app` has inside: the app that has the keys. The errors are the same."""
     upstream = options.upstream
     given = client_options(options.limits, options.ca_file)
     transport = httpx2.AsyncHTTPTransport(
@@ -37,4 +42,4 @@ def open_app(options: OpenOptions) -> ASGIApp:
     client = httpx2.AsyncClient(transport=transport, trust_env=False, **given)
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=closing(client))
     app.router.default = Forwarder(client, upstream, Forwarded.by(options.trusted_peers).added_to)
-    return Quiet(protect(app, **options.protection()))  # type: ignore[arg-type] # it has their names and types
+    return protect(app, **options.protection())  # type: ignore[arg-type] # it has their names and types
