@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from server_keys import Signer
@@ -21,6 +22,7 @@ from server_keys.client import sealed_client
 from server_keys.command.status import status_pages
 from server_keys.proxy import OpenOptions
 from server_keys.proxy.opening import protected_forwarder
+from server_keys.readiness import why_not_ready
 from tests.helpers.commands import Running, run_here, serving
 from tests.helpers.scrape import samples
 from tests.helpers.server_processes import free_port
@@ -47,7 +49,7 @@ def upstream(upstream_app: Upstream) -> Iterator[str]:
 def status_url(opened: Running) -> str:
     """Return where it tells of itself, as its log says."""
     _ = opened.url
-    found = re.search(r"/ready(?: and /metrics are| is) on (http://\S+)", opened.log)
+    found = re.search(r"; on (http://\S+): /ready", opened.log)
     assert found is not None, opened.log
     return found[1]
 
@@ -138,7 +140,11 @@ def test_it_is_not_ready_while_no_key_is_signed_and_says_why(upstream: str) -> N
 
     signer = Signer(OtherSigner(bytes(32)).public_key, sign, timeout_s=1)
     app = protected_forwarder(OpenOptions(to=upstream, share=None, identity=signer))
-    pages = status_pages(app, with_metrics=False, folder=None)
+
+    async def why() -> str | None:
+        return why_not_ready(app)
+
+    pages = status_pages(why, PlainTextResponse("", 404))
 
     async def served(scope: Scope, receive: Receive, send: Send) -> None:
         await (app if scope["type"] == "lifespan" else pages)(scope, receive, send)

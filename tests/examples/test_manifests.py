@@ -92,7 +92,7 @@ def test_the_probe_asks_where_the_proxy_tells_of_itself() -> None:
         serving("open", "--to", url, "--listen", "127.0.0.1:0", "--status-listen", "127.0.0.1:0") as opened,
     ):
         _ = opened.url
-        own = opened.log.partition("/metrics are on ")[2].split()[0]
+        own = opened.log.partition("; on ")[2].partition(": /ready")[0]
         assert httpx2.get(own + probe["path"]).status_code == 200
 
 

@@ -53,14 +53,15 @@ MAY_IMPORT = {
 # The packages of others, and for each the parts that may import it.
 MAY_BE_IMPORTED_BY = {
     "fastapi": {"_keys.app_ring", "_keys.lifespan", "_keys.startup", "_outermost", "middleware", "build_app", "vllm"}
-    | {"proxy.opening", "command.status"}
+    | {"proxy.opening", "command.workers_metrics"}
     | OPERATIONS,
     "starlette": {"_keys.app_ring", "_keys.startup", "_outermost", "_sealing", "build_app", "readiness"}
-    | {"proxy", "command.serving", "command.observed", "command.status"},
+    | {"proxy"}
+    | {f"command.{name}" for name in ("observed", "served_app", "serving", "status", "workers_metrics")},
     "click": {"command"},
     "uvicorn": {"command.serving", "command.http_protocol"},
     "opentelemetry": {"_sealing.spans"},
-    "prometheus_client": {"metrics", "command.status"},
+    "prometheus_client": {"metrics", "command.workers_metrics"},
     "httpx": {"client"},
     "httpx2": {"client", "proxy", "command.check", "command.doctor"},
     "valkey": {"_sharing.valkey"},

@@ -5,15 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from server_keys._checks import checked_max_frame_bytes
 from server_keys.client.body_headers import of_opened_response
 from server_keys.client.exchange import Exchange
 from server_keys.client.key_cache import KeyCache
 from server_keys.client.key_checks import Check, KeyChecks
+from server_keys.client.key_fetch import Key
 from server_keys.client.key_location import KeyLocation
-from server_keys.client.key_steps import Servers
+from server_keys.client.key_steps import KeySteps, Servers
 from server_keys.client.opening import AsyncOpening, SyncOpening
 from server_keys.client.own_connection import AsyncOwnConnection, SyncOwnConnection
 from server_keys.client.request_body import AsyncRequestBody, RequestBody, SyncRequestBody
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     class AsyncOpenedStream(AsyncOpening, http.AsyncByteStream):
         """A library's stream that opens a body while it is read."""
+
+
+ResultT = TypeVar("ResultT")
 
 
 class SyncStreams(NamedTuple):
@@ -170,6 +174,13 @@ class SyncDriver(Driver):
 class AsyncDriver(Driver):
     """Exchanges requests for responses through an async transport."""
 
+    async def key(
+        self, inner: http.AsyncBaseTransport, own_connection: AsyncOwnConnection, request: http.Request
+    ) -> Key | http.Response:
+        """Return the key that `request` would be sealed to, or the answer that says to ask later. It is not sent."""
+        steps = KeySteps(self._library, self._servers, request).key()
+        return await self._ended(steps, inner, own_connection)
+
     async def exchange(
         self,
         inner: http.AsyncBaseTransport,
@@ -181,7 +192,7 @@ class AsyncDriver(Driver):
         body = AsyncRequestBody(self._library, request, streams.sealed)
         try:
             await body.read_ahead()
-            outcome = await self._outcome(self._steps(request, body), inner, own_connection)
+            outcome = await self._ended(self._steps(request, body), inner, own_connection)
         except BaseException:
             await body.aclose()
             await own_connection.aclose()
@@ -192,9 +203,9 @@ class AsyncDriver(Driver):
                 return outcome.response
         return self._response(outcome, streams.opened(outcome, body, own_connection))
 
-    async def _outcome(
-        self, steps: Steps[Outcome], inner: http.AsyncBaseTransport, own_connection: AsyncOwnConnection
-    ) -> Outcome:
+    async def _ended(
+        self, steps: Steps[ResultT], inner: http.AsyncBaseTransport, own_connection: AsyncOwnConnection
+    ) -> ResultT:
         with closing(steps):
             try:
                 step = next(steps)
@@ -206,7 +217,7 @@ class AsyncDriver(Driver):
                     else:
                         step = steps.send(result)
             except StopIteration as end:
-                return cast("Outcome", end.value)
+                return cast("ResultT", end.value)
 
     async def _carry_out(
         self, step: Step, inner: http.AsyncBaseTransport, own_connection: AsyncOwnConnection

@@ -1,6 +1,6 @@
 """Sealing transports and clients for httpx2, the HTTP client of the OpenAI SDK 3."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 try:
@@ -83,6 +83,19 @@ def sealed_client(  # noqa: D103 - it is documented
     return httpx2.Client(**factories.client_arguments(SealedTransport, httpx2.HTTPTransport, _Routes, options, sealing))
 
 
+def async_client_arguments(options: dict[str, Any], sealing: Mapping[str, object]) -> dict[str, Any]:
+    """Return the arguments of the client that `async_sealed_client` returns: their `transport` seals.
+
+    Args:
+        options: the client's arguments, as the user gave them.
+        sealing: the arguments of the transport.
+
+    Raises:
+        TypeError: an option would go around the sealing.
+    """
+    return factories.client_arguments(AsyncSealedTransport, httpx2.AsyncHTTPTransport, _AsyncRoutes, options, sealing)
+
+
 @factories.documented
 def async_sealed_client(  # noqa: D103 - it is documented
     *,
@@ -102,6 +115,4 @@ def async_sealed_client(  # noqa: D103 - it is documented
         "key_url": key_url,
         "max_frame_bytes": max_frame_bytes,
     }
-    return httpx2.AsyncClient(
-        **factories.client_arguments(AsyncSealedTransport, httpx2.AsyncHTTPTransport, _AsyncRoutes, options, sealing)
-    )
+    return httpx2.AsyncClient(**async_client_arguments(options, sealing))

@@ -8,6 +8,7 @@ from server_keys._clock import boot_time
 from server_keys._sealing.protocol import DEFAULT_MAX_FRAME_BYTES
 from server_keys.client.drivers import AsyncDriver, AsyncStreams, SyncDriver, SyncStreams
 from server_keys.client.key_checks import AsyncVerifyAnswer, AsyncVerifyKey, KeyChecks, VerifyAnswer, VerifyKey
+from server_keys.client.key_fetch import Key
 from server_keys.client.misuse import SealsAlready, refuse_as_client, refuse_use_by, require_inner
 from server_keys.client.own_connection import AsyncOwnConnection, SyncOwnConnection, default_transports
 from server_keys.client.steps import Library
@@ -272,3 +273,24 @@ class AsyncSealedTransport(SealsAlready, Generic[InnerT, RequestT, ResponseT]):
 
         def __getattr__(self, name: str) -> object:
             refuse_as_client(self, name)
+
+
+async def fetch_key(transport: AsyncSealedTransport[Any, Any, Any], request: "http.Request") -> int | None:
+    """Fetch and check the key that `request` would be sealed to, unless it is known. The request itself is not sent.
+
+    Args:
+        transport: the transport that would send it.
+        request: a request of the transport's library.
+
+    Returns:
+        None if there is a key; the status of the answer if the server or a gateway asks to come back later.
+
+    Raises:
+        KeyConfigurationError, KeyRejectedError, SealedTransportError: as `handle_async_request` does.
+    """
+    own_connection = AsyncOwnConnection(None, transport._inner)
+    found = await transport._driver.key(transport._inner, own_connection, request)
+    if isinstance(found, Key):
+        return None
+    await found.aclose()
+    return found.status_code

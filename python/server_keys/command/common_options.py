@@ -131,6 +131,18 @@ def ca_file_option(command: CommandT) -> CommandT:
     return add(command)
 
 
+def status_listen_option(command: CommandT) -> CommandT:
+    """Add `--status-listen`."""
+    add = click.option(
+        "--status-listen",
+        show_envvar=True,
+        metavar="ADDRESS",
+        help="HOST:PORT where the proxy tells of itself: /ready, and for open /metrics (with the extra metrics). These "
+        "are never on the address of --listen, whose paths are all the upstream's.",
+    )
+    return add(command)
+
+
 # How messages about identities name the option: for `usage_errors`.
 IDENTITY_MESSAGES = {
     "an identity": "--identity: an identity",

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import click
 from starlette.types import ASGIApp
 
-from server_keys.command.listening import Place
-from server_keys.proxy.options import OpenOptions
+from server_keys.command.listening import Place, listening
+from server_keys.proxy.upstream import Upstream
 
 # By it prometheus_client learns where processes leave their metrics for each other.
 _FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -26,26 +26,41 @@ class Observed:
     """Makes the app, in each process that serves."""
     place: Place
     announce: str
-    """What the log says of the pages on it."""
+    """What the log says of the pages on it, after what it says of the proxy."""
 
 
-def observed(options: OpenOptions, place: Place, own: Place) -> Observed:
-    """Return the server's end of the proxy at `place`, and the pages on it at `own`.
+@contextlib.contextmanager
+def observed(
+    status_listen: str | None,
+    make_app: Callable[[int | None], ASGIApp],
+    place: Place,
+    upstream: Upstream,
+    pages: str,
+) -> Iterator[Observed]:
+    """Yield what serves at `place`, and if there is `status_listen`, the pages there, until the end of the block.
+
+    Args:
+        status_listen: `HOST:PORT`, or None.
+        make_app: makes the app, with the port on which its pages are, or None for none. It can be pickled.
+        place: where the proxy listens.
+        upstream: where it passes requests on to.
+        pages: what the log says of the pages.
 
     Raises:
-        click.UsageError: both have one port, by which requests are told apart.
+        click.UsageError: `status_listen` is something else, or has the port of `place`, by which requests are told
+            apart.
+        click.ClickException: nobody can listen there.
     """
-    port: int = own.sockets[0].getsockname()[1]
-    address = place.sockets[0].getsockname()
-    if isinstance(address, tuple) and address[1] == port:
-        raise click.UsageError(f"--status-listen: {own.shown} must have another port than --listen {place.shown}")
-    pages = "/ready and /metrics are" if has_metrics() else "/ready is"
-    hint = "" if has_metrics() else " (/metrics needs prometheus_client, which the extra `metrics` brings)"
-    return Observed(
-        functools.partial(_observed_app, options, port),
-        dataclasses.replace(place, sockets=[*place.sockets, *own.sockets]),
-        f"; {pages} on {own.shown}{hint}",
-    )
+    if status_listen is None:
+        yield Observed(functools.partial(make_app, None), place, "")
+        return
+    with listening(status_listen, allow_remote=True, upstream=upstream, option="--status-listen", or_unix=False) as own:
+        port: int = own.sockets[0].getsockname()[1]
+        address = place.sockets[0].getsockname()
+        if isinstance(address, tuple) and address[1] == port:
+            raise click.UsageError(f"--status-listen: {own.shown} must have another port than --listen {place.shown}")
+        both = dataclasses.replace(place, sockets=[*place.sockets, *own.sockets])
+        yield Observed(functools.partial(make_app, port), both, f"; on {own.shown}: {pages}")
 
 
 def has_metrics() -> bool:
@@ -77,11 +92,6 @@ def metrics_of_workers(workers: int) -> Iterator[None]:
         yield
 
 
-def _observed_app(options: OpenOptions, port: int) -> ASGIApp:
-    from server_keys.command.status import by_port, status_pages
-    from server_keys.proxy.opening import protected_forwarder
-    from server_keys.proxy.quiet import Quiet
-
-    app = protected_forwarder(options)
-    pages = status_pages(app, with_metrics=has_metrics(), folder=os.environ.get(_FOLDER_VARIABLE))
-    return Quiet(by_port(port, pages, otherwise=app))
+def metrics_folder() -> str | None:
+    """Return where the workers of this command leave their metrics for each other; None if there is one only."""
+    return os.environ.get(_FOLDER_VARIABLE)

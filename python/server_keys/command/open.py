@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -25,9 +24,11 @@ from server_keys.command.common_options import (
     limits_of,
     max_frame_bytes_option,
     server_options,
+    status_listen_option,
 )
-from server_keys.command.listening import Place, listening
-from server_keys.command.observed import Observed, metrics_of_workers, observed
+from server_keys.command.listening import listening
+from server_keys.command.observed import has_metrics, metrics_of_workers, observed
+from server_keys.command.served_app import opening
 from server_keys.command.serving import serve
 from server_keys.command.usage import usage_errors
 from server_keys.proxy.options import OpenOptions
@@ -51,13 +52,7 @@ _NOBODY = "none"
     metavar="ADDRESS",
     help="Where sealed requests come in: HOST:PORT, or unix:/PATH (mode 0600).",
 )
-@click.option(
-    "--status-listen",
-    show_envvar=True,
-    metavar="ADDRESS",
-    help="HOST:PORT where /ready tells whether it is ready, and /metrics what Prometheus may know (with the extra "
-    "metrics). They are never on the address of --listen, whose paths are all the upstream's.",
-)
+@status_listen_option
 @click.option(
     "--workers",
     type=click.IntRange(1),
@@ -214,12 +209,13 @@ def open_(
         open_app(options)  # checks the rest
     with (
         listening(listen, allow_remote=True, upstream=options.upstream) as place,
-        _observed(status_listen, options, place, workers) as observed,
+        observed(status_listen, functools.partial(opening, options), place, options.upstream, _pages()) as served,
+        contextlib.nullcontext() if status_listen is None else metrics_of_workers(workers),
     ):
         serve(
-            observed.make_app,
-            observed.place,
-            announce=f"listens on {place.shown}, opens, and sends to {options.upstream.shown}{observed.announce}",
+            served.make_app,
+            served.place,
+            announce=f"listens on {place.shown}, opens, and sends to {options.upstream.shown}{served.announce}",
             warnings=_warnings(options),
             workers=workers,
             grace_s=grace_s,
@@ -227,19 +223,9 @@ def open_(
         )
 
 
-@contextlib.contextmanager
-def _observed(listen: str | None, options: OpenOptions, place: Place, workers: int) -> Iterator[Observed]:
-    """Yield what serves, which tells of itself on another address if there is one."""
-    from server_keys.proxy import open_app
-
-    if listen is None:
-        yield Observed(functools.partial(open_app, options), place, "")
-        return
-    with (
-        listening(listen, allow_remote=True, upstream=options.upstream, option="--status-listen", or_unix=False) as own,
-        metrics_of_workers(workers),
-    ):
-        yield observed(options, place, own)
+def _pages() -> str:
+    """Return what the log says of the pages on which the proxy tells of itself."""
+    return "/ready, /metrics" if has_metrics() else "/ready (/metrics needs prometheus_client: the extra `metrics`)"
 
 
 def _options(to: str, values: dict[str, Any]) -> OpenOptions:

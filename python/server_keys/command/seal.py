@@ -15,9 +15,12 @@ from server_keys.command.common_options import (
     limits_of,
     max_frame_bytes_option,
     server_options,
+    status_listen_option,
 )
 from server_keys.command.listening import listening
 from server_keys.command.named_function import named_function
+from server_keys.command.observed import observed
+from server_keys.command.served_app import sealing
 from server_keys.command.serving import serve
 from server_keys.command.usage import usage_errors
 from server_keys.proxy.options import SealOptions
@@ -33,6 +36,7 @@ from server_keys.proxy.options import SealOptions
     metavar="ADDRESS",
     help="Where programs send plaintext: HOST:PORT on the loopback interface, or unix:/PATH (mode 0600).",
 )
+@status_listen_option
 @click.option(
     "--allow-remote-clients",
     is_flag=True,
@@ -78,7 +82,15 @@ from server_keys.proxy.options import SealOptions
 @ca_file_option
 @limit_options
 @server_options
-def seal(to: str, listen: str, allow_remote_clients: bool, grace_s: float, log_level: str, **values: Any) -> None:
+def seal(
+    to: str,
+    listen: str,
+    status_listen: str | None,
+    allow_remote_clients: bool,
+    grace_s: float,
+    log_level: str,
+    **values: Any,
+) -> None:
     """Seal what programs on this machine send, and open the answers.
 
     Any program that can set a base URL talks plaintext to this proxy. Sealed bodies leave the machine.
@@ -112,14 +124,16 @@ def seal(to: str, listen: str, allow_remote_clients: bool, grace_s: float, log_l
         seal_app(options)  # checks the rest
     with listening(listen, allow_remote=allow_remote_clients, upstream=options.upstream) as place:
         options = dataclasses.replace(options, names=(*place.names, *options.names))
-        serve(
-            functools.partial(seal_app, options),
-            place,
-            announce=f"listens on {place.shown}, seals, and sends to {options.upstream.shown}",
-            warnings=_warnings(options),
-            grace_s=grace_s,
-            log_level=log_level,
-        )
+        make_app = functools.partial(sealing, options)
+        with observed(status_listen, make_app, place, options.upstream, "/ready") as served:
+            serve(
+                served.make_app,
+                served.place,
+                announce=f"listens on {place.shown}, seals, and sends to {options.upstream.shown}{served.announce}",
+                warnings=_warnings(options),
+                grace_s=grace_s,
+                log_level=log_level,
+            )
 
 
 def _warnings(options: SealOptions) -> list[str]:

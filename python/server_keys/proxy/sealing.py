@@ -1,14 +1,25 @@
 """The client's end of the proxy."""
 
+import functools
+from collections.abc import Awaitable, Callable
+
+import httpx2
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from server_keys.client.httpx2 import async_sealed_client
+from server_keys.client.httpx2 import AsyncSealedTransport, async_client_arguments
+from server_keys.client.transports import fetch_key
+from server_keys.proxy.failures import BROKEN, failure_of
 from server_keys.proxy.forwarder import Forwarder
 from server_keys.proxy.gate import Gate
 from server_keys.proxy.http_client import client_options, closing
 from server_keys.proxy.options import SealOptions
 from server_keys.proxy.quiet import Quiet
+
+WhyNotReady = Callable[[], Awaitable[str | None]]
+
+# Whoever asks whether it is ready waits for seconds at most.
+_MOST_PATIENCE_S = 10.0
 
 
 def seal_app(options: SealOptions) -> ASGIApp:
@@ -26,11 +37,34 @@ def seal_app(options: SealOptions) -> ASGIApp:
         ValueError: an option is out of its range.
         OSError: `ca_file` cannot be read.
     """
-    client = async_sealed_client(
-        **client_options(options.limits, options.ca_file),
-        **options.sealing(),  # type: ignore[arg-type] # it has the names and types of these parameters
-        follow_redirects=False,
-    )
+    return Quiet(sealing_forwarder(options)[0])
+
+
+def sealing_forwarder(options: SealOptions) -> tuple[ASGIApp, WhyNotReady]:
+    """Return what `seal_app` has inside, and what tells why nothing can be sealed now. The errors are the same."""
+    given = client_options(options.limits, options.ca_file) | {"follow_redirects": False}
+    arguments = async_client_arguments(given, options.sealing())
+    client = httpx2.AsyncClient(**arguments)
     forwarder = Forwarder(client, options.upstream)
     router = Router(redirect_slashes=False, default=forwarder, lifespan=closing(client))
-    return Quiet(Gate(router, options.names, options.origins))
+    why_not_ready = functools.partial(_why_not_ready, arguments["transport"], options)
+    return Gate(router, options.names, options.origins), why_not_ready
+
+
+async def _why_not_ready(transport: AsyncSealedTransport, options: SealOptions) -> str | None:
+    """Return why there is no key of the server to seal to; None if there is one, which passed all checks.
+
+    It is the one that requests are sealed to: known, or fetched now.
+    """
+    limits, upstream = options.limits, options.upstream
+    timeout = httpx2.Timeout(min(_MOST_PATIENCE_S, limits.timeout_s), connect=limits.connect_timeout_s)
+    request = httpx2.Request(
+        "GET", upstream.url, headers={"Host": upstream.authority}, extensions={"timeout": timeout.as_dict()}
+    )
+    try:
+        status = await fetch_key(transport, request)
+    except BROKEN as error:
+        return failure_of(error).reason
+    except Exception as error:  # noqa: BLE001 - a check of the operator's may raise anything
+        return f"the check of the server's key raised {type(error).__name__}"
+    return None if status is None else f"{upstream.shown} answered with status {status} when asked for its key"
