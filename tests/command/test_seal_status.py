@@ -83,14 +83,24 @@ def test_with_another_identity_it_is_not_ready_and_says_why(url: str) -> None:
     assert "another identity signed it" in said["reason"]
 
 
-def test_a_check_of_the_operators_counts(url: str, tmp_path: Path) -> None:
-    (tmp_path / "pins.py").write_text("def verify(key):\n    raise ValueError('hunter2')\n")
-    options = ("--verify-key", "pins:verify")
+@pytest.mark.parametrize("way", ["def", "async def"])
+@pytest.mark.parametrize(("option", "arguments"), [("--verify-key", "key"), ("--verify-answer", "answer, url")])
+def test_a_check_of_the_operators_counts_whatever_it_raises(
+    server: Server, url: str, tmp_path: Path, way: str, option: str, arguments: str
+) -> None:
+    (tmp_path / "pins.py").write_text(f"{way} verify({arguments}):\n    raise ValueError('hunter2')\n")
     environment = {"PYTHONPATH": str(tmp_path)}
-    with serving("seal", "--to", url, *LISTEN, *STATUS, *options, environment=environment) as sealed:
+    with serving("seal", "--to", url, *LISTEN, *STATUS, option, "pins:verify", environment=environment) as sealed:
         status, said = readiness(sealed)
-    assert status == 503
-    assert said["reason"] == "the check of the server's key raised ValueError"
+        refused = httpx2.post(f"{sealed.url}/x", content=b"x")
+        log = sealed.log
+    name = option.removeprefix("--").replace("-", "_")
+    reason = f"{name} refused the server's keys: it raised ValueError"
+    assert (status, said["reason"]) == (503, reason)
+    assert (refused.status_code, refused.json()["message"]) == (502, reason)
+    assert server.calls == []
+    # Its words are for the operator alone.
+    assert f"{name} refused a server's keys: ValueError: hunter2" in log
 
 
 def test_it_becomes_ready_with_the_server_and_stays_so_while_the_key_serves(server: Server) -> None:

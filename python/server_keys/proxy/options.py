@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from server_keys._checks import Place, Replay, Required, StoreAway, checked_replay
 from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES, DEFAULT_MAX_FRAME_BYTES
 from server_keys._sealing.signer import Signer, checked_identity
+from server_keys.proxy.own_checks import refusing
 from server_keys.proxy.upstream import Upstream
 
 UNIX_PEER = "unix"
@@ -86,8 +87,8 @@ class SealOptions:
     def sealing(self) -> dict[str, object]:
         """Return the arguments for the client that seals."""
         return {
-            "verify_key": self.verify_key,
-            "verify_answer": self.verify_answer,
+            "verify_key": refusing("verify_key", self.verify_key),
+            "verify_answer": refusing("verify_answer", self.verify_answer),
             "identity": self.identity or None,
             "require_v1": self.require_v1,
             "key_url": self.key_url,
