@@ -159,7 +159,11 @@ impl Measured {
     /// Returns all lanes that this processor has.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let lanes = LaneKind::fast().into_iter().chain([LaneKind::Portable]);
-        lanes.filter_map(|lanes| Some(Self(lanes, compute_table(lanes)?)))
+        lanes.filter_map(Self::over)
+    }
+
+    pub(crate) fn over(lanes: LaneKind) -> Option<Self> {
+        Some(Self(lanes, compute_table(lanes)?))
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -172,7 +176,7 @@ impl Measured {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::engine_fault::unreported_engine_fault;
 
@@ -186,7 +190,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn assert_right(measured: &Measured, private_keys: &[[u8; 32]]) {
+    pub(crate) fn assert_right(measured: &Measured, private_keys: &[[u8; 32]]) {
         for (private_key, computed) in private_keys.iter().zip(computed(measured, private_keys)) {
             assert_eq!(computed, public_key(private_key), "for {private_key:02x?} over {}", measured.name());
         }
@@ -202,24 +206,13 @@ mod tests {
         private_keys.iter().map(|private_key| secret(private_key).unwrap()).collect()
     }
 
-    fn random_keys(count: usize) -> Vec<[u8; 32]> {
+    pub(crate) fn random_keys(count: usize) -> Vec<[u8; 32]> {
         let mut keys = vec![[0; 32]; count];
         getrandom::fill(keys.as_flattened_mut()).unwrap();
         keys
     }
 
-    #[test]
-    fn the_public_keys_of_rfc_7748() {
-        for measured in Measured::all() {
-            let keys = computed(&measured, &SELF_TEST[..2]);
-            let hex: Vec<_> = keys.iter().map(|key| key.map(|byte| format!("{byte:02x}")).concat()).collect();
-            assert_eq!(hex[0], "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
-            assert_eq!(hex[1], "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f");
-        }
-    }
-
-    #[test]
-    fn extreme_private_keys() {
+    pub(crate) fn extreme_private_keys() -> Vec<[u8; 32]> {
         let mut private_keys = vec![[0; 32], [0xff; 32]];
         for bit in 0..256 {
             let mut single = [0; 32];
@@ -242,13 +235,10 @@ mod tests {
                 }
             }
         }
-        for measured in Measured::all() {
-            assert_right(&measured, &private_keys);
-        }
+        private_keys
     }
 
-    #[test]
-    fn scalars_around_the_multiples_of_the_base_points_order() {
+    pub(crate) fn private_keys_around_the_multiples_of_the_order() -> Vec<[u8; 32]> {
         // The order l = 2^252 + 27742317777372353535851937790883648493, four times, in words. Scalars are multiples of
         // eight from 2^254 up, so the multiples of l among them are 4l, 6l and 7l, or lie between two of them.
         const ORDER: [u64; 4] = [0x5812631a5cf5d3ed, 0x14def9dea2f79cd6, 0, 0x1000000000000000];
@@ -265,8 +255,30 @@ mod tests {
                 private_keys.push(key);
             }
         }
+        private_keys
+    }
+
+    #[test]
+    fn the_public_keys_of_rfc_7748() {
         for measured in Measured::all() {
-            assert_right(&measured, &private_keys);
+            let keys = computed(&measured, &SELF_TEST[..2]);
+            let hex: Vec<_> = keys.iter().map(|key| key.map(|byte| format!("{byte:02x}")).concat()).collect();
+            assert_eq!(hex[0], "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
+            assert_eq!(hex[1], "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f");
+        }
+    }
+
+    #[test]
+    fn the_public_keys_of_extreme_private_keys() {
+        for measured in Measured::all() {
+            assert_right(&measured, &extreme_private_keys());
+        }
+    }
+
+    #[test]
+    fn scalars_around_the_multiples_of_the_base_points_order() {
+        for measured in Measured::all() {
+            assert_right(&measured, &private_keys_around_the_multiples_of_the_order());
         }
     }
 

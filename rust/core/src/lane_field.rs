@@ -244,7 +244,7 @@ pub(crate) fn invert_all<L: Lanes, const COUNT: usize>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::checked_lanes::CheckedLanes;
 
@@ -254,8 +254,8 @@ mod tests {
     type Number = [u64; 4];
     const P: Number = [u64::MAX - 18, u64::MAX, u64::MAX, u64::MAX >> 1];
     const NARROW: u64 = (1 << 51) + (1 << 11);
-    const LARGEST_NARROW: [u64; LIMBS] = [NARROW - 1; LIMBS];
-    const LARGEST_FACTOR: [u64; LIMBS] = [(1 << 52) - 1; LIMBS];
+    pub(crate) const LARGEST_NARROW: [u64; LIMBS] = [NARROW - 1; LIMBS];
+    pub(crate) const LARGEST_FACTOR: [u64; LIMBS] = [(1 << 52) - 1; LIMBS];
 
     fn at_least(one: &Number, other: &Number) -> bool {
         one.iter().rev().ge(other.iter().rev())
@@ -299,7 +299,7 @@ mod tests {
     }
 
     /// Limbs at their smallest, their largest, and each one alone at its largest.
-    fn edges(largest: [u64; LIMBS]) -> Vec<[u64; LIMBS]> {
+    pub(crate) fn edges(largest: [u64; LIMBS]) -> Vec<[u64; LIMBS]> {
         let mut edges = vec![[0; LIMBS], [1, 0, 0, 0, 0], largest, largest.map(|limb| limb / 3)];
         for index in 0..LIMBS {
             let (mut alone, mut missing) = ([0; LIMBS], largest);

@@ -38,6 +38,8 @@ mod drawn_bytes;
 mod engine;
 mod engine_fault;
 mod error;
+#[cfg(test)]
+mod fast_lanes;
 mod file_fault;
 mod frame;
 mod group_keys;
