@@ -25,12 +25,12 @@ PIP := -m pip --disable-pip-version-check install --quiet
 
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help demo dev test test-rust test-python test-oldest test-wheel test-release test-sdist test-vllm wheel wheels sdist docs \
-	lint format licenses audit bench clean
+.PHONY: help demo dev test test-rust test-python test-oldest test-avx512 test-wheel test-release test-sdist test-vllm wheel wheels \
+	sdist docs lint format licenses audit bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(VENV)/.demo ## set everything up and run the demo (PORT=8001 takes another port than 8000, WORKERS=3 shows three processes that share their keys)
 	$(call say,"Starting the demo: make demo PORT=8001 takes another port$(comma) WORKERS=3 three processes")
@@ -56,6 +56,10 @@ test-python: $(VENV)/.test $(NODE_MODULES)
 test-oldest: $(VENV)-oldest/.test $(NODE_MODULES) ## run the tests that FastAPI has a part in with the oldest one that is supported
 	$(call say,"Testing the installed wheel with FastAPI 0.133")
 	$(VENV)-oldest/bin/python -m pytest $(addprefix --ignore=tests/,client demo/page examples js native site)
+
+test-avx512: ## run the core's tests of AVX-512 IFMA on an emulated processor: some minutes
+	$(call say,"Emulating a processor with AVX-512 IFMA: some minutes")
+	$(PYTHON) tests/emulated/avx512.py
 
 test-wheel: dist/.built ## install nothing but the wheel into an empty environment and use it
 	$(call say,"Using the wheel in an empty environment")
