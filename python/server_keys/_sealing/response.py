@@ -66,8 +66,7 @@ class SealedResponse:
                 await turns.wait()
             turns.taken = True
             try:
-                sealed = seal_message(message) if self._seals_at_once else None
-                if sealed is not None:
+                if self._seals_at_once and (sealed := seal_message(message)) is not None:
                     await send(sealed)
                 elif self._dropped or message["type"] != "http.response.body":
                     await self._send_other(message)
