@@ -10,6 +10,7 @@ import pytest
 from server_keys import KeyPair
 from server_keys.client import SealedTransportError
 from tests.helpers.client_flavours import FLAVOURS, Flavour
+from tests.helpers.frames import plaintexts_of_frames
 from tests.helpers.held_time import HeldTime
 from tests.helpers.scripted_server import URL, Server
 from tests.helpers.uploads import BODY, FRAME, PIECES, Streamed, Unseekable, inner_that_reads
@@ -110,16 +111,6 @@ def test_every_frame_but_the_last_is_full(
     full, rest = divmod(length, FRAME)
     assert plaintexts_of_frames(b"".join(sent[-1])) == [FRAME] * full + [rest] * (rest > 0)
     assert server.opened == [body]
-
-
-def plaintexts_of_frames(sealed: bytes) -> list[int]:
-    """Return how many bytes of plaintext each frame has."""
-    lengths = []
-    while sealed:
-        frame_bytes = int.from_bytes(sealed[:4], "big")
-        lengths.append(frame_bytes - 16)
-        sealed = sealed[4 + frame_bytes :]
-    return lengths
 
 
 @every_flavour

@@ -17,6 +17,7 @@ from server_keys._native import (
     ResponseSealerV1,
     XWingKeyPair,
 )
+from tests.helpers.frames import plaintexts_of_frames
 
 MOST_BYTES = 64 * 1024
 
@@ -156,16 +157,6 @@ def test_a_piece_is_sealed_in_frames_of_the_length_that_is_asked_for(
     sealed = ends.sealer.seal(text, max_frame_bytes=max_frame_bytes)
     assert plaintexts_of_frames(sealed) == frames
     assert ends.opener.feed(sealed) == text
-
-
-def plaintexts_of_frames(sealed: bytes) -> list[int]:
-    """Return how many bytes of plaintext each frame has."""
-    lengths = []
-    while sealed:
-        frame_bytes = int.from_bytes(sealed[:4], "big")
-        lengths.append(frame_bytes - 16)
-        sealed = sealed[4 + frame_bytes :]
-    return lengths
 
 
 @pytest.mark.parametrize(("length", "frames"), [(0, [0]), (1, [1, 0]), (200, [100, 100, 0]), (201, [100, 100, 1, 0])])

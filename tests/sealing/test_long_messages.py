@@ -10,6 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 from server_keys import EncryptedBodyMiddleware, KeyRing
 from server_keys._native import MalformedMessageError
 from tests.helpers import asgi
+from tests.helpers.frames import plaintexts_of_frames
 from tests.helpers.scripts import run_script
 from tests.helpers.sealed_requests import Client, assert_never_whole, sealed_call
 
@@ -46,17 +47,6 @@ def answered(ring: KeyRing, client: Client, *messages: Message) -> asgi.Response
     return sealed_call(app, ring, client, "/", client.seal(b"x"))
 
 
-def frames_of(piece: bytes) -> list[int]:
-    """Return how many bytes of plaintext each frame of a piece has. The piece must be whole frames."""
-    lengths = []
-    while piece:
-        frame_bytes = int.from_bytes(piece[:4], "big")
-        lengths.append(frame_bytes - 16)
-        assert len(piece) >= 4 + frame_bytes
-        piece = piece[4 + frame_bytes :]
-    return lengths
-
-
 def parts(length: int) -> list[list[int]]:
     """Return the lengths of the frames of each part in which a message of so many bytes leaves."""
     full, rest = divmod(length, FRAME_BYTES)
@@ -76,7 +66,7 @@ def test_a_message_leaves_in_frames_of_64_kib_two_at_a_time(ring: KeyRing, lengt
     assert response.error is None
     assert b"".join(client.open(response)) == text + (b"" if ends else b"the end")
     of_message = response.pieces if ends else response.pieces[:-1]
-    assert [frames_of(piece) for piece in of_message] == parts(length)
+    assert [plaintexts_of_frames(piece) for piece in of_message] == parts(length)
     assert [message.get("more_body") for message in response.messages[1:]] == [True] * (len(response.pieces) - 1) + [
         False
     ]
