@@ -448,8 +448,14 @@ class ResponseSealer:
     def response_nonce(self) -> bytes:
         """The value of the header `Ehbp-Response-Nonce`, 32 bytes."""
 
-    def seal(self, plaintext: Buffer) -> bytes:
-        """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes."""
+    def seal(self, plaintext: Buffer, *, max_frame_bytes: int = 16777216) -> bytes:
+        """Return the next piece of the body in as few frames as that takes, each 20 bytes longer; none for no bytes.
+
+        Args:
+            plaintext: the piece.
+            max_frame_bytes: the longest frame to make, tag included, from 17 bytes to 16 MiB. Another number counts as
+                the nearest of them.
+        """
 
     def seal_message(self, message: object) -> dict[str, Any] | None:
         """Return a copy of an ASGI message whose `body` is sealed as one frame, for the server to send.
@@ -488,8 +494,14 @@ class RequestSealer:
     def encapsulated_key(self) -> bytes:
         """The value of the header `Ehbp-Encapsulated-Key`, 32 bytes."""
 
-    def seal(self, plaintext: Buffer) -> bytes:
-        """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes."""
+    def seal(self, plaintext: Buffer, *, max_frame_bytes: int = 16777216) -> bytes:
+        """Return the next piece of the body in as few frames as that takes, each 20 bytes longer; none for no bytes.
+
+        Args:
+            plaintext: the piece.
+            max_frame_bytes: the longest frame to make, tag included, from 17 bytes to 16 MiB. Another number counts as
+                the nearest of them.
+        """
 
     def response_opener(self, response_nonce: Buffer, *, max_frame_bytes: int = 16777216) -> ResponseOpener:
         """Make the opener of the response.
@@ -642,8 +654,24 @@ class ResponseSealerV1:
             RuntimeError: the head is sealed already.
         """
 
-    def seal(self, plaintext: Buffer) -> bytes:
-        """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes.
+    def seal(self, plaintext: Buffer, *, max_frame_bytes: int = 16777216) -> bytes:
+        """Return the next piece of the body in as few frames as that takes, each 20 bytes longer; none for no bytes.
+
+        Args:
+            plaintext: the piece.
+            max_frame_bytes: the longest frame to make, tag included, from 17 bytes to 16 MiB. Another number counts as
+                the nearest of them.
+
+        Raises:
+            RuntimeError: the head is not sealed yet, or the end is.
+        """
+
+    def seal_last(self, plaintext: Buffer, *, max_frame_bytes: int = 16777216) -> bytes:
+        """Return the last piece of the body as `seal` does, and the frame that ends it. Nothing is sealed after it.
+
+        Args:
+            plaintext: the piece.
+            max_frame_bytes: as for `seal`.
 
         Raises:
             RuntimeError: the head is not sealed yet, or the end is.
@@ -705,8 +733,24 @@ class RequestSealerV1:
             RuntimeError: the head is sealed already.
         """
 
-    def seal(self, plaintext: Buffer) -> bytes:
-        """Return the next piece of the body as one frame, 20 bytes longer; several above 16 MiB, none for no bytes.
+    def seal(self, plaintext: Buffer, *, max_frame_bytes: int = 16777216) -> bytes:
+        """Return the next piece of the body in as few frames as that takes, each 20 bytes longer; none for no bytes.
+
+        Args:
+            plaintext: the piece.
+            max_frame_bytes: the longest frame to make, tag included, from 17 bytes to 16 MiB. Another number counts as
+                the nearest of them.
+
+        Raises:
+            RuntimeError: the head is not sealed yet, or the end is.
+        """
+
+    def seal_last(self, plaintext: Buffer, *, max_frame_bytes: int = 16777216) -> bytes:
+        """Return the last piece of the body as `seal` does, and the frame that ends it. Nothing is sealed after it.
+
+        Args:
+            plaintext: the piece.
+            max_frame_bytes: as for `seal`.
 
         Raises:
             RuntimeError: the head is not sealed yet, or the end is.

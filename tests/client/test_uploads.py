@@ -10,6 +10,7 @@ import pytest
 from server_keys import KeyPair
 from server_keys.client import SealedTransportError
 from tests.helpers.client_flavours import FLAVOURS, Flavour
+from tests.helpers.frames import plaintexts_of_frames
 from tests.helpers.held_time import HeldTime
 from tests.helpers.scripted_server import URL, Server
 from tests.helpers.uploads import BODY, FRAME, PIECES, Streamed, Unseekable, inner_that_reads
@@ -108,8 +109,37 @@ def test_every_frame_but_the_last_is_full(
     with flavour.client(inner_that_reads(flavour, server.handle, sent.append)) as client:
         client.request("POST", URL, content=Streamed(pieces).of(flavour) if is_streamed else body)
     full, rest = divmod(length, FRAME)
-    assert [len(frame) - 20 for frame in sent[-1]] == [FRAME] * full + [rest] * (rest > 0)
+    assert plaintexts_of_frames(b"".join(sent[-1])) == [FRAME] * full + [rest] * (rest > 0)
     assert server.opened == [body]
+
+
+@every_flavour
+@pytest.mark.parametrize("frames", [2, 3, 5])
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_a_body_that_is_at_hand_leaves_two_frames_at_a_time(
+    flavour: Flavour, server: Server, frames: int, kind: Callable[[bytes], Any]
+) -> None:
+    sent: list[list[bytes]] = []
+    body = BODY[: FRAME * 2] * 3
+    # A generator of one piece says nothing of what follows it: of its end a frame waits for more.
+    content = body[: frames * FRAME] if kind is bytes else Streamed([kind(body[: frames * FRAME])]).of(flavour)
+    headers = {"Content-Length": str(frames * FRAME)}
+    with flavour.client(inner_that_reads(flavour, server.handle, sent.append)) as client:
+        client.request("POST", URL, content=content, headers=headers)
+    assert [len(part) // FRAME for part in sent[-1]] == [2] * (frames // 2) + [1] * (frames % 2)
+    assert server.opened == [body[: frames * FRAME]]
+
+
+@every_flavour
+def test_frames_of_a_body_that_goes_on_leave_as_soon_as_more_than_them_is_there(
+    flavour: Flavour, server: Server
+) -> None:
+    sent: list[list[int]] = []
+    inner = inner_that_reads(flavour, server.handle, lambda parts: sent.append([len(part) // FRAME for part in parts]))
+    pieces = [BODY[: FRAME * 3], BODY[:FRAME], b"x"]
+    with flavour.client(inner) as client:
+        client.request("POST", URL, content=Streamed(pieces).of(flavour))
+    assert sent[-1] == [2, 1, 1, 0]
 
 
 @every_flavour

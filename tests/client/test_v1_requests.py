@@ -9,6 +9,7 @@ import pytest
 from server_keys._sealing.wire_v1 import RequestHead
 from server_keys.client import SealedTransportError
 from tests.helpers.client_flavours import FLAVOURS, Flavour
+from tests.helpers.frames import plaintexts_of_frames
 from tests.helpers.held_time import HeldTime
 from tests.helpers.scripted_server import URL
 from tests.helpers.scripted_v1_server import V1Server
@@ -180,9 +181,9 @@ def test_the_end_follows_the_last_frame(flavour: Flavour, v1_server: V1Server, l
     pieces = [body[start : start + 1000] for start in range(0, length, 1000)]
     with flavour.client(inner_that_reads(flavour, v1_server.handle, sent.append)) as client:
         client.request("POST", URL, content=Streamed(pieces).of(flavour) if is_streamed else body)
-    *full, last = sent[-1]
-    assert {len(frame) for frame in full} <= {FRAME + 20}
-    assert len(last) == length - len(full) * FRAME + 20 + END_FRAME_BYTES
+    full, rest = divmod(length, FRAME)
+    assert plaintexts_of_frames(b"".join(sent[-1])) == [FRAME] * full + [rest] * (rest > 0) + [0]
+    assert len(sent[-1][-1]) > END_FRAME_BYTES, "the end leaves with the last frame"
     assert v1_server.opened == [body]
     headers = v1_server.requests[-1].headers
     if is_streamed and length > FRAME:

@@ -34,7 +34,7 @@ class Held:
             encapsulated_key = sealer.encapsulated_key
             seal, erase = sealer.seal, sealer.erase
             if isinstance(sealer, RequestSealerV1):
-                seal_head, seal_end = sealer.seal_head, sealer.seal_end
+                seal_head, seal_last = sealer.seal_head, sealer.seal_last
 
             def response_opener(self, *arguments: Any, **options: Any) -> Any:
                 held.openers.append(sealer.response_opener(*arguments, **options))

@@ -81,6 +81,14 @@ class Client:
         self._runner = runner
         self._is_async = is_async
 
+    def add_hook(self, event: str, hook: Any) -> None:
+        """Have `hook` called at each event of this kind, `request` or `response`."""
+        self._client.event_hooks = {**self._client.event_hooks, event: [hook]}
+
+    def run(self, awaitable: Any) -> Any:
+        """Return what an awaitable of the client's event loop returns."""
+        return self._runner.run(awaitable)
+
     def request(self, method: str, url: str, **options: Any) -> Any:
         """Send a request and return the response, read."""
         response = self._client.request(method, url, **options)

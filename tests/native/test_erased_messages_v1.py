@@ -38,6 +38,7 @@ USES: dict[str, list[Callable[[Ends], object]]] = {
         lambda ends: ends.request_sealer.seal(b""),
         lambda ends: ends.request_sealer.seal_head(b"head"),
         lambda ends: ends.request_sealer.seal_end(),
+        lambda ends: ends.request_sealer.seal_last(b"x"),
         lambda ends: ends.request_sealer.response_opener(ends.response_nonce, ends.response_head),
     ],
     "request_opener": [
@@ -57,6 +58,7 @@ USES: dict[str, list[Callable[[Ends], object]]] = {
         lambda ends: ends.response_sealer.seal(b""),
         lambda ends: ends.response_sealer.seal_head(b"head"),
         lambda ends: ends.response_sealer.seal_end(),
+        lambda ends: ends.response_sealer.seal_last(b"x"),
     ],
     "response_opener": [
         lambda ends: ends.response_opener.head,

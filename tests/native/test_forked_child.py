@@ -157,8 +157,10 @@ def child():
     pair.erase()
     for use in (
         lambda: opener.feed(body), opener.response_sealer, lambda: opener.head, opener.finish,
-        lambda: sealer.seal(b"x"), sealer.seal_end, lambda: sealer.response_opener(bytes(32), bytes(16)),
-        lambda: response.seal(b"x"), response.seal_end, lambda: reader.feed(answer), reader.expect_no_body,
+        lambda: sealer.seal(b"x"), sealer.seal_end, lambda: sealer.seal_last(b"x"),
+        lambda: sealer.response_opener(bytes(32), bytes(16)),
+        lambda: response.seal(b"x"), response.seal_end, lambda: response.seal_last(b"x"),
+        lambda: reader.feed(answer), reader.expect_no_body,
     ):
         refused(use)
     own = XWingKeyPair.generate()

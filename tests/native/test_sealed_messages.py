@@ -17,6 +17,7 @@ from server_keys._native import (
     ResponseSealerV1,
     XWingKeyPair,
 )
+from tests.helpers.frames import plaintexts_of_frames
 
 MOST_BYTES = 64 * 1024
 
@@ -133,6 +134,61 @@ def test_an_erased_sealer_seals_no_message(ends: Ends) -> None:
     with pytest.raises(KeyErasedError):
         ends.sealer.seal_message(piece_of(b"token"))
     assert ends.sealer.streamed == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("length", "max_frame_bytes", "frames"),
+    [
+        (0, 116, []),
+        (1, 116, [1]),
+        (100, 116, [100]),
+        (101, 116, [100, 1]),
+        (350, 116, [100, 100, 100, 50]),
+        (3, 17, [1, 1, 1]),
+        (3, 16, [1, 1, 1]),
+        (3, 0, [1, 1, 1]),
+        (16 * 1024 * 1024, 2**40, [16 * 1024 * 1024 - 16, 16]),
+    ],
+)
+def test_a_piece_is_sealed_in_frames_of_the_length_that_is_asked_for(
+    ends: Ends, length: int, max_frame_bytes: int, frames: list[int]
+) -> None:
+    text = (b"0123456789" * (length // 10 + 1))[:length]
+    sealed = ends.sealer.seal(text, max_frame_bytes=max_frame_bytes)
+    assert plaintexts_of_frames(sealed) == frames
+    assert ends.opener.feed(sealed) == text
+
+
+@pytest.mark.parametrize(("length", "frames"), [(0, [0]), (1, [1, 0]), (200, [100, 100, 0]), (201, [100, 100, 1, 0])])
+def test_the_last_piece_of_version_1_is_sealed_with_the_end_of_the_body(length: int, frames: list[int]) -> None:
+    ends = v1()
+    assert isinstance(ends.sealer, ResponseSealerV1)
+    assert isinstance(ends.opener, ResponseOpenerV1)
+    first = ends.sealer.seal(b"first ")
+    last = ends.sealer.seal_last(bytearray(length), max_frame_bytes=116)
+    assert plaintexts_of_frames(last) == frames
+    assert ends.opener.feed(first) == b"first "
+    assert not ends.opener.ended
+    assert ends.opener.feed(last) == bytes(length)
+    assert ends.opener.ended
+    ends.opener.finish()
+    for seal_more in (ends.sealer.seal, ends.sealer.seal_last):
+        with pytest.raises(RuntimeError):
+            seal_more(b"more")
+    with pytest.raises(RuntimeError):
+        ends.sealer.seal_end()
+
+
+def test_a_request_of_version_1_ends_with_its_last_piece() -> None:
+    pair = XWingKeyPair.generate()
+    client = RequestSealerV1(pair.public_key)
+    with pytest.raises(RuntimeError):
+        client.seal_last(b"before the head")
+    server = RequestOpenerV1(client.encapsulated_key, client.seal_head(b"head"), pair)
+    assert server.feed(client.seal_last(b"question", max_frame_bytes=20)) == b"question"
+    assert server.ended
+    with pytest.raises(RuntimeError):
+        client.seal(b"more")
 
 
 def test_in_version_1_no_message_comes_before_the_head() -> None:

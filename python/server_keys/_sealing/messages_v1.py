@@ -84,9 +84,9 @@ class ResponseV1:
         sealed_head = self.sealer.seal_head(response_head(ResponseHead(status, self.has_body(status))))
         return response_header(ResponseHeader(self.sealer.response_nonce, sealed_head))
 
-    def end(self) -> bytes:
-        """Return the end frame."""
-        return self.sealer.seal_end()
+    def seal_last(self, plaintext: bytes | memoryview, /, *, max_frame_bytes: int) -> bytes:
+        """Return the last frames of the body, and the end frame."""
+        return self.sealer.seal_last(plaintext, max_frame_bytes=max_frame_bytes)
 
 
 def opened_v1(header: RequestHeader, method: str, accepted: Iterable[EpochPairs], max_frame_bytes: int) -> RequestV1:

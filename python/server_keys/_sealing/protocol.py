@@ -15,12 +15,19 @@ DEFAULT_MAX_BUFFERED_BYTES = 256 * 1024 * 1024
 FRAME_PLAINTEXT_BYTES = 64 * 1024
 """How much of a body both ends of this package seal as one frame, at most.
 
-Frames are sealed and opened one at a time, so neither end holds more of a long body than this beside the body itself.
-Every limit that a receiver can set takes them. Allocators serve so many bytes from memory that they have at hand; from
-128 KiB on they return it to the system and get it again, which takes longer than to encrypt it.
+Every limit that a receiver can set takes them. A receiver keeps a frame until all of it has arrived; one of more than
+128 KiB allocators get from the system and return to it each time, which takes longer than to decrypt it.
 """
-# The length of a frame, and the tag of AES-256-GCM.
-_FRAME_OVERHEAD_BYTES = 4 + 16
+_TAG_BYTES = 16
+MAX_FRAME_BYTES = FRAME_PLAINTEXT_BYTES + _TAG_BYTES
+"""The longest frame that both ends of this package make, tag included."""
+AT_ONCE_BYTES = 2 * FRAME_PLAINTEXT_BYTES
+"""How much of a long body that is at hand both ends seal at once, in full frames, and send together.
+
+Handing a piece to the HTTP library or the server takes about as long as encrypting a frame, and wakes the receiver. Of
+twice as much, less would be in the processor's cache when it is sent.
+"""
+_FRAME_OVERHEAD_BYTES = 4 + _TAG_BYTES
 
 # Callers and apps describe their plaintext in headers. On the way the body is a sealed one, and everybody acts on the
 # headers all the same. So both ends keep one rule: a header that describes the bytes of the body is removed from the
@@ -55,8 +62,12 @@ _HEX_OF_32_BYTES = re.compile("[0-9a-fA-F]{64}")
 
 def sealed_length(length: int) -> int:
     """Return how many bytes a body of `length` bytes has when it is sealed, and all frames but the last are full."""
-    frames = -(-length // FRAME_PLAINTEXT_BYTES)
-    return length + frames * _FRAME_OVERHEAD_BYTES
+    return length + frames_of(length) * _FRAME_OVERHEAD_BYTES
+
+
+def frames_of(length: int) -> int:
+    """Return how many frames a body of `length` bytes has when all but the last are full."""
+    return -(-length // FRAME_PLAINTEXT_BYTES)
 
 
 def key_config(public_key: bytes) -> bytes:

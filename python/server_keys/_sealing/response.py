@@ -6,7 +6,7 @@ from starlette.types import Message, Send
 
 from server_keys._sealing.content_coding import ContentDecoder
 from server_keys._sealing.declared_length import DeclaredLength
-from server_keys._sealing.protocol import FRAME_PLAINTEXT_BYTES, sealed_length
+from server_keys._sealing.protocol import AT_ONCE_BYTES, MAX_FRAME_BYTES, frames_of, sealed_length
 from server_keys._sealing.recorder import Measured
 from server_keys._sealing.response_headers import sealed_start
 from server_keys._sealing.spans import record_opening
@@ -156,24 +156,25 @@ class SealedResponse:
         self._ended = not message.get("more_body", False)
 
     async def _send_frames(self, message: Message, body: bytes) -> None:
-        """Send a body in frames. Each is sealed when the server has taken the one before."""
+        """Send a body in frames, some at once. These are sealed when the server has taken those before them."""
         view, is_last = memoryview(body), False
         try:
-            for start in range(0, max(len(body), 1), FRAME_PLAINTEXT_BYTES):
-                # Since the frame before, the request may have broken off, or the app may have returned.
+            for start in range(0, max(len(body), 1), AT_ONCE_BYTES):
+                # Since the frames before, the request may have broken off, or the app may have returned.
                 if self._dropped:
                     return await self._send_other(message)
-                is_last = start + FRAME_PLAINTEXT_BYTES >= len(body)
+                part = view[start : start + AT_ONCE_BYTES]
+                is_last = start + AT_ONCE_BYTES >= len(body)
                 more_body = not is_last or message.get("more_body", False)
-                sealed = self._sealer.seal(view[start : start + FRAME_PLAINTEXT_BYTES])
-                end_frame = b"" if more_body else self._wire.end()
-                await self._send({**message, "body": sealed + end_frame, "more_body": more_body})
-                self._measured.sent_bytes += len(sealed) + len(end_frame)
-                self._measured.sent_frames += bool(sealed) + bool(end_frame)
+                seal = self._sealer.seal if more_body else self._wire.seal_last
+                sealed = seal(part, max_frame_bytes=MAX_FRAME_BYTES)
+                await self._send({**message, "body": sealed, "more_body": more_body})
+                self._measured.sent_bytes += len(sealed)
+                self._measured.sent_frames += frames_of(len(part)) + bool(self._wire.end_bytes and not more_body)
                 # Note it only now: a message that the server has not taken has not ended the response.
                 self._ended = not more_body
         finally:
             if not is_last and not self._over:
                 # The app may catch what has cut its message short, and go on. Leave a frame's number out: without that
                 # gap clients would take the next message for the rest of this one.
-                self._sealer.seal(b"\0")
+                self._sealer.seal(b"\0", max_frame_bytes=MAX_FRAME_BYTES)

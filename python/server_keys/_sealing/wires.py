@@ -22,7 +22,7 @@ class Opener(Protocol):
 class Sealer(Protocol):
     """Seals a response's body. The native module documents what each method does."""
 
-    def seal(self, plaintext: bytes | memoryview, /) -> bytes: ...
+    def seal(self, plaintext: bytes | memoryview, /, *, max_frame_bytes: int) -> bytes: ...
     def seal_message(self, message: Message, /) -> Message | None: ...
     @property
     def streamed(self) -> tuple[int, int]: ...
@@ -46,8 +46,8 @@ class ResponseWire(Protocol):
     def header(self, status: int) -> str:
         """Return the value of `Ehbp-Response-Nonce`. To be called once, before anything is sealed."""
 
-    def end(self) -> bytes:
-        """Return what ends a body that the app has ended. Nothing is sealed after it."""
+    def seal_last(self, plaintext: bytes | memoryview, /, *, max_frame_bytes: int) -> bytes:
+        """Return the last frames of a body that the app has ended, and what ends it. Nothing is sealed after it."""
 
 
 class RequestWire(Protocol):
@@ -155,6 +155,6 @@ class PlainResponse:
         """Return the nonce in hex digits."""
         return self.sealer.response_nonce.hex()
 
-    def end(self) -> bytes:
-        """Return nothing."""
-        return b""
+    def seal_last(self, plaintext: bytes | memoryview, /, *, max_frame_bytes: int) -> bytes:
+        """Return the last frames of the body. Nothing marks its end."""
+        return self.sealer.seal(plaintext, max_frame_bytes=max_frame_bytes)

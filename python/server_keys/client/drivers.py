@@ -86,11 +86,13 @@ class Driver:
     def _response(self, outcome: Outcome, stream: SyncOpenedStream | AsyncOpenedStream) -> http.Response:
         response = outcome.response
         is_sealed = outcome.opener is not None
-        return self._library.Response(
-            response.status_code,
-            headers=of_opened_response(response.headers) if is_sealed else response.headers,
-            stream=stream,
-            extensions=response.extensions,
+        return stream.of(
+            self._library.Response(
+                response.status_code,
+                headers=of_opened_response(response.headers) if is_sealed else response.headers,
+                stream=stream,
+                extensions=response.extensions,
+            )
         )
 
 

@@ -1,15 +1,15 @@
-"""How a body is cut into frames."""
+"""How a body is cut into what is sealed at once: one frame, or several of those that are at hand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from server_keys._sealing.protocol import FRAME_PLAINTEXT_BYTES
+from server_keys._sealing.protocol import AT_ONCE_BYTES, FRAME_PLAINTEXT_BYTES
 from server_keys.errors import SealedTransportError
 
 
 class Frames:
-    """Cuts pieces of any length into frames. Each frame but the last is full.
+    """Cuts pieces of any length into parts, which are whole frames. Each frame but the last is full.
 
     Args:
         length: how many bytes all pieces have together, or None if nobody knows.
@@ -18,10 +18,10 @@ class Frames:
     def __init__(self, length: int | None) -> None:
         self._length = length
         self._seen = 0
-        self._rest = bytearray()
+        self._rest: bytearray | memoryview = bytearray()
 
     def add(self, piece: bytes) -> Iterator[bytes | memoryview]:
-        """Yield the frames that `piece` completes. What may be the last one is kept until there is more.
+        """Yield the parts that `piece` completes. What may belong to the last one is kept until there is more.
 
         Seal each before the next: it may be a view of `piece`.
 
@@ -33,29 +33,45 @@ class Frames:
         self._seen += len(view)
         if self._length is not None and self._seen > self._length:
             raise self._wrong_length("more")
-        while len(self._rest) + len(view) > FRAME_PLAINTEXT_BYTES:
+        if self._rest:
             missing = FRAME_PLAINTEXT_BYTES - len(self._rest)
-            if self._rest:
-                self._rest += view[:missing]
-                yield bytes(self._rest)
-                self._rest.clear()
-            else:
-                yield view[:missing]
+            if len(view) <= missing:
+                self._rest = _longer(self._rest, view)
+                return
+            yield b"".join((self._rest, view[:missing]))
             view = view[missing:]
-        self._rest += view
+        # Of a body that is at hand to its end, nothing waits for more.
+        most_kept = AT_ONCE_BYTES if self._seen == self._length else FRAME_PLAINTEXT_BYTES
+        while len(view) > most_kept:
+            whole_frames = (len(view) - 1) // FRAME_PLAINTEXT_BYTES * FRAME_PLAINTEXT_BYTES
+            part = view[: min(whole_frames, AT_ONCE_BYTES)]
+            yield part
+            view = view[len(part) :]
+        # A view keeps all of the piece, and a generator may use another buffer than bytes again.
+        is_lasting = type(piece) is bytes and len(piece) <= AT_ONCE_BYTES
+        self._rest = view if is_lasting or self._seen == self._length else bytearray(view)
 
-    def last(self) -> bytes:
-        """Return the last frame.
+    def last(self) -> bytes | memoryview:
+        """Return the last part.
 
         Raises:
             SealedTransportError: there are fewer bytes than were announced.
         """
         if self._length is not None and self._seen < self._length:
             raise self._wrong_length(f"only {self._seen}")
-        return bytes(self._rest)
+        # A view would keep a long body for as long as this object lives.
+        rest, self._rest = self._rest, bytearray()
+        return rest if isinstance(rest, memoryview) else bytes(rest)
 
     def _wrong_length(self, found: str) -> SealedTransportError:
         return SealedTransportError(
             f"the request was cut off: its Content-Length announced {self._length} bytes, but its body has {found}; a "
             "file must not change while it is sent"
         )
+
+
+def _longer(rest: bytearray | memoryview, more: memoryview) -> bytearray:
+    if not isinstance(rest, bytearray):
+        rest = bytearray(rest)
+    rest += more
+    return rest

@@ -21,11 +21,11 @@ from server_keys.client.steps import Library
 
 
 class _Opened(opening.SyncOpening, httpx.SyncByteStream):
-    pass
+    response_is_in_cycle = True
 
 
 class _AsyncOpened(opening.AsyncOpening, httpx.AsyncByteStream):
-    pass
+    response_is_in_cycle = True
 
 
 class _Sealed(sealing.SyncSealing, httpx.SyncByteStream):

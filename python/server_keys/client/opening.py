@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from server_keys._native import FrameTooLargeError, MalformedMessageError
 
@@ -21,11 +22,31 @@ _GZIP = b"\x1f\x8b"
 class Opening:
     """Opens the body of an outcome's response, or passes it on if it is not sealed."""
 
+    response_is_in_cycle: ClassVar[bool] = False
+    """Whether the library's clients bind the stream to its response, which refers to it."""
+    _handed_out: weakref.ref[http.Response] | None = None
+
     def __init__(self, outcome: Outcome) -> None:
         self._response = outcome.response
         self._opener = outcome.opener
         self._on_failure = outcome.on_failure
         self._head = b""
+
+    def of(self, response: http.Response) -> http.Response:
+        """Note that this is the stream of `response`, and return that."""
+        if self.response_is_in_cycle:
+            self._handed_out = weakref.ref(response)
+        return response
+
+    def _end_cycle(self) -> None:
+        """Give a response that is closed this stream again, in place of the one that its client has bound to it.
+
+        Else the response and its body stay in memory until Python's garbage collector comes by, which can be many
+        calls later: it counts objects, not bytes.
+        """
+        response = None if self._handed_out is None else self._handed_out()
+        if response is not None and response.is_closed:
+            response.stream = cast("http.SyncByteStream | http.AsyncByteStream", self)
 
     def _opened(self, piece: bytes) -> bytes:
         if self._opener is None:
@@ -101,6 +122,7 @@ class SyncOpening(Opening):
         finally:
             self._body.close()
             self._own_connection.close()
+            self._end_cycle()
 
 
 class AsyncOpening(Opening):
@@ -132,3 +154,4 @@ class AsyncOpening(Opening):
         finally:
             await self._body.aclose()
             await self._own_connection.aclose()
+            self._end_cycle()

@@ -137,8 +137,9 @@ class SyncRequestBody(RequestBody):
 
     def close(self) -> None:
         """Send no more of it, and wipe the keys that seal it."""
-        if self._sealing is not None:
-            self._sealing.end()
+        sealing, self._sealing = self._sealing, None  # they refer to each other
+        if sealing is not None:
+            sealing.end()
         rest = self._take_rest()[1]
         if isinstance(rest, Generator):
             rest.close()
@@ -195,8 +196,9 @@ class AsyncRequestBody(RequestBody):
 
     async def aclose(self) -> None:
         """Send no more of it, and wipe the keys that seal it."""
-        if self._sealing is not None:
-            await self._sealing.end()
+        sealing, self._sealing = self._sealing, None  # they refer to each other
+        if sealing is not None:
+            await sealing.end()
         rest = self._take_rest()[1]
         if isinstance(rest, AsyncGenerator):
             await rest.aclose()

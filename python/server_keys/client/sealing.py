@@ -47,7 +47,7 @@ class SyncSealing(Sealing):
         self._sealed: GeneratorType[bytes, None, None] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield each frame as soon as more than it was read."""
+        """Yield frames as soon as more than them was read."""
         self._require_unread(self._sealed)
         self._sealed = cast("GeneratorType[bytes, None, None]", self._seal())
         return self._sealed
@@ -63,8 +63,8 @@ class SyncSealing(Sealing):
         try:
             with closing(self._pieces()) as pieces:
                 for piece in pieces:
-                    for frame in self._frames.add(piece):
-                        yield self._sealer.seal(frame)
+                    for part in self._frames.add(piece):
+                        yield self._sealer.seal(part)
             yield self._sealer.seal_last(self._frames.last())
         finally:
             self.has_ended = True
@@ -81,7 +81,7 @@ class AsyncSealing(Sealing):
         self._sealed: AsyncGeneratorType[bytes, None] | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield each frame as soon as more than it was read."""
+        """Yield frames as soon as more than them was read."""
         self._require_unread(self._sealed)
         self._sealed = cast("AsyncGeneratorType[bytes, None]", self._seal())
         return self._sealed
@@ -97,8 +97,8 @@ class AsyncSealing(Sealing):
         try:
             async with aclosing(self._pieces()) as pieces:
                 async for piece in pieces:
-                    for frame in self._frames.add(piece):
-                        yield self._sealer.seal(frame)
+                    for part in self._frames.add(piece):
+                        yield self._sealer.seal(part)
             yield self._sealer.seal_last(self._frames.last())
         finally:
             self.has_ended = True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from server_keys._native import RequestSealer, RequestSealerV1
-from server_keys._sealing.protocol import RESPONSE_NONCE_HEADER, bytes_of_header
+from server_keys._sealing.protocol import MAX_FRAME_BYTES, RESPONSE_NONCE_HEADER, bytes_of_header
 from server_keys._sealing.wire_v1 import (
     RequestHead,
     RequestHeader,
@@ -41,10 +42,10 @@ class Sealed(Protocol):
     is_v1: bool
 
     def seal(self, plaintext: bytes | memoryview) -> bytes:
-        """Return the next frame of the body."""
+        """Return the next frames of the body: all that `plaintext` fills, and a last one of the rest."""
 
     def seal_last(self, plaintext: bytes | memoryview) -> bytes:
-        """Return the last frame of the body, with what ends it."""
+        """Return the last frames of the body, with what ends it."""
 
     def opener(self, nonce: str, status: int, *, max_frame_bytes: int) -> Opener:
         """Return what opens the response's body.
@@ -76,8 +77,8 @@ class SealedAsEhbp:
     def __init__(self, public_key: bytes) -> None:
         self._sealer = RequestSealer(public_key)
         self.header: bytes = self._sealer.encapsulated_key.hex().encode()
-        self.seal: Seal = self._sealer.seal
-        self.seal_last: Seal = self._sealer.seal
+        self.seal: Seal = partial(self._sealer.seal, max_frame_bytes=MAX_FRAME_BYTES)
+        self.seal_last: Seal = self.seal
         self.erase: Callable[[], None] = self._sealer.erase
 
     def opener(self, nonce: str, status: int, *, max_frame_bytes: int) -> ResponseOpener:
@@ -105,12 +106,9 @@ class SealedAsV1:
         sealed_head = self._sealer.seal_head(request_head(head))
         header = RequestHeader(key.key_id, self._sealer.encapsulated_key, sealed_head)
         self.header: bytes = request_header(header).encode()
-        self.seal: Seal = self._sealer.seal
+        self.seal: Seal = partial(self._sealer.seal, max_frame_bytes=MAX_FRAME_BYTES)
+        self.seal_last: Seal = partial(self._sealer.seal_last, max_frame_bytes=MAX_FRAME_BYTES)
         self.erase: Callable[[], None] = self._sealer.erase
-
-    def seal_last(self, plaintext: bytes | memoryview) -> bytes:
-        """Return the last frame of the body and the end frame, so that both leave together."""
-        return self._sealer.seal(plaintext) + self._sealer.seal_end()
 
     def opener(self, nonce: str, status: int, *, max_frame_bytes: int) -> ResponseOpenerV1:
         """Return what opens the response's body."""

@@ -174,16 +174,24 @@ impl ResponseSealer {
         self.0.lend(|sealer| Ok(*sealer.response_nonce())).map_err(to_python)
     }
 
-    /// Return the next piece of the body as one frame, 20 bytes longer.
-    fn seal<'py>(&self, py: Python<'py>, plaintext: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
+    /// Return the next piece of the body, sealed in frames of this length at most.
+    #[pyo3(signature = (plaintext, *, max_frame_bytes = 16777216))]
+    fn seal<'py>(
+        &self,
+        py: Python<'py>,
+        plaintext: BytesLike<'_>,
+        max_frame_bytes: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let plaintext = plaintext.as_bytes();
-        let sealed_bytes = core::ResponseSealer::sealed_bytes(plaintext.len());
-        seal(py, plaintext, sealed_bytes, |sealed| self.0.lend(|sealer| sealer.seal_into(plaintext, sealed)))
+        let sealed_bytes = core::ResponseSealer::sealed_bytes(plaintext.len(), max_frame_bytes);
+        seal(py, plaintext, sealed_bytes, |sealed| {
+            self.0.lend(|sealer| sealer.seal_into(plaintext, max_frame_bytes, sealed))
+        })
     }
 
     /// Return a copy of an ASGI message with its piece of the body sealed, or None.
     fn seal_message<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        self.1.sealed_message(message, |plaintext| self.seal(message.py(), plaintext))
+        self.1.sealed_message(message, |plaintext| self.seal(message.py(), plaintext, core::DEFAULT_MAX_FRAME_BYTES))
     }
 
     /// How many frames `seal_message` has made, and how many bytes those have.
@@ -218,11 +226,19 @@ impl RequestSealer {
         self.0.lend(|sealer| Ok(*sealer.encapsulated_key())).map_err(to_python)
     }
 
-    /// Return the next piece of the body as one frame, 20 bytes longer.
-    fn seal<'py>(&self, py: Python<'py>, plaintext: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
+    /// Return the next piece of the body, sealed in frames of this length at most.
+    #[pyo3(signature = (plaintext, *, max_frame_bytes = 16777216))]
+    fn seal<'py>(
+        &self,
+        py: Python<'py>,
+        plaintext: BytesLike<'_>,
+        max_frame_bytes: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let plaintext = plaintext.as_bytes();
-        let sealed_bytes = core::RequestSealer::sealed_bytes(plaintext.len());
-        seal(py, plaintext, sealed_bytes, |sealed| self.0.lend(|sealer| sealer.seal_into(plaintext, sealed)))
+        let sealed_bytes = core::RequestSealer::sealed_bytes(plaintext.len(), max_frame_bytes);
+        seal(py, plaintext, sealed_bytes, |sealed| {
+            self.0.lend(|sealer| sealer.seal_into(plaintext, max_frame_bytes, sealed))
+        })
     }
 
     /// Make the opener of the response whose header carried this nonce (32 bytes).

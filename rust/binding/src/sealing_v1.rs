@@ -141,11 +141,34 @@ impl ResponseSealerV1 {
         Ok(PyBytes::new(py, &sealed))
     }
 
-    /// Return the next piece of the body as one frame, 20 bytes longer.
-    fn seal<'py>(&self, py: Python<'py>, plaintext: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
+    /// Return the next piece of the body, sealed in frames of this length at most.
+    #[pyo3(signature = (plaintext, *, max_frame_bytes = 16777216))]
+    fn seal<'py>(
+        &self,
+        py: Python<'py>,
+        plaintext: BytesLike<'_>,
+        max_frame_bytes: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let plaintext = plaintext.as_bytes();
-        let sealed_bytes = core::ResponseSealerV1::sealed_bytes(plaintext.len());
-        seal(py, plaintext, sealed_bytes, |sealed| self.0.lend(|sealer| sealer.seal_into(plaintext, sealed)))
+        let sealed_bytes = core::ResponseSealerV1::sealed_bytes(plaintext.len(), max_frame_bytes);
+        seal(py, plaintext, sealed_bytes, |sealed| {
+            self.0.lend(|sealer| sealer.seal_into(plaintext, max_frame_bytes, sealed))
+        })
+    }
+
+    /// Return the last piece of the body, sealed in frames of this length at most, and the frame that ends it.
+    #[pyo3(signature = (plaintext, *, max_frame_bytes = 16777216))]
+    fn seal_last<'py>(
+        &self,
+        py: Python<'py>,
+        plaintext: BytesLike<'_>,
+        max_frame_bytes: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let plaintext = plaintext.as_bytes();
+        let sealed_bytes = core::ResponseSealerV1::last_sealed_bytes(plaintext.len(), max_frame_bytes);
+        seal(py, plaintext, sealed_bytes, |sealed| {
+            self.0.lend(|sealer| sealer.seal_last_into(plaintext, max_frame_bytes, sealed))
+        })
     }
 
     /// Return the frame that ends the body, 20 bytes.
@@ -156,7 +179,7 @@ impl ResponseSealerV1 {
 
     /// Return a copy of an ASGI message with its piece of the body sealed, or None.
     fn seal_message<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        self.1.sealed_message(message, |plaintext| self.seal(message.py(), plaintext))
+        self.1.sealed_message(message, |plaintext| self.seal(message.py(), plaintext, core::DEFAULT_MAX_FRAME_BYTES))
     }
 
     /// How many frames `seal_message` has made, and how many bytes those have.
@@ -204,11 +227,34 @@ impl RequestSealerV1 {
         Ok(PyBytes::new(py, &sealed))
     }
 
-    /// Return the next piece of the body as one frame, 20 bytes longer.
-    fn seal<'py>(&self, py: Python<'py>, plaintext: BytesLike<'_>) -> PyResult<Bound<'py, PyBytes>> {
+    /// Return the next piece of the body, sealed in frames of this length at most.
+    #[pyo3(signature = (plaintext, *, max_frame_bytes = 16777216))]
+    fn seal<'py>(
+        &self,
+        py: Python<'py>,
+        plaintext: BytesLike<'_>,
+        max_frame_bytes: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let plaintext = plaintext.as_bytes();
-        let sealed_bytes = core::RequestSealerV1::sealed_bytes(plaintext.len());
-        seal(py, plaintext, sealed_bytes, |sealed| self.0.lend(|sealer| sealer.seal_into(plaintext, sealed)))
+        let sealed_bytes = core::RequestSealerV1::sealed_bytes(plaintext.len(), max_frame_bytes);
+        seal(py, plaintext, sealed_bytes, |sealed| {
+            self.0.lend(|sealer| sealer.seal_into(plaintext, max_frame_bytes, sealed))
+        })
+    }
+
+    /// Return the last piece of the body, sealed in frames of this length at most, and the frame that ends it.
+    #[pyo3(signature = (plaintext, *, max_frame_bytes = 16777216))]
+    fn seal_last<'py>(
+        &self,
+        py: Python<'py>,
+        plaintext: BytesLike<'_>,
+        max_frame_bytes: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let plaintext = plaintext.as_bytes();
+        let sealed_bytes = core::RequestSealerV1::last_sealed_bytes(plaintext.len(), max_frame_bytes);
+        seal(py, plaintext, sealed_bytes, |sealed| {
+            self.0.lend(|sealer| sealer.seal_last_into(plaintext, max_frame_bytes, sealed))
+        })
     }
 
     /// Return the frame that ends the body, 20 bytes.

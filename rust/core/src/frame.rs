@@ -10,31 +10,35 @@ use crate::primitives::TAG_BYTES;
 use crate::writer::Writer;
 
 pub(crate) const LENGTH_BYTES: usize = 4;
-/// The longest frame that a receiver takes by default.
+/// The longest frame that a receiver takes by default, and that a sender makes.
 pub const DEFAULT_MAX_FRAME_BYTES: usize = 16 * 1024 * 1024;
 
-/// The longest plaintext of one frame. Longer ones are split, so that every receiver with the default limit takes them.
-const MAX_FRAME_PLAINTEXT_BYTES: usize = DEFAULT_MAX_FRAME_BYTES - TAG_BYTES;
 /// A message with more frames without content in a row is malformed.
 const MAX_EMPTY_FRAMES_IN_A_ROW: usize = 1024;
 
 /// Returns the length of all frames of `plaintext_bytes` bytes; 0 for 0, which needs no frame.
-pub(crate) fn sealed_bytes(plaintext_bytes: usize) -> usize {
-    plaintext_bytes + plaintext_bytes.div_ceil(MAX_FRAME_PLAINTEXT_BYTES) * (LENGTH_BYTES + TAG_BYTES)
+pub(crate) fn sealed_bytes(plaintext_bytes: usize, max_frame_bytes: usize) -> usize {
+    plaintext_bytes + plaintext_bytes.div_ceil(frame_plaintext_bytes(max_frame_bytes)) * (LENGTH_BYTES + TAG_BYTES)
 }
 
-/// Seals `plaintext` as one frame (several above 16 MiB) into `sealed`, whose length is `sealed_bytes(plaintext.len())`.
+/// Returns the longest plaintext of a frame. A frame has a byte at least, and every receiver with the default limit takes it.
+fn frame_plaintext_bytes(max_frame_bytes: usize) -> usize {
+    max_frame_bytes.clamp(TAG_BYTES + 1, DEFAULT_MAX_FRAME_BYTES) - TAG_BYTES
+}
+
+/// Seals `plaintext` in frames of at most `max_frame_bytes` into `sealed`, whose length [`sealed_bytes`] tells.
 pub(crate) fn seal_frames<'a>(
     cipher: &mut CountingCipher,
     plaintext: &[u8],
+    max_frame_bytes: usize,
     sealed: &'a mut [MaybeUninit<u8>],
 ) -> Result<&'a mut [u8], Error> {
     // Check it before a frame is sealed: its number would be lost.
-    if sealed.len() != sealed_bytes(plaintext.len()) {
+    if sealed.len() != sealed_bytes(plaintext.len(), max_frame_bytes) {
         return Err(Error::BufferLength);
     }
     let mut sealed = Writer::new(sealed);
-    for part in plaintext.chunks(MAX_FRAME_PLAINTEXT_BYTES) {
+    for part in plaintext.chunks(frame_plaintext_bytes(max_frame_bytes)) {
         // `part` is at most 16 MiB.
         sealed.put(&((part.len() + TAG_BYTES) as u32).to_be_bytes())?;
         let tag = sealed.put_with(part.len(), |ciphertext| cipher.seal(part, ciphertext))?;

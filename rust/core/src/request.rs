@@ -7,7 +7,7 @@ use curve25519_dalek::MontgomeryPoint;
 
 use crate::arena::HomeProcess;
 use crate::error::Error;
-use crate::frame::{FrameReader, open_frame, seal_frames, sealed_bytes};
+use crate::frame::{DEFAULT_MAX_FRAME_BYTES, FrameReader, open_frame, seal_frames, sealed_bytes};
 use crate::key_pair::{KeyPair, PUBLIC_KEY_BYTES};
 use crate::key_schedule::{MessageSecrets, Parties};
 use crate::no_trace::{TracesWiped, boxed_without_trace};
@@ -210,9 +210,9 @@ impl RequestSealer {
         &self.encapsulated_key
     }
 
-    /// Returns the length of what [`seal`](Self::seal) makes of `plaintext_bytes` bytes.
-    pub fn sealed_bytes(plaintext_bytes: usize) -> usize {
-        sealed_bytes(plaintext_bytes)
+    /// Returns the length of what [`seal_into`](Self::seal_into) makes of `plaintext_bytes` bytes.
+    pub fn sealed_bytes(plaintext_bytes: usize, max_frame_bytes: usize) -> usize {
+        sealed_bytes(plaintext_bytes, max_frame_bytes)
     }
 
     /// Seals the next piece of the body.
@@ -220,21 +220,26 @@ impl RequestSealer {
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::KeyErased`] in a forked child.
     pub fn seal(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
-        filled(sealed_bytes(plaintext.len()), |sealed| self.seal_into(plaintext, sealed))
+        let max_frame_bytes = DEFAULT_MAX_FRAME_BYTES;
+        filled(sealed_bytes(plaintext.len(), max_frame_bytes), |sealed| {
+            self.seal_into(plaintext, max_frame_bytes, sealed)
+        })
     }
 
-    /// Seals the next piece of the body into `sealed`, whose length [`sealed_bytes`](Self::sealed_bytes) tells. Returns
-    /// it, all of it written.
+    /// Seals the next piece of the body in frames of at most `max_frame_bytes`, tag included (from 17 bytes to 16 MiB; others
+    /// count as the nearest), into `sealed`, whose length [`sealed_bytes`](Self::sealed_bytes) tells. Returns it, all of it
+    /// written.
     ///
     /// # Errors
     /// [`Error::BufferLength`]; [`Error::KeyErased`] in a forked child.
     pub fn seal_into<'a>(
         &mut self,
         plaintext: &[u8],
+        max_frame_bytes: usize,
         sealed: &'a mut [MaybeUninit<u8>],
     ) -> Result<&'a mut [u8], Error> {
         self.home.require()?;
-        seal_frames(&mut self.context.cipher, plaintext, sealed)
+        seal_frames(&mut self.context.cipher, plaintext, max_frame_bytes, sealed)
     }
 
     /// Makes the opener of the response whose header carried `response_nonce`.

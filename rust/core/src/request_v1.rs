@@ -12,7 +12,7 @@ use crate::no_trace::{TracesWiped, boxed_without_deep_trace, boxed_without_trace
 use crate::primitives::TAG_BYTES;
 use crate::request_context::RequestContext;
 use crate::response_v1::{ResponseOpenerV1, ResponseSealerV1};
-use crate::whole_body::{Sealed, WholeBody, open_head};
+use crate::whole_body::{Sealed, WholeBody, last_sealed_bytes, open_head};
 use crate::writer::filled;
 use crate::xwing::{RANDOMNESS_BYTES, XWING_ENCAPSULATED_KEY_BYTES, XWingPublicKey};
 use crate::xwing_key_pair::XWingKeyPair;
@@ -210,9 +210,14 @@ impl RequestSealerV1 {
         self.sealed.seal_head(&mut self.context.cipher, head)
     }
 
-    /// Returns the length of what [`seal`](Self::seal) makes of `plaintext_bytes` bytes.
-    pub fn sealed_bytes(plaintext_bytes: usize) -> usize {
-        sealed_bytes(plaintext_bytes)
+    /// Returns the length of what [`seal_into`](Self::seal_into) makes of `plaintext_bytes` bytes.
+    pub fn sealed_bytes(plaintext_bytes: usize, max_frame_bytes: usize) -> usize {
+        sealed_bytes(plaintext_bytes, max_frame_bytes)
+    }
+
+    /// Returns the length of what [`seal_last_into`](Self::seal_last_into) makes of `plaintext_bytes` bytes.
+    pub fn last_sealed_bytes(plaintext_bytes: usize, max_frame_bytes: usize) -> usize {
+        last_sealed_bytes(plaintext_bytes, max_frame_bytes)
     }
 
     /// Seals the next piece of the body. An empty piece has no frame.
@@ -223,17 +228,33 @@ impl RequestSealerV1 {
         self.sealed.seal(&mut self.context.cipher, plaintext)
     }
 
-    /// Seals the next piece of the body into `sealed`, whose length [`sealed_bytes`](Self::sealed_bytes) tells. Returns
-    /// it, all of it written.
+    /// Seals the next piece of the body in frames of at most `max_frame_bytes`, tag included (from 17 bytes to 16 MiB; others
+    /// count as the nearest), into `sealed`, whose length [`sealed_bytes`](Self::sealed_bytes) tells. Returns it, all of it
+    /// written.
     ///
     /// # Errors
     /// [`Error::SealedOutOfOrder`], [`Error::BufferLength`]; [`Error::KeyErased`] in a forked child.
     pub fn seal_into<'a>(
         &mut self,
         plaintext: &[u8],
+        max_frame_bytes: usize,
         sealed: &'a mut [MaybeUninit<u8>],
     ) -> Result<&'a mut [u8], Error> {
-        self.sealed.seal_into(&mut self.context.cipher, plaintext, sealed)
+        self.sealed.seal_into(&mut self.context.cipher, plaintext, max_frame_bytes, sealed)
+    }
+
+    /// Does the same with the last piece of the body and its end frame, into as many bytes as
+    /// [`last_sealed_bytes`](Self::last_sealed_bytes) tells.
+    ///
+    /// # Errors
+    /// As [`seal_into`](Self::seal_into).
+    pub fn seal_last_into<'a>(
+        &mut self,
+        plaintext: &[u8],
+        max_frame_bytes: usize,
+        sealed: &'a mut [MaybeUninit<u8>],
+    ) -> Result<&'a mut [u8], Error> {
+        self.sealed.seal_last_into(&mut self.context.cipher, plaintext, max_frame_bytes, sealed)
     }
 
     /// Seals the end frame of the body.

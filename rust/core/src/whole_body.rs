@@ -6,13 +6,18 @@ use zeroize::Zeroize;
 
 use crate::counting_cipher::CountingCipher;
 use crate::error::Error;
-use crate::frame::{FrameReader, LENGTH_BYTES, open_frame, seal_frames, sealed_bytes};
+use crate::frame::{DEFAULT_MAX_FRAME_BYTES, FrameReader, LENGTH_BYTES, open_frame, seal_frames, sealed_bytes};
 use crate::no_trace::without_trace;
 use crate::primitives::TAG_BYTES;
 use crate::writer::{Writer, filled};
 
 /// The length of the empty frame at the end.
 const END_BYTES: usize = LENGTH_BYTES + TAG_BYTES;
+
+/// Returns the length of all frames of the last `plaintext_bytes` bytes of a body, and of its end.
+pub(crate) fn last_sealed_bytes(plaintext_bytes: usize, max_frame_bytes: usize) -> usize {
+    sealed_bytes(plaintext_bytes, max_frame_bytes) + END_BYTES
+}
 
 /// How far a message is sealed. The head has the counter 0, so it comes first and once.
 pub(crate) enum Sealed {
@@ -38,7 +43,8 @@ impl Sealed {
         Ok(sealed)
     }
 
-    /// Seals the next piece of the body into `sealed`, whose length is `sealed_bytes(plaintext.len())`.
+    /// Seals the next piece of the body in frames of at most `max_frame_bytes` into `sealed`, whose length
+    /// [`sealed_bytes`] tells.
     ///
     /// # Errors
     /// [`Error::SealedOutOfOrder`] before the head and after the end; [`Error::BufferLength`]; [`Error::KeyErased`] in a
@@ -47,10 +53,35 @@ impl Sealed {
         &self,
         cipher: &mut CountingCipher,
         plaintext: &[u8],
+        max_frame_bytes: usize,
         sealed: &'a mut [MaybeUninit<u8>],
     ) -> Result<&'a mut [u8], Error> {
         let Self::Head = self else { return Err(Error::SealedOutOfOrder) };
-        seal_frames(cipher, plaintext, sealed)
+        seal_frames(cipher, plaintext, max_frame_bytes, sealed)
+    }
+
+    /// Does the same with the last piece and the end frame. The length of `sealed` is what [`last_sealed_bytes`] tells.
+    ///
+    /// # Errors
+    /// As [`seal_into`](Self::seal_into).
+    pub(crate) fn seal_last_into<'a>(
+        &mut self,
+        cipher: &mut CountingCipher,
+        plaintext: &[u8],
+        max_frame_bytes: usize,
+        sealed: &'a mut [MaybeUninit<u8>],
+    ) -> Result<&'a mut [u8], Error> {
+        // Check it before a frame is sealed: its number would be lost.
+        let frames_bytes = sealed_bytes(plaintext.len(), max_frame_bytes);
+        if sealed.len() != frames_bytes + END_BYTES {
+            return Err(Error::BufferLength);
+        }
+        let mut sealed = Writer::new(sealed);
+        sealed
+            .put_with(frames_bytes, |frames| Ok((self.seal_into(cipher, plaintext, max_frame_bytes, frames)?, ())))?;
+        put_end(cipher, &mut sealed)?;
+        *self = Self::All;
+        sealed.finish()
     }
 
     /// Seals a piece of the body.
@@ -58,7 +89,10 @@ impl Sealed {
     /// # Errors
     /// As [`seal_into`](Self::seal_into); [`Error::OutOfMemory`].
     pub(crate) fn seal(&self, cipher: &mut CountingCipher, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
-        filled(sealed_bytes(plaintext.len()), |sealed| self.seal_into(cipher, plaintext, sealed))
+        let max_frame_bytes = DEFAULT_MAX_FRAME_BYTES;
+        filled(sealed_bytes(plaintext.len(), max_frame_bytes), |sealed| {
+            self.seal_into(cipher, plaintext, max_frame_bytes, sealed)
+        })
     }
 
     /// Seals the end frame.
@@ -70,14 +104,18 @@ impl Sealed {
         let Self::Head = self else { return Err(Error::SealedOutOfOrder) };
         let sealed = filled(END_BYTES, |sealed| {
             let mut sealed = Writer::new(sealed);
-            sealed.put(&(TAG_BYTES as u32).to_be_bytes())?;
-            let tag = sealed.put_with(0, |nothing| cipher.seal(&[], nothing))?;
-            sealed.put(&tag)?;
+            put_end(cipher, &mut sealed)?;
             sealed.finish()
         })?;
         *self = Self::All;
         Ok(sealed)
     }
+}
+
+fn put_end(cipher: &mut CountingCipher, sealed: &mut Writer<'_>) -> Result<(), Error> {
+    sealed.put(&(TAG_BYTES as u32).to_be_bytes())?;
+    let tag = sealed.put_with(0, |nothing| cipher.seal(&[], nothing))?;
+    sealed.put(&tag)
 }
 
 /// Opens a sealed head, which no other part of a message may precede.

@@ -153,9 +153,9 @@ fn nothing_that_was_decrypted_stays_where_a_later_frame_is_not_authentic() {
 fn a_piece_is_not_taken_where_the_buffer_has_another_length() {
     let server = KeyPair::generate().unwrap();
     let mut sealer = RequestSealer::new(server.public_key()).unwrap();
-    for length in [RequestSealer::sealed_bytes(4), RequestSealer::sealed_bytes(6)] {
+    for length in [4, 6].map(|bytes| RequestSealer::sealed_bytes(bytes, DEFAULT_MAX_FRAME_BYTES)) {
         let mut sealed = vec![MaybeUninit::uninit(); length];
-        assert_eq!(sealer.seal_into(b"hello", &mut sealed), Err(Error::BufferLength));
+        assert_eq!(sealer.seal_into(b"hello", DEFAULT_MAX_FRAME_BYTES, &mut sealed), Err(Error::BufferLength));
     }
     let body = sealed_request(&mut sealer, &[b"hello"]);
     let mut opener = opener(&sealer, &[&server]);
@@ -164,6 +164,18 @@ fn a_piece_is_not_taken_where_the_buffer_has_another_length() {
         assert_eq!(opener.feed_into(&body, &mut plaintext), Err(Error::BufferLength));
     }
     assert_eq!(opener.feed(&body).unwrap(), b"hello");
+}
+
+#[test]
+fn a_body_is_sealed_in_frames_of_the_length_that_is_asked_for() {
+    let server = KeyPair::generate().unwrap();
+    for (max_frame_bytes, frames) in [(0, 250), (17, 250), (18, 125), (116, 3), (usize::MAX, 1)] {
+        let mut sealer = RequestSealer::new(server.public_key()).unwrap();
+        let mut sealed = vec![MaybeUninit::uninit(); RequestSealer::sealed_bytes(250, max_frame_bytes)];
+        assert_eq!(sealed.len(), 250 + frames * 20);
+        let sealed = sealer.seal_into(&[0x5a; 250], max_frame_bytes, &mut sealed).unwrap();
+        assert_eq!(opener(&sealer, &[&server]).feed(sealed).unwrap(), [0x5a; 250]);
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Messages of the wire's version 1: what is whole opens, and nothing else does.
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+use std::mem::MaybeUninit;
+
 use server_keys_core::{
     Error, KeyPair, RequestOpenerV1, RequestSealerV1, ResponseOpenerV1, ResponseSealerV1, XWING_ENCAPSULATED_KEY_BYTES,
     XWingKeyPair,
@@ -365,4 +367,26 @@ fn a_pair_shows_the_first_bytes_of_its_public_key() {
     assert_eq!(format!("{pair:?}"), format!("<XWingKeyPair {first}…>"));
     pair.erase();
     assert_eq!(format!("{pair:?}"), format!("<XWingKeyPair {first}…, erased>"));
+}
+
+#[test]
+fn the_last_piece_is_sealed_with_the_end_frame_into_as_many_bytes_as_are_told() {
+    let server = XWingKeyPair::generate().unwrap();
+    let mut sealer = RequestSealerV1::new(server.public_key()).unwrap();
+    let head = sealer.seal_head(b"head").unwrap();
+    let told = RequestSealerV1::last_sealed_bytes(250, 116);
+    assert_eq!(told, RequestSealerV1::sealed_bytes(250, 116) + 20);
+    for length in [told - 1, told + 1] {
+        let mut room = vec![MaybeUninit::uninit(); length];
+        assert_eq!(sealer.seal_last_into(&[7; 250], 116, &mut room), Err(Error::BufferLength));
+    }
+    let mut room = vec![MaybeUninit::uninit(); told];
+    let sealed = sealer.seal_last_into(&[7; 250], 116, &mut room).unwrap();
+    let mut opener = RequestOpenerV1::new(sealer.encapsulated_key(), &head, &server, 116).unwrap();
+    assert_eq!(opener.feed(sealed).unwrap(), [7; 250]);
+    assert!(opener.is_ended());
+    assert_eq!(
+        sealer.seal_last_into(&[7; 250], 116, &mut vec![MaybeUninit::uninit(); told]),
+        Err(Error::SealedOutOfOrder)
+    );
 }
