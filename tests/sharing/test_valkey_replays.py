@@ -132,8 +132,9 @@ def test_the_own_command_that_was_done_and_not_answered_is_no_replay(
         losing.setattr(Connection, "run", run_and_lose_the_answer)
         assert ask(hosts[0])
     first, second = times
-    assert first is None
-    assert isinstance(second, bytes)
+    assert first == [None]
+    assert isinstance(second, list)
+    assert isinstance(second[0], bytes)
     assert not ask(hosts[1])
     assert not ask(hosts[0])
 
@@ -186,6 +187,63 @@ def test_a_lost_connection_is_made_anew_within_the_time(hosts: list[ValkeyReplay
     server.run("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES")
     assert answer_of(hosts[0])
     assert not answer_of(hosts[1])
+
+
+def test_a_busy_process_does_not_take_the_store_for_away(
+    hosts: list[ValkeyReplays], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A busy machine's store gets more time. The process itself is busy for half a second a round.
+    monkeypatch.setattr(replays, "_DEADLINE_S", 0.1)
+    monkeypatch.setattr(replays, "_ANSWER_S", 5.0)
+    fresh = ValkeyReplays(hosts[0]._url)
+    fresh.connect()
+
+    async def ask_and_work(number: int) -> list[bool]:
+        answers = []
+        for round_ in range(3):
+            answers.append(await fresh.is_first(KEY, b"request%d-%d" % (number, round_), 60.0))
+            until = time.perf_counter() + 0.03
+            while time.perf_counter() < until:
+                pass
+        return answers
+
+    async def all_do() -> list[list[bool]]:
+        return await asyncio.gather(*map(ask_and_work, range(16)))
+
+    with closing(fresh):
+        assert asyncio.run(all_do()) == [[True] * 3] * 16
+
+
+@pytest.mark.usefixtures("patient")
+def test_connections_that_were_ended_while_nobody_used_them_are_made_anew_before_a_request_comes(
+    hosts: list[ValkeyReplays], server: StoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for host in hosts:
+        host.connect()
+    before = connections(server)
+    server.run("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES")
+    hosts[0].look_after()
+    assert connections(server) <= before - 8, "they were used a moment ago"
+    monkeypatch.setattr(replays, "_UNUSED_S", 0.0)
+    for host in hosts:
+        host.look_after()
+    assert connections(server) >= before
+    assert ask(hosts[0])
+    assert not ask(hosts[1])
+
+
+def test_a_store_that_went_away_while_nobody_asked_is_known_to_be_away(
+    hosts: list[ValkeyReplays], server: StoreServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(replays, "_UNUSED_S", 0.0)
+    with server.stopped():
+        hosts[0].look_after()
+        assert "cannot ask whether other hosts saw a request" in caplog.text
+        began = time.monotonic()
+        with pytest.raises(StoreAwayError):
+            ask(hosts[0])
+        assert is_soon(time.monotonic() - began, 0.01)
+    assert answer_of(hosts[0])
 
 
 def test_a_host_that_has_ended_asks_no_more(hosts: list[ValkeyReplays]) -> None:
