@@ -246,6 +246,61 @@ def test_a_store_that_went_away_while_nobody_asked_is_known_to_be_away(
     assert answer_of(hosts[0])
 
 
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(
+    ("most_bytes", "policy", "is_told"),
+    [
+        ("100mb", "volatile-lru", True),
+        ("100mb", "allkeys-random", True),
+        ("100mb", "noeviction", False),
+        ("0", "volatile-lru", False),
+    ],
+)
+def test_a_store_that_forgets_when_it_is_full_is_told_of_once(
+    hosts: list[ValkeyReplays],
+    server: StoreServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    most_bytes: str,
+    policy: str,
+    is_told: bool,
+) -> None:
+    server.run("CONFIG", "SET", "maxmemory", most_bytes, "maxmemory-policy", policy)
+    hosts[0].connect()
+    told = [record.getMessage() for record in caplog.records]
+    assert [f"maxmemory-policy {policy})" in text and "maxmemory-policy noeviction" in text for text in told] == (
+        [True] if is_told else []
+    )
+    monkeypatch.setattr(replays, "_UNUSED_S", 0.0)
+    hosts[0].look_after()
+    assert len(caplog.records) == is_told
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_user_who_may_not_ask_for_the_policy_asks_once(
+    server: StoreServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.run("CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", "volatile-lru")
+    server.run(
+        "ACL", "SETUSER", "member", "on", ">hunter2", "~server-keys:*", "+eval", "+evalsha", "+set", "+cluster|slots"
+    )
+    monkeypatch.setattr(replays, "_UNUSED_S", 0.0)
+    monkeypatch.setattr(replays, "_LINES", 1)
+    url = ValkeyUrl.parse(server.url.replace("//", "//member:hunter2@"))
+    with closing(ValkeyReplays(url)) as host:
+        for _ in range(3):
+            host.connect()
+            host.look_after()
+        assert ask(host)
+    denied = [entry[b"object"] for entry in map(pairs_of, server.run("ACL", "LOG")) if entry[b"username"] == b"member"]
+    assert denied == [b"info"]
+    assert not caplog.records
+
+
+def pairs_of(flat: list[bytes] | dict[bytes, bytes]) -> dict[bytes, bytes]:
+    return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+
+
 def test_a_host_that_has_ended_asks_no_more(hosts: list[ValkeyReplays]) -> None:
     for host in hosts:
         host.close()

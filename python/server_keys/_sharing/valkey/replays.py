@@ -73,6 +73,7 @@ class ValkeyReplays:
         self._waiting: deque[_Asking] = deque()
         self._is_away = False
         self._tried_at = boot_time()
+        self._policy: str | None = None
 
     async def is_first(self, public_key: bytes, request_id: bytes, keep_s: float) -> bool:
         """Remember a request everywhere. Return whether it is the first one of its id.
@@ -156,6 +157,7 @@ class ValkeyReplays:
             for line in taken:
                 _try(line, tries)
             self._tried_at = boot_time()
+            self._look_at_policy(taken[0])
         finally:
             for line in taken:
                 lines.put(line)
@@ -169,6 +171,18 @@ class ValkeyReplays:
             self._try_all_lines(_TRIES)
         except StoreError as error:
             self._note_away(str(error))
+
+    def _look_at_policy(self, line: Connection) -> None:
+        """Warn of a store that forgets when it is full, and takes more all the same."""
+        policy = line.eviction_policy()
+        if policy is not None and policy != self._policy:
+            logger().warning(
+                "%s forgets keys when its memory is full (maxmemory-policy %s), and so which requests other hosts saw. "
+                "Then they serve replays. Set maxmemory-policy noeviction there, and give it room",
+                self._url.shown,
+                policy,
+            )
+        self._policy = policy
 
     async def _answer(self, asking: _Asking) -> bool | None:
         """Return the answer, or None if it does not come in time."""
