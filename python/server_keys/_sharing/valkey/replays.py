@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from server_keys._clock import boot_time
 from server_keys._keys.fork import renew_lock_after_fork
@@ -128,8 +128,9 @@ class ValkeyReplays:
             self._threads = self._lines = None
         if threads is not None and lines is not None:
             threads.shutdown(wait=False, cancel_futures=True)
-            while not lines.empty():
-                lines.get().close()
+            with contextlib.suppress(Empty):
+                while True:
+                    lines.get_nowait().close()
 
     def _threads_to_ask(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -140,11 +141,8 @@ class ValkeyReplays:
                 self._threads = ThreadPoolExecutor(_LINES, "server_keys replays")
             return self._threads
 
-    def _try_all_lines(self, tries: int = 1) -> None:
+    def _try_all_lines(self) -> None:
         """Have each line get its connection.
-
-        Args:
-            tries: how often a line is tried before it counts as one without an answer.
 
         Raises:
             StoreError: there was no answer, or nobody has asked yet.
@@ -152,37 +150,53 @@ class ValkeyReplays:
         lines = self._lines
         if lines is None:
             raise StoreError("nobody has asked yet")
-        taken = [lines.get() for _ in range(_LINES)]
+        taken: list[Connection] = []
         try:
+            with contextlib.suppress(Empty):  # it is closed at this moment
+                while len(taken) < _LINES:
+                    taken.append(lines.get(timeout=_CONNECTING_S))
             for line in taken:
-                _try(line, tries)
+                _try(line)
             self._tried_at = boot_time()
-            self._look_at_policy(taken[0])
+            if taken:
+                self._look_at_policy(taken[0])
         finally:
             for line in taken:
                 lines.put(line)
 
     def _keep_connected(self) -> None:
         """Use each connection now and then, so that no request is the one that finds it ended."""
-        if self._lines is None or boot_time() < self._tried_at + _UNUSED_S:
+        lines = self._lines
+        if lines is None or boot_time() < self._tried_at + _UNUSED_S:
             return
+        self._tried_at = boot_time()
+        # One after the other: requests take the others meanwhile.
+        for _ in range(_LINES):
+            with contextlib.suppress(Empty):  # all of them are in use
+                self._keep(lines.get_nowait(), lines)
+
+    def _keep(self, line: Connection, lines: SimpleQueue[Connection]) -> None:
         try:
-            # A connection that was ended without a word takes one.
-            self._try_all_lines(_TRIES)
+            with contextlib.suppress(StoreError):  # a connection that was ended without a word takes one try
+                return _try(line)
+            _try(line)
         except StoreError as error:
             self._note_away(str(error))
+        finally:
+            self._look_at_policy(line)
+            lines.put(line)
 
     def _look_at_policy(self, line: Connection) -> None:
         """Warn of a store that forgets when it is full, and takes more all the same."""
         policy = line.eviction_policy()
         if policy is not None and policy != self._policy:
+            self._policy = policy
             logger().warning(
                 "%s forgets keys when its memory is full (maxmemory-policy %s), and so which requests other hosts saw. "
                 "Then they serve replays. Set maxmemory-policy noeviction there, and give it room",
                 self._url.shown,
                 policy,
             )
-        self._policy = policy
 
     async def _answer(self, asking: _Asking) -> bool | None:
         """Return the answer, or None if it does not come in time."""
@@ -203,7 +217,10 @@ class ValkeyReplays:
         lines = self._lines
         if lines is None:  # it is closed
             return
-        line = lines.get()
+        try:
+            line = lines.get(timeout=_CONNECTING_S)
+        except Empty:  # it is closed at this moment
+            return
         try:
             asked: list[_Asking] = []
             with contextlib.suppress(IndexError):
@@ -242,12 +259,5 @@ class ValkeyReplays:
             logger().warning("cannot ask whether other hosts saw a request: %s", why)
 
 
-def _try(line: Connection, tries: int) -> None:
-    for left in reversed(range(tries)):
-        try:
-            line.run(scripts.SEE, [_PREFIX + "probe"], (b"probe", 1000))
-        except StoreError:
-            if not left:
-                raise
-        else:
-            return
+def _try(line: Connection) -> None:
+    line.run(scripts.SEE, [_PREFIX + "probe"], (b"probe", 1000))
