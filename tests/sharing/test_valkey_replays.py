@@ -3,10 +3,13 @@
 import asyncio
 import json
 import logging
+import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -425,6 +428,26 @@ def test_a_store_that_is_away_at_the_start_does_not_hold_it_up(rings: list[KeyRi
             [rings[0], rings[0]], app, "refuse-everywhere", "refuse", client, client.seal(b"a question")
         )
     assert response.status == 503
+
+
+def test_a_name_server_that_does_not_answer_does_not_hold_the_start_up(
+    rings: list[KeyRing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_started, getaddrinfo = threading.Event(), socket.getaddrinfo
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        has_started.wait(10)
+        return getaddrinfo(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+
+    async def start() -> None:
+        try:
+            await asyncio.wait_for(rings[0].connect_everywhere(), 5)
+        finally:
+            has_started.set()
+
+    asyncio.run(start())
 
 
 def test_a_request_to_a_key_that_has_just_ended_is_not_taken_unasked(rings: list[KeyRing]) -> None:
