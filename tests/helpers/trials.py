@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -107,7 +108,14 @@ class Trial:
     def workers(self, count: int, *, since: float = 0.0) -> list[int]:
         """Wait until `count` workers serve that began to from a time on, and return their process ids."""
         self.wait_for(lambda: len(self.of("serves", since=since)) >= count, f"{count} workers")
+        # A single worker of uvicorn opens its port when its app has started.
+        self.wait_for(self._listens, f"a server at port {self.port}")
         return [event.pid for event in self.of("serves", since=since)]
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
 
     def state(self, pid: int) -> Event:
         """Return the keys that a process has, as it told last."""

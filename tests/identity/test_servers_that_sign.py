@@ -22,6 +22,7 @@ from server_keys._sealing.key_signature import signature_of
 from server_keys._sealing.protocol import KEY_CONFIG_PATH
 from server_keys._sealing.signed_answers import NotSignedError, SignedAnswers
 from server_keys._sealing.signed_lifespan import signing
+from server_keys._sealing.signer import SigningFailedError
 from server_keys.client.identity import Identities
 from server_keys.errors import IdentityFileError
 from tests.helpers import asgi
@@ -317,6 +318,49 @@ def test_a_signer_that_hangs_holds_nothing_up(hanging: Hanging, kind: str) -> No
             ticking.cancel()
 
         asyncio.run(main())
+
+
+def test_calls_whose_event_loop_ended_before_them_hang_no_longer(hanging: Hanging) -> None:
+    signer = Signer(SIGNER.public_key, hanging.in_thread, 0.05)
+    before = set(threading.enumerate())
+    for _ in range(5):
+        with pytest.raises(SigningFailedError):
+            asyncio.run(signer.signature(b"message"))
+    assert hanging.calls == 4
+    hanging.end.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert asyncio.run(signer.signature(b"message")) == SIGNER.sign(b"message")
+
+
+def test_what_a_loop_was_signing_when_it_was_closed_is_signed_by_the_next_one() -> None:
+    script = """
+import asyncio, os
+from server_keys import KeyRing, Signer
+from server_keys._sealing.signed_answers import NotSignedError, SignedAnswers
+from tests.helpers.signed_answers import OtherSigner
+
+identity, calls, now = OtherSigner(bytes(range(32))), [], 1000.0
+
+async def sign(message):
+    calls.append(message)
+    if len(calls) == 1:
+        await asyncio.Event().wait()
+    return identity.sign(message)
+
+answers = SignedAnswers(Signer(identity.public_key, sign, 5), clock=lambda: now, wall_clock=lambda: now)
+ring = KeyRing(300)
+left = asyncio.new_event_loop()
+asking = left.create_task(answers.answer(ring))
+left.run_until_complete(asyncio.sleep(0.02))
+left.close()  # as some programs do, with tasks that are not over
+assert len(calls) == 1
+now += 6.5
+assert asyncio.run(asyncio.wait_for(answers.answer(ring), 5)).status == 200
+assert len(calls) == 2
+os._exit(0)  # asyncio has much to say of the tasks
+"""
+    run_script(script)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "awaitable", "callable object"])

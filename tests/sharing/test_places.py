@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from server_keys._sharing import places
+from server_keys._keys.schedule import Schedule
+from server_keys._sharing import join, places
 from server_keys._sharing.directory import DirectoryStore
+from server_keys._sharing.key_plan import KeyPlan
 from server_keys._sharing.leftovers import GroupName, parse_group_name
 from server_keys._sharing.mounts import file_system_of, is_seen_by_other_machines, type_of_mount
 from server_keys._sharing.places import boot_id, directory_of_siblings, named_directory
@@ -362,3 +364,20 @@ def test_a_sweep_touches_no_links_files_or_other_users_directories(
     assert others.exists() == (os.geteuid() == 0)
     assert list(folders[0].glob("*/folder/file")), "what no group made stays"
     assert not [directory for directory in over if directory.exists()], "and hinders nothing"
+
+
+@pytest.mark.parametrize(
+    ("file_system", "is_told"), [("btrfs", True), ("bcachefs", True), ("tmpfs", False), ("ext4", False)]
+)
+def test_a_file_system_that_may_run_out_later_is_told_of(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    file_system: str,
+    is_told: bool,
+) -> None:
+    folder = tmp_path / "keys"
+    monkeypatch.setattr(join, "file_system_of", lambda _: file_system)
+    with closing(join.ring_of(KeyPlan.checked(Schedule(300, 300), f"file://{folder}"))):
+        told = [text for text in caplog.messages if "SIGBUS" in text]
+    assert [f"{str(folder)!r} is on {file_system}" in text and "/run" in text for text in told] == [True] * is_told

@@ -98,6 +98,7 @@ class SignedAnswers:
         self._is_current = False
         self._retries = Retries()
         self._under_way: concurrent.futures.Future[None] | None = None
+        self._under_way_until = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._quiet_until = 0.0
         renew_lock_after_fork(self)
@@ -207,9 +208,10 @@ class SignedAnswers:
         It is None where there is nothing to wait for, also because a try has failed just now.
         """
         with self._lock:
-            if self._under_way is not None and not self._under_way.done():
-                return self._under_way
             now = self._clock()
+            # One that takes longer than a signer may was left behind by a loop that was closed, or by a fork.
+            if self._under_way is not None and not self._under_way.done() and now < self._under_way_until:
+                return self._under_way
             if now < self._retries.allowed_at(now):
                 return None
             created = int(self._wall_clock())
@@ -241,7 +243,7 @@ class SignedAnswers:
         # The loop itself keeps no task alive.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self._under_way = under_way
+        self._under_way, self._under_way_until = under_way, draft.signed_at + self._patience_s()
         return under_way
 
     def _take(self, draft: _Signed, public_key: bytes, signature: bytes) -> None:

@@ -46,7 +46,7 @@ class Signer:
             raise TypeError(f"sign must be a function that takes bytes and returns a signature, not {sign!r}")
         self._sign = sign
         self.timeout_s: float = period_seconds("timeout_s", timeout_s)
-        self._hanging = 0
+        self._calls: list[threading.Thread] = []
 
     @property
     def identity(self) -> str:
@@ -97,13 +97,16 @@ class Signer:
 
     async def _called_in_thread(self, message: bytes) -> Any:
         """Call the function in a thread of its own. A pool would wait for one that hangs when the process ends."""
-        if self._hanging >= _MOST_HANGING_CALLS:
-            raise SigningFailedError(f"{self._hanging} calls of sign hang: no other is begun before one of them ends")
+        # The threads tell: a loop that has ended is told of no end any more, and a forked child has none of them.
+        self._calls = [thread for thread in self._calls if thread.is_alive()]
+        if len(self._calls) >= _MOST_HANGING_CALLS:
+            raise SigningFailedError(
+                f"{len(self._calls)} calls of sign hang: no other is begun before one of them ends"
+            )
         loop = asyncio.get_running_loop()
         called: asyncio.Future[Any] = loop.create_future()
 
         def end(result: Any, error: BaseException | None) -> None:
-            self._hanging -= 1
             if called.done():
                 return
             if error is None:
@@ -122,8 +125,9 @@ class Signer:
             with suppress(RuntimeError):  # the loop is closed, so nobody waits there any more
                 loop.call_soon_threadsafe(end, result, failure)
 
-        self._hanging += 1
-        threading.Thread(target=call, name="server_keys signing", daemon=True).start()
+        thread = threading.Thread(target=call, name="server_keys signing", daemon=True)
+        thread.start()
+        self._calls.append(thread)
         return await called
 
     def __repr__(self) -> str:

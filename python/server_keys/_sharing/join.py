@@ -1,5 +1,6 @@
 """Making the key ring of an app: it joins the group that its plan names, or stays alone."""
 
+import contextlib
 import os
 import secrets
 import socket
@@ -16,6 +17,7 @@ from server_keys._sharing.door import Door
 from server_keys._sharing.key_plan import KeyPlan
 from server_keys._sharing.member import Member
 from server_keys._sharing.messages import Who
+from server_keys._sharing.mounts import file_system_of, may_run_out_later
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
 from server_keys._sharing.places import boot_id, directory_of_siblings, named_directory
@@ -23,7 +25,7 @@ from server_keys._sharing.share import SHORTEST_SHARED_S, Share, ShareKind
 from server_keys._sharing.shared_pairs import Everywhere, SharedPairs
 from server_keys._sharing.shared_replays import SharedReplays
 from server_keys._sharing.siblings import group_of_siblings
-from server_keys._sharing.store import Store
+from server_keys._sharing.store import Store, StoreError
 from server_keys.errors import SharePlaceError
 
 _ALONE = "this process is the only one of its server"
@@ -42,6 +44,7 @@ def ring_of(plan: KeyPlan) -> KeyRing:
         return _ring_of_siblings(share, schedule)
     if share.kind is ShareKind.FOLDER:
         store = DirectoryStore(named_directory(share.folder or ""))
+        _warn_of_a_full_disk(store)
         # What an earlier boot left there is of another group: its times mean nothing now.
         keys = GroupKeys.of_name(f"{share.folder} {boot_id()}".encode())
         return _shared(schedule, [(keys, store)], folder=store, across_hosts=False)
@@ -50,6 +53,19 @@ def ring_of(plan: KeyPlan) -> KeyRing:
         folder = _folder_of_siblings(schedule)
         return _shared(schedule, doors, folder=folder, everywhere=everywhere, across_hosts=True)
     return _alone(schedule, "share=None was asked for")
+
+
+def _warn_of_a_full_disk(store: DirectoryStore) -> None:
+    with contextlib.suppress(StoreError):  # it is told where it is used
+        file_system = store.with_directory(file_system_of)
+        if file_system is not None and may_run_out_later(file_system):
+            logger().warning(
+                "%r is on %s, which copies what is written. Where its disk gets full, the system ends processes that "
+                "remember requests there (SIGBUS), although they allocated the room: name a folder on a tmpfs, such as "
+                "one in /run",
+                store.shown,
+                file_system,
+            )
 
 
 def check(plan: KeyPlan) -> None:

@@ -9,6 +9,7 @@ _NETWORK = frozenset({
     "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb2", "smb3", "smbfs", "sshfs", "vboxsf", "virtiofs",
 })
 # fmt: on
+_COPY_ON_WRITE = frozenset({"bcachefs", "btrfs"})
 _LOCAL_FUSE = frozenset({"fuseblk", "fuse.fuse-overlayfs", "fuse.bindfs", "fuse.mergerfs"})
 
 
@@ -42,3 +43,8 @@ def is_seen_by_other_machines(file_system: str) -> bool:
     if file_system == "fuse" or file_system.startswith("fuse."):
         return file_system not in _LOCAL_FUSE
     return file_system in _NETWORK
+
+
+def may_run_out_later(file_system: str) -> bool:
+    """Tell whether a type of file system may have no room for what is written to a file that is allocated already."""
+    return file_system in _COPY_ON_WRITE

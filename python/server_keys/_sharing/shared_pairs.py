@@ -89,6 +89,8 @@ class SharedPairs:
         self._notices = notices
         self._replays = replays
         self._own_replays = OwnReplays()
+        # The loop itself keeps no task alive.
+        self._connecting: asyncio.Task[None] | None = None
         self._everywhere = everywhere
         self._clock = clock
         self._lock = threading.RLock()
@@ -171,7 +173,9 @@ class SharedPairs:
     async def connect_everywhere(self) -> None:
         """Connect to the group's store, so that no request waits for that. Never raises."""
         if self._everywhere is not None:
-            await asyncio.to_thread(self._everywhere.connect)
+            # A name server may take much longer than a connection. Requests find the store away then.
+            self._connecting = asyncio.create_task(asyncio.to_thread(self._everywhere.connect))
+            await asyncio.wait([self._connecting], timeout=_PATIENCE_S)
 
     async def ready(self) -> None:
         """Wait until there is a current pair: the group's, or one of its own if the group cannot be reached.

@@ -41,6 +41,8 @@ mod error;
 #[cfg(test)]
 mod fast_lanes;
 mod file_fault;
+#[cfg(unix)]
+mod file_room;
 mod frame;
 mod group_keys;
 mod group_secret;

@@ -134,27 +134,6 @@ fn provided(flags: MapFlags) -> MapFlags {
     return flags;
 }
 
-/// Gives an empty file its length, and the memory or the blocks for all of it: a file system that is full says so now,
-/// and not by a signal (SIGBUS) when a page is first written.
-#[cfg(target_os = "linux")]
-pub(crate) fn allocate(file: &std::os::fd::OwnedFd, length: usize) -> Result<(), ReplayTableFault> {
-    use std::os::fd::AsRawFd;
-    let length = libc::off_t::try_from(length).map_err(|_| ReplayTableFault::Refused(libc::EFBIG))?;
-    loop {
-        // SAFETY: the call reads and writes no memory of this process, and the descriptor is open.
-        match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
-            0 => return Ok(()),
-            libc::EINTR => {}
-            number => return Err(ReplayTableFault::Refused(number)),
-        }
-    }
-}
-
-#[cfg(all(unix, not(target_os = "linux")))]
-pub(crate) fn allocate(_file: &std::os::fd::OwnedFd, _length: usize) -> Result<(), ReplayTableFault> {
-    Err(ReplayTableFault::NotShareable)
-}
-
 #[cfg(unix)]
 fn refused(error: rustix::io::Errno) -> ReplayTableFault {
     ReplayTableFault::Refused(error.raw_os_error())

@@ -87,7 +87,7 @@ impl ReplayTable {
         if length != 0 {
             return Err(ReplayTableFault::NotEmpty(length).into());
         }
-        crate::replay_memory::allocate(&file, bytes)?;
+        crate::file_room::allocate(&file, bytes)?;
         Self::begin(ReplayMemory::of_file(file, bytes)?, capacity)
     }
 

@@ -11,12 +11,12 @@ import re
 import ssl
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import valkey
 from valkey.backoff import NoBackoff
 from valkey.crc import key_slot
-from valkey.exceptions import NoScriptError, ResponseError, ValkeyError
+from valkey.exceptions import NoPermissionError, NoScriptError, ResponseError, ValkeyError
 from valkey.retry import Retry
 
 from server_keys._clock import boot_time
@@ -64,6 +64,7 @@ class Connection:
         self._lock = threading.Lock()
         self._client: valkey.Valkey | None = None
         self._is_closed = False
+        self._may_ask_for_memory = True
         # The URL's own address comes first.
         self._addresses = [(url.host, url.port)]
         self._at = self._addresses[0]
@@ -93,6 +94,24 @@ class Connection:
                 except _MovedError as moved:
                     self._go_to(moved.address)
             raise StoreError(f"{self.shown} is in a cluster whose nodes do not agree where the group's keys are")
+
+    def eviction_policy(self) -> str | None:
+        """Return by which rule the server forgets keys when its memory is full. None if it keeps them, or does not say.
+
+        Users who may not ask (`+info`) ask once: a server keeps a list of what it denies.
+        """
+        with self._lock:
+            if self._client is None or not self._may_ask_for_memory:
+                return None
+            try:
+                memory = cast("dict[str, Any]", self._client.info("memory"))
+            except NoPermissionError:
+                self._may_ask_for_memory = False
+                return None
+            except (ValkeyError, OSError, ValueError):
+                return None
+        policy = memory.get("maxmemory_policy")
+        return str(policy) if memory.get("maxmemory") and policy not in (None, "noeviction") else None
 
     def close(self) -> None:
         """Close the connection for good."""

@@ -189,6 +189,11 @@ return 1
 """Removes the keys that somebody else put there as another type: every other script fails on them."""
 
 SEE = Script("""#!lua
-return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'GET', 'PX', ARGV[2])
+local before = {}
+for i, key in ipairs(KEYS) do
+  before[i] = redis.call('SET', key, ARGV[2 * i - 1], 'NX', 'GET', 'PX', ARGV[2 * i])
+end
+return before
 """)
-"""The key: a request's. Arguments: a token, and how many milliseconds to keep it. Answers the one before it, or nil."""
+"""The keys: those of requests. Arguments: for each a token, and how many milliseconds to keep it. Answers for each the
+token that was there before, or nil."""
