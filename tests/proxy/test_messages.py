@@ -11,6 +11,8 @@ import pytest
 from server_keys._sealing.protocol import KEY_CONFIG_PATH
 from server_keys.client import sealed_client
 from server_keys.proxy import OpenOptions, open_app
+from server_keys.proxy.headers import of_response
+from server_keys.proxy.upstream import Upstream
 from tests.helpers.commands import Running, sealing_chain, serving
 from tests.helpers.sealed_requests import ClientV1
 from tests.helpers.servers import PLAIN, STANDARD, running
@@ -178,6 +180,64 @@ def test_a_redirect_is_passed_on_and_not_followed(opened: str) -> None:
         response = client.get(f"{opened}/redirect")
     assert response.status_code == 307
     assert response.headers["location"] == "http://elsewhere.example/"
+
+
+@pytest.mark.parametrize("through", ["sealed", "opened"])
+def test_who_follows_a_redirect_of_the_upstream_to_itself_stays_with_the_proxy(
+    through: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue(through)
+    with httpx2.Client(follow_redirects=True) as client:
+        response = client.get(f"{url}/own")
+    (redirect,) = response.history
+    assert redirect.headers["location"] == redirect.headers["content-location"] == "/elsewhere?a=b"
+    assert str(response.url) == f"{url}/elsewhere?a=b"
+    assert response.json()["target"] == "/elsewhere?a=b"
+
+
+@pytest.mark.parametrize(
+    ("to", "location", "path"),
+    [
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/a?b#c", "/a?b#c"),
+        ("http://[::1]:80", "http://[::1]/a", "/a"),
+        ("unix:/run/model.sock", "http://localhost/a", "/a"),
+        ("https://my-server", "HTTPS://My-Server:443/a", "/a"),
+        ("https://my-server:443", "https://my-server", "/"),
+        ("https://my-server", "https://my-server?a", "/?a"),
+        ("https://my-server", "//my-server/a", "/a"),
+        # Who ends TLS before a server seldom tells it.
+        ("https://my-server:8443", "http://my-server:8443/a", "/a"),
+    ],
+)
+def test_a_url_of_the_upstream_itself_becomes_a_path(to: str, location: str, path: str) -> None:
+    assert of_response(302, [(b"Location", location.encode())], Upstream.parse(to)) == [(b"location", path.encode())]
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "",
+        "/a",
+        "a//my-server/b",
+        "?a=https://my-server/",
+        "http://my-server:8080/a",
+        "http://my-server.example/a",
+        "http://me@my-server/a",
+        # A server that wants TLS says so.
+        "https://my-server/a",
+        # As paths these would lead to another server.
+        "http://my-server//elsewhere.example/a",
+        "http://my-server/\\elsewhere.example/a",
+        "http://my-ser\tver/a",
+        "http://[::1",
+        "http://my-server:x/a",
+        "ftp://my-server/a",
+        "http://my-server\xa0/a",
+    ],
+)
+def test_other_places_are_passed_on_as_they_are(location: str) -> None:
+    passed = [(b"location", location.encode("latin-1"))]
+    assert of_response(302, passed, Upstream.parse("http://my-server")) == passed
 
 
 def test_plaintext_is_refused_by_default(opened: str) -> None:

@@ -37,7 +37,7 @@ class Forwarder:
         described: Callable[[RawHeaders, Scope], RawHeaders] | None = None,
     ) -> None:
         self._client = client
-        self._shown = upstream.shown
+        self._upstream = upstream
         self._url = httpx2.URL(upstream.url)
         self._host = upstream.authority.encode()
         self._described = described
@@ -73,7 +73,7 @@ class Forwarder:
         request = httpx2.Request(
             scope["method"], url, headers=headers, stream=body or httpx2.ByteStream(b""), extensions=extensions
         )
-        return Exchange(self._client, request, body, receive, send, self._shown)
+        return Exchange(self._client, request, body, receive, send, self._upstream)
 
 
 def _refusal(scope: Scope) -> Answer | None:
