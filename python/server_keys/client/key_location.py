@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from server_keys.client.steps import Library
 
+_USER_AGENT = "server-keys"
+
 
 class KeyLocation:
     """Where the keys are that requests are sealed to.
@@ -92,7 +94,7 @@ class KeyLocation:
         """Return the request for the key that `request` is sealed to.
 
         It carries none of the caller's headers except `Host`, which says what server is meant: no credentials, no
-        cookies.
+        cookies. It has a `User-Agent` of its own, because firewalls refuse requests that have none.
 
         Args:
             library: httpx or httpx2.
@@ -101,7 +103,7 @@ class KeyLocation:
             most_s: the limit of each timeout, in seconds; shorter ones of the caller stay. None for no limit.
         """
         url = self.url_for(request)
-        headers = {"Accept": KEY_CONFIG_MEDIA_TYPE, "Accept-Encoding": "identity"}
+        headers = {"Accept": KEY_CONFIG_MEDIA_TYPE, "Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
         extensions = {"timeout": _capped(request.extensions.get("timeout", {}), most_s)}
         if _origin(url) == _origin(request.url):
             headers["Host"] = request.headers["Host"]
