@@ -54,7 +54,7 @@ class KeyLocation:
             SealedTransportError: the key is another origin's, or would come over a connection that anybody can change.
         """
         self._require_served(request)
-        names = (request.headers["Host"], request.extensions.get("sni_hostname"))
+        names = (request.headers.get("Host"), request.extensions.get("sni_hostname"))
         return (_origin(request.url), names, self._key_url)
 
     def serves(self, request: http.Request) -> bool:
@@ -106,7 +106,8 @@ class KeyLocation:
         headers = {"Accept": KEY_CONFIG_MEDIA_TYPE, "Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
         extensions = {"timeout": _capped(request.extensions.get("timeout", {}), most_s)}
         if _origin(url) == _origin(request.url):
-            headers["Host"] = request.headers["Host"]
+            if "Host" in request.headers:
+                headers["Host"] = request.headers["Host"]
             if "sni_hostname" in request.extensions:
                 extensions["sni_hostname"] = request.extensions["sni_hostname"]
         if past_caches:
