@@ -118,6 +118,7 @@ ALL_OFF = json.dumps({"version": 1})
 ONLY_ERRORS = json.dumps({"version": 1, "root": {"level": "ERROR", "handlers": []}})
 REQUEST_PARAMETERS = "--enable-log-requests writes the parameters of requests to vLLM's log in plaintext"
 PROMPTS = "--enable-log-requests writes prompts to vLLM's log in plaintext"
+AT_DEBUG = "the log level DEBUG writes requests to /v1/messages, their answers, and the output that tool parsers read"
 OUTPUTS = "--enable-log-outputs writes responses to vLLM's log in plaintext"
 RESPONSES = "VLLM_DEBUG_LOG_API_SERVER_RESPONSE writes responses to vLLM's log in plaintext"
 STORE = "VLLM_ENABLE_RESPONSES_API_STORE keeps responses, and gives them in plaintext to whoever asks"
@@ -131,7 +132,9 @@ class TestWarnings:
         [
             ([], {}, []),
             (["--enable-log-requests"], {}, [REQUEST_PARAMETERS]),
-            (["--enable-log-requests"], {"VLLM_LOGGING_LEVEL": "DEBUG"}, [PROMPTS]),
+            (["--enable-log-requests"], {"VLLM_LOGGING_LEVEL": "DEBUG"}, [PROMPTS, AT_DEBUG]),
+            ([], {"VLLM_LOGGING_LEVEL": "DEBUG"}, [AT_DEBUG]),
+            ([], {"VLLM_LOGGING_LEVEL": "DEBUG", "SERVER_KEYS_PROTECT": "0"}, []),
             (BOTH_LOGS, {}, [REQUEST_PARAMETERS, OUTPUTS]),
             (BOTH_LOGS, {"VLLM_LOGGING_LEVEL": "WARNING"}, []),
             ([], {"VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "true"}, [RESPONSES]),
