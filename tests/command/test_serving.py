@@ -141,6 +141,30 @@ def test_a_stream_may_end_when_the_proxy_is_told_to_stop(
             assert each.process.wait(10) == 0, each.log
 
 
+def test_a_second_interrupt_cuts_a_stream_off_at_once(upstream: str, upstream_app: Upstream) -> None:
+    upstream_app.released = 1
+    with (
+        sealing_chain(upstream) as (sealed, opened),
+        httpx2.Client(timeout=20) as client,
+        client.stream("POST", f"{sealed.url}/steps", content=b"x") as response,
+    ):
+        events = response.iter_bytes()
+        next(events)
+        for each in (sealed, opened):
+            each.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        began_at = time.monotonic()
+        for each in (sealed, opened):
+            assert each.process.poll() is None
+            each.process.send_signal(signal.SIGINT)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            b"".join(events)
+        for each in (sealed, opened):
+            assert each.process.wait(10) == 0, each.log
+            assert "Traceback" not in each.log
+        assert time.monotonic() - began_at < 10
+
+
 def test_a_stream_that_does_not_end_is_cut_off_when_the_time_is_over(upstream: str, upstream_app: Upstream) -> None:
     upstream_app.released = 1
     grace = ("--grace-s", "1")

@@ -99,7 +99,7 @@ def server_options(command: CommandT) -> CommandT:
             show_default=True,
             show_envvar=True,
             metavar="SECONDS",
-            help="After SIGTERM or Ctrl+C: how long streams may take to end before they are cut off.",
+            help="After SIGTERM or Ctrl+C: how long streams may take to end before they are cut off. A second Ctrl+C does so.",
         ),
     ):
         command = option(command)
