@@ -71,6 +71,20 @@ class TestRefusals:
     def test_none_where_nobody_asked(self, folder: Path) -> None:
         assert {server["key_id"] for server in servers(run(folder, SERVE))} == {None}
 
+    def test_none_where_a_service_of_kubernetes_has_a_name_like_ours(self, start: list[str], tmp_path: Path) -> None:
+        service = {
+            "SERVER_KEYS_SERVICE_HOST": "10.0.0.1",
+            "SERVER_KEYS_SERVICE_PORT": "8000",
+            "SERVER_KEYS_SERVICE_PORT_HTTP": "8000",
+            "SERVER_KEYS_PORT": "tcp://10.0.0.1:8000",
+            "SERVER_KEYS_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+            "SERVER_KEYS_PORT_8000_TCP_PROTO": "tcp",
+            "SERVER_KEYS_OPEN_PORT_8000_TCP_ADDR": "10.0.0.1",
+        }
+        assert {server["key_id"] for server in servers(run(tmp_path, start, **service))} == {None}
+        line = refused(run(tmp_path, start, **service, SERVER_KEYS_SHARE="none"))
+        assert "SERVER_KEYS_SHARE is set, but" in line
+
     def test_a_wrong_setting(self, start: list[str], tmp_path: Path) -> None:
         line = refused(run(tmp_path, start, **PLUGIN, SERVER_KEYS_REFRESH_TIME_S="-3"))
         assert f"{REFRESH_TIME} must be a number of seconds from 0.01 to 31622400 (366 days), not '-3' (vLLM 0." in line
