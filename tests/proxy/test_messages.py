@@ -263,6 +263,17 @@ def test_another_server_runs_it_as_well(upstream_url: str, stack: Any) -> None:
         assert client.post(f"{url}/echo?q=1", content=b"x").json()["target"] == "/echo?q=1"
 
 
+def test_a_server_need_not_tell_the_path_as_it_came(upstream_url: str) -> None:
+    app = open_app(OpenOptions(to=upstream_url, share=None))
+
+    async def without_raw_path(scope: Any, receive: Any, send: Any) -> None:
+        await app({name: value for name, value in scope.items() if name != "raw_path"}, receive, send)
+
+    with running(without_raw_path, STANDARD) as url, sealed_client() as client:
+        response = client.post(f"{url}/a%20b/%C3%BC/c%25d?q=%20", content=b"x")
+    assert response.json()["target"] == "/a%20b/%C3%BC/c%25d?q=%20"
+
+
 @pytest.mark.parametrize(("options", "second"), [((), 409), (("--sealed-replay", "allow"), 200)])
 def test_the_same_bytes_are_passed_on_once_unless_the_option_says_else(
     upstream_url: str, options: tuple[str, ...], second: int

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 from starlette.types import Receive, Scope, Send
@@ -66,7 +67,7 @@ class Forwarder:
         target = _target(scope)
         url = self._url.copy_with(raw_path=target)
         extensions: dict[str, Any] = {"timeout": self._client.timeout.as_dict()}
-        if url.raw_path != target and not _DOT_SEGMENT.search(scope["raw_path"]):
+        if url.raw_path != target and not _DOT_SEGMENT.search(_raw_path(scope)):
             # Send it as it came: the URL has quoted it anew. Dot segments stay resolved: a proxy on the way may resolve
             # them, and a server that compares what was sealed would refuse the request.
             extensions["target"] = target
@@ -79,10 +80,15 @@ class Forwarder:
 def _refusal(scope: Scope) -> Answer | None:
     if any(name == b"upgrade" for name, _ in scope["headers"]):
         return UPGRADE
-    return None if scope.get(TARGET, scope["raw_path"]).startswith(b"/") else NOT_ORIGIN_FORM
+    return None if (scope.get(TARGET) or _raw_path(scope)).startswith(b"/") else NOT_ORIGIN_FORM
 
 
 def _target(scope: Scope) -> bytes:
-    path: bytes = scope["raw_path"]
-    query: bytes = scope["query_string"]
+    path, query = _raw_path(scope), scope.get("query_string", b"")
     return path + b"?" + query if query else path
+
+
+def _raw_path(scope: Scope) -> bytes:
+    """Return the path as it came; where the server does not tell that, in the form that most clients give it."""
+    path: bytes | None = scope.get("raw_path")
+    return quote(scope["path"], errors="surrogatepass").encode() if path is None else path
