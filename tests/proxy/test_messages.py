@@ -1,5 +1,6 @@
 """What a proxy passes on and what it changes: targets, methods, headers, statuses."""
 
+import contextlib
 import http.client
 import json
 from typing import Any
@@ -255,6 +256,15 @@ def test_an_upgrade_is_refused_with_a_clear_word(
     response = httpx2.post(request.getfixturevalue(through) + "/echo", headers=headers, content=b"body")
     assert response.status_code == 501
     assert "no upgrades" in response.json()["message"]
+
+
+def test_a_body_in_another_transfer_coding_is_not_passed_on_as_if_it_had_none(sealed: str) -> None:
+    connection = http.client.HTTPConnection(urlsplit(sealed).netloc, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("POST", "/echo", b"1\r\nx\r\n0\r\n\r\n", {"Transfer-Encoding": "gzip, chunked"})
+        response = connection.getresponse()
+        assert response.status == 501
+        assert "no transfer coding but chunked" in json.loads(response.read())["message"]
 
 
 @pytest.mark.parametrize("stack", [PLAIN, STANDARD], ids=str)

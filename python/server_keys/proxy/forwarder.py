@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 from server_keys._sealing.answers import Answer, send_answer
 from server_keys._sealing.upload import Upload
 from server_keys.proxy.exchange import Exchange, RequestBody
-from server_keys.proxy.failures import NOT_ORIGIN_FORM, UNUSABLE_TARGET, UPGRADE
-from server_keys.proxy.headers import RawHeaders, has_body, of_request
+from server_keys.proxy.failures import NOT_ORIGIN_FORM, UNKNOWN_CODING, UNUSABLE_TARGET, UPGRADE
+from server_keys.proxy.headers import RawHeaders, has_body, of_request, values_of
 from server_keys.proxy.upstream import Upstream
 
 TARGET = "server_keys.target"
@@ -80,6 +80,8 @@ class Forwarder:
 def _refusal(scope: Scope) -> Answer | None:
     if any(name == b"upgrade" for name, _ in scope["headers"]):
         return UPGRADE
+    if any(coding.strip().lower() != "chunked" for coding in values_of(scope["headers"], b"transfer-encoding")):
+        return UNKNOWN_CODING
     return None if (scope.get(TARGET) or _raw_path(scope)).startswith(b"/") else NOT_ORIGIN_FORM
 
 
