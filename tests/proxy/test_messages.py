@@ -215,6 +215,23 @@ def test_a_url_of_the_upstream_itself_becomes_a_path(to: str, location: str, pat
 
 
 @pytest.mark.parametrize(
+    ("to", "host", "address"),
+    [
+        ("https://My-Server:443", "my-server", "my-server:443"),
+        ("https://my-server:", "my-server", "my-server:443"),
+        ("https://my-server:80", "my-server:80", "my-server:80"),
+        ("http://127.0.0.1:80/", "127.0.0.1", "127.0.0.1:80"),
+        ("http://[::1]:80", "[::1]", "[::1]:80"),
+        ("http://[::1]:8080", "[::1]:8080", "[::1]:8080"),
+        ("http://[fe80::80]", "[fe80::80]", "[fe80::80]:80"),
+    ],
+)
+def test_an_upstream_is_called_without_the_port_that_its_scheme_has_anyway(to: str, host: str, address: str) -> None:
+    upstream = Upstream.parse(to)
+    assert (upstream.authority, upstream.address) == (host, address)
+
+
+@pytest.mark.parametrize(
     "location",
     [
         "",

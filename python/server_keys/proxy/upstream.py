@@ -40,7 +40,9 @@ class Upstream:
                 f"it must end after the host and port, because each request brings a path of its own: "
                 f"{parts.scheme}://{parts.netloc}, not {to!r}"
             )
-        return cls(parts.scheme, parts.netloc.lower())
+        # As every client names it: some servers do not know themselves by a name with the default port.
+        named = parts.netloc.lower().removesuffix(":")
+        return cls(parts.scheme, named.removesuffix(f":{_PORTS[parts.scheme]}"))
 
     @property
     def url(self) -> str:
