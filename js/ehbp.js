@@ -1,6 +1,7 @@
 // A client that seals requests to a server's current key and opens the responses: by version 1 of the wire where the
 // server and this engine have X-Wing, and by plain EHBP (Encrypted HTTP Body Protocol) elsewhere.
-import { concat, toHex, utf8 } from "./bytes.js";
+import { extracted } from "./bodies.js";
+import { concat, toHex } from "./bytes.js";
 import { KeyConfigurationError, StatusMismatchError, UnsealedResponseError } from "./errors.js";
 import { frame } from "./frames.js";
 import { Identities } from "./identity.js";
@@ -18,6 +19,8 @@ const METHOD = /^[!#$%&'*+.^_`|~0-9A-Z-]{1,32}$/;
 // Browsers ask with OPTIONS before they know of a key. fetch sends none of the others.
 const METHODS_NEVER_SEALED = ["OPTIONS", "CONNECT", "TRACE", "TRACK"];
 const METHODS_WITHOUT_BODY = ["GET", "HEAD"];
+// They describe the bytes of a body, or ask for a part of one. On the way the body is a sealed one.
+const NOT_SEALED_WITH = ["Content-Length", "Transfer-Encoding", "Content-MD5", "Digest", "Content-Digest", "Repr-Digest", "Range", "If-Range"];
 
 export class EhbpClient {
   #base;
@@ -37,7 +40,7 @@ export class EhbpClient {
     if (!/^https?:/i.test(baseUrl) || !URL.canParse(baseUrl)) {
       throw new TypeError(`baseUrl must be a server's URL such as "https://my-server", not ${JSON.stringify(baseUrl)}`);
     }
-    this.#base = new URL(baseUrl);
+    this.#base = withoutCredentials(new URL(baseUrl));
     this.#keyUrl = this.#urlOf(keyUrl);
     this.#requireV1 = requireV1;
     this.#xwing = kem;
@@ -54,7 +57,8 @@ export class EhbpClient {
     this.#serverKey.ignoreMaxAge = ignore;
   }
 
-  // Sends a body (a string or a Uint8Array) to a path of the server. Resolves to { status, contentType, version, pieces }.
+  // Sends a body (a string, bytes, a Blob, a FormData or a URLSearchParams) to a path of the server.
+  // Resolves to { status, contentType, version, pieces }.
   // version: "v1" or "EHBP". pieces yields { index, plaintext } for each frame of the response as soon as it has arrived.
   post(path, body, { headers = {}, signal } = {}) {
     return this.request("POST", path, { body, headers, signal });
@@ -62,8 +66,9 @@ export class EhbpClient {
 
   // Works like post, with any method but OPTIONS. Without a body it needs version 1: plain EHBP could not seal it.
   async request(method, path, { body = null, headers = {}, signal } = {}) {
+    if (globalThis.crypto?.subtle === undefined) throw new KeyConfigurationError(NO_CRYPTO);
     const url = this.#urlOf(path);
-    const message = { method: checkedMethod(method, body), url, body: typeof body === "string" ? utf8(body) : body };
+    const message = { method: checkedMethod(method, body), url, ...(await extracted(body)) };
     for (let mayRetry = true; ; mayRetry = false) {
       const keys = await this.#serverKey.current(signal);
       try {
@@ -84,7 +89,7 @@ export class EhbpClient {
   }
 
   #urlOf(path) {
-    const url = new URL(path, this.#base);
+    const url = withoutCredentials(new URL(path, this.#base));
     // A body is sealed to one server's key, so it must not go to another.
     if (url.origin !== this.#base.origin) throw new TypeError(`${url} is not on the server ${this.#base.origin}`);
     return url;
@@ -104,13 +109,14 @@ export class EhbpClient {
     return this.#xwing === undefined ? xwing() : this.#xwing;
   }
 
-  async #send({ version, kem, header, first, ciphertexts }, keys, { method, url, body }, headers, signal) {
+  async #send({ version, kem, header, first, ciphertexts }, keys, { method, url, body, mediaType }, headers, signal) {
     this.#onWire({ kind: "request", method, path: pathOf(url), version, kem, publicKey: toHex(keys.x25519), header });
     for (const [number, ciphertext] of ciphertexts.entries()) {
       this.#onWire({ kind: "frame", sent: true, index: first + number, ciphertext });
     }
-    const allHeaders = new Headers(body === null ? {} : { "Content-Type": "application/json" });
+    const allHeaders = new Headers(body === null ? {} : { "Content-Type": mediaType ?? "application/json" });
     new Headers(headers).forEach((value, name) => allHeaders.set(name, value));
+    for (const name of NOT_SEALED_WITH) allHeaders.delete(name);
     allHeaders.set("Ehbp-Encapsulated-Key", header);
     const framed = ciphertexts.length > 0 ? concat(...ciphertexts.map(frame)) : null;
     // A cached response was sealed for another request.
@@ -143,7 +149,15 @@ export class EhbpClient {
   }
 }
 
+const NO_CRYPTO = "This page has no WebCrypto, so nothing was sent: browsers give it to pages of https and of localhost alone";
+
 const pathOf = ({ pathname, search }) => pathname + search;
+
+// fetch refuses a URL with credentials.
+function withoutCredentials(url) {
+  if (url.username || url.password) throw new TypeError("a URL with a user name or a password cannot be fetched: give an Authorization header");
+  return url;
+}
 
 function checkedMethod(method, body) {
   const upper = String(method).toUpperCase();

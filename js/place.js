@@ -11,24 +11,29 @@ const UNRESERVED = /[A-Za-z0-9._~-]/;
 
 // Resolves to the target for which a request to a URL is sealed, given the URL of the key.
 export async function sealedTarget(url, keyUrl) {
-  const path = below(prefixOf(keyUrl), normalisedPath(url.pathname));
+  const path = below(prefixOf(keyUrl), escaped(merged(url.pathname)));
   const query = url.search.slice(1);
   return shortened(query ? `${path}?${normalisedQuery(query)}` : path);
 }
 
 // Returns a path without dot segments and doubled slashes, with escapes only where they are needed.
-export function normalisedPath(path) {
+function normalisedPath(path) {
   const segments = [];
-  const decoded = unescaped(path).split(/\/+/).filter((segment, index) => segment !== "" || index > 0);
-  for (const segment of decoded) {
+  const all = merged(path).split("/").slice(1);
+  for (const segment of all) {
     if (segment === "..") segments.pop();
     else if (segment !== ".") segments.push(segment);
   }
   // A dot segment at the end leaves the slash before it (RFC 3986, section 5.2.4).
-  if ([".", ".."].includes(decoded.at(-1))) segments.push("");
-  // Of what encodeURI leaves, these two are no `pchar` (RFC 3986, section 3.3).
-  return `/${encodeURI(segments.join("/")).replaceAll("?", "%3F").replaceAll("#", "%23")}`;
+  if ([".", ".."].includes(all.at(-1))) segments.push("");
+  return escaped(`/${segments.join("/")}`);
 }
+
+// Decodes a path, and merges its slashes. The dot segments that a URL still has are sent, so they stay: `..%2F`.
+const merged = (path) => `/${unescaped(path)}`.replace(/\/+/g, "/");
+
+// Of what encodeURI leaves, these two are no `pchar` (RFC 3986, section 3.3).
+const escaped = (path) => encodeURI(path).replaceAll("?", "%3F").replaceAll("#", "%23");
 
 // In a query `%26` and `&` are different things. Only the escapes that RFC 3986, section 6.2.2, calls equal are made equal.
 export function normalisedQuery(query) {

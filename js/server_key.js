@@ -29,6 +29,8 @@ export class ServerKey {
 
   // Resolves to the server's current keys, as keysOf returns them.
   async current(signal) {
+    // Before a fetch begins: nobody would wait for it, and Node ends a process for an error that nobody handles.
+    signal?.throwIfAborted();
     if (this.#keys && (this.ignoreMaxAge || performance.now() < this.#goodUntil)) return this.#keys;
     // All waiting callers share one fetch, so no single caller's signal may end it.
     this.#fetching ??= this.#fetch().finally(() => {
@@ -74,7 +76,6 @@ export function lifetimeOf(headers) {
 // Waits for a promise, or until the caller does not want it any more. The promise goes on for others.
 async function orAborted(promise, signal) {
   if (!signal) return promise;
-  signal.throwIfAborted();
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason);
     signal.addEventListener("abort", abort, { once: true });

@@ -6,9 +6,13 @@ vLLM logs that it cannot import a plugin, and serves without it: without keys. S
 
 import importlib
 import os
+import re
 from typing import Any
 
 NAME = "server_keys"
+
+# What Kubernetes sets in each pod for a service whose name begins with `server-keys`.
+_OF_A_SERVICE = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 
 class EndpointPlugin:
@@ -37,9 +41,13 @@ def check_start() -> None:
     Raises:
         SystemExit: keys were asked for, and `server_keys` cannot be imported.
     """
-    asked_by_name = NAME in os.environ.get("VLLM_PLUGINS", "").split(",")
-    if asked_by_name or any(name.startswith("SERVER_KEYS_") for name in os.environ):
-        _plugin().check_start(NAME)
+    asked_by = _settings()
+    if asked_by or NAME in os.environ.get("VLLM_PLUGINS", "").split(","):
+        _plugin().check_start(NAME, asked_by)
+
+
+def _settings() -> list[str]:
+    return sorted(name for name in os.environ if name.startswith("SERVER_KEYS_") and not _OF_A_SERVICE.fullmatch(name))
 
 
 def _plugin() -> Any:

@@ -190,7 +190,13 @@ def test_a_reader_that_leaves_early_closes_the_response(flavour: Flavour, server
     [
         (404, {}, b"", "status 404 instead of the server's key: does it speak EHBP?"),
         (401, {}, b"", "status 401 instead of the server's key: it must be open to everybody"),
-        (301, {"Location": "https://elsewhere.example"}, b"", "status 301"),
+        (301, {"Location": "https://elsewhere.example"}, b"", "redirects to 'https://elsewhere.example', which is not"),
+        (
+            304,
+            {"Location": "https://elsewhere.example"},
+            b"",
+            "status 304 instead of the server's key: does it speak EHBP?",
+        ),
         (200, {"Content-Type": "text/html"}, b"<html>", "'text/html' instead of 'application/ohttp-keys'"),
         (200, {"Content-Type": "application/ohttp-keys"}, b"short", "5 bytes"),
         (200, {"Content-Type": "application/ohttp-keys"}, bytes(41), "not a key configuration of X25519"),

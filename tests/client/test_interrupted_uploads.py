@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI, Request
 
@@ -157,6 +158,30 @@ def test_a_generator_of_another_length_than_its_header_says(
             client.request("POST", f"{receiver}/upload", content=streamed.of(flavour), headers=headers)
         streamed.assert_let_go(flavour)
     receiving.assert_whole()
+
+
+@every_flavour
+@pytest.mark.parametrize("length", [1, 999, 1001, FRAME])
+def test_a_short_generator_of_another_length_than_its_header_says_is_not_sent(
+    flavour: Flavour, server: Server, length: int
+) -> None:
+    streamed = Streamed(PIECES[:1])
+    expected = rf"nothing was sent: the Content-Length announces {length} bytes, but the body has 1000;"
+    with flavour.client(server.inner) as client, pytest.raises(SealedTransportError, match=expected):
+        client.request("POST", URL, content=streamed.of(flavour), headers={"Content-Length": str(length)})
+    streamed.assert_let_go(flavour)
+    assert server.requests == []
+
+
+# httpx announces the whole file, wherever it stands, and httpx2 what is left of it.
+@pytest.mark.parametrize("flavour", [one for one in FLAVOURS if one.http is httpx and not one.is_async], ids=str)
+def test_a_file_that_stands_at_its_end_is_not_sent_as_no_body(flavour: Flavour, server: Server) -> None:
+    written = io.BytesIO()
+    written.write(b"what somebody wrote and did not go back over")
+    expected = "nothing was sent: the Content-Length announces 44 bytes, but the body has 0; a file must stand where"
+    with flavour.client(server.inner) as client, pytest.raises(SealedTransportError, match=expected):
+        client.request("POST", URL, content=written)
+    assert server.requests == []
 
 
 @every_flavour

@@ -43,6 +43,13 @@ def test_another_media_type_is_refused(flavour: Flavour, server: Server, content
         client.post(URL, "x")
 
 
+def test_the_question_for_the_key_says_what_asks_and_not_who(flavour: Flavour, server: Server) -> None:
+    with flavour.client(server.inner) as client:
+        client.post(URL, "x", headers={"User-Agent": "the caller's"})
+    # Firewalls refuse requests that have none.
+    assert server.key_requests[0].headers["User-Agent"] == "server-keys"
+
+
 def test_no_compression_of_the_key_is_asked_for(flavour: Flavour, server: Server) -> None:
     with flavour.client(server.inner) as client:
         client.post(URL, "x", headers={"Accept-Encoding": "gzip, br"})

@@ -36,6 +36,20 @@ def test_behind_a_gateway_that_routes_by_path(flavour: Flavour, server: Server, 
     assert asked.headers["Host"] == "alias.example"
 
 
+def test_a_request_without_a_host_is_the_inner_transports_to_refuse(flavour: Flavour, server: Server) -> None:
+    def without_host(request: Any) -> None:
+        del request.headers["Host"]
+
+    async def without_host_async(request: Any) -> None:
+        without_host(request)
+
+    hooks = {"request": [without_host_async if flavour.is_async else without_host]}
+    client_type = flavour.http.AsyncClient if flavour.is_async else flavour.http.Client
+    with flavour.driving(client_type(transport=flavour.transport(server.inner), event_hooks=hooks)) as client:
+        assert client.post(URL, "x").content == b"sealed answer"
+    assert ["Host" in request.headers for request in server.requests] == [True, False]
+
+
 def test_two_servers_behind_one_host_have_a_key_each(flavour: Flavour, server: Server) -> None:
     pairs = {team: KeyPair.generate() for team in ("a", "b")}
 

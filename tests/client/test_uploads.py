@@ -225,6 +225,36 @@ def test_what_can_be_read_twice_is_sent_again(
     assert len(server.opened[-1]) < len(BODY) + 1000
 
 
+@of_sync_clients
+@pytest.mark.parametrize("content", [BODY, BODY[:100]], ids=["long", "short"])
+@pytest.mark.parametrize("read_before_the_answer", [1, None])
+def test_a_file_is_sent_whole_again_in_answer_to_a_challenge(
+    flavour: Flavour, server: Server, content: bytes, read_before_the_answer: int | None
+) -> None:
+    """Before it answers, the server may have read all of the file, or a part."""
+    asked = 0
+
+    def most_frames() -> int | None:
+        return None if asked else read_before_the_answer
+
+    def answer(request: Any) -> Any:
+        if "Authorization" not in request.headers and request.method == "POST":
+            return flavour.http.Response(401, headers={"WWW-Authenticate": 'Digest realm="a", nonce="b", qop="auth"'})
+        return server.handle(request)
+
+    def handle(request: Any) -> Any:
+        nonlocal asked
+        asked += request.method == "POST"
+        return answer(request)
+
+    file = io.BytesIO(b"what was read before" + content)
+    file.seek(20)
+    with flavour.client(inner_that_reads(flavour, handle, most_frames=most_frames)) as client:
+        response = client.request("POST", URL, content=file, auth=flavour.http.DigestAuth("me", "secret"))
+    assert response.content == b"sealed answer"
+    assert server.opened == [content]
+
+
 @of_kinds(ONCE, ONCE_OF_SYNC)
 def test_what_can_be_read_once_gets_a_fresh_key(flavour: Flavour, server: Server, kind: Kind) -> None:
     held = HeldTime()

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from server_keys._native import RequestSealer
 from server_keys._sealing.key_entries import keys_of
 from server_keys.client import sealed_client
-from tests.helpers.commands import Running, run, sealing_chain, serving
+from tests.helpers.commands import COMMAND, Running, run, sealing_chain, serving
 from tests.helpers.servers import STANDARD, running
 from tests.helpers.upstream_app import Upstream
 
@@ -63,6 +64,32 @@ def test_a_socket_that_a_killed_proxy_left_is_taken_over_and_other_files_are_not
     assert done.returncode == 1
     assert "no socket" in done.stderr
     assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_serves_and_ends_without_standard_streams(upstream: str, tmp_path: Path, workers: str) -> None:
+    path = tmp_path / "open.sock"
+    arguments = ["open", "--to", upstream, "--listen", f"unix:{path}", "--workers", workers]
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND, *arguments]
+    with subprocess.Popen(shell) as process:
+        try:
+            wait_for(path)
+            with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(path))) as client:
+                assert client.get("http://localhost/x").json()["target"] == "/x"
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
+
+
+def wait_for(path: Path) -> None:
+    """Wait until somebody listens."""
+    deadline = time.monotonic() + 30
+    while True:
+        with socket.socket(socket.AF_UNIX) as tried:
+            if tried.connect_ex(str(path)) == 0:
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_an_upstream_may_listen_on_a_unix_socket(upstream_app: Upstream, tmp_path: Path) -> None:
@@ -112,6 +139,30 @@ def test_a_stream_may_end_when_the_proxy_is_told_to_stop(
         assert b"".join(events) == b"data: end\n\n"
         for each in (sealed, opened):
             assert each.process.wait(10) == 0, each.log
+
+
+def test_a_second_interrupt_cuts_a_stream_off_at_once(upstream: str, upstream_app: Upstream) -> None:
+    upstream_app.released = 1
+    with (
+        sealing_chain(upstream) as (sealed, opened),
+        httpx2.Client(timeout=20) as client,
+        client.stream("POST", f"{sealed.url}/steps", content=b"x") as response,
+    ):
+        events = response.iter_bytes()
+        next(events)
+        for each in (sealed, opened):
+            each.process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        began_at = time.monotonic()
+        for each in (sealed, opened):
+            assert each.process.poll() is None
+            each.process.send_signal(signal.SIGINT)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            b"".join(events)
+        for each in (sealed, opened):
+            assert each.process.wait(10) == 0, each.log
+            assert "Traceback" not in each.log
+        assert time.monotonic() - began_at < 10
 
 
 def test_a_stream_that_does_not_end_is_cut_off_when_the_time_is_over(upstream: str, upstream_app: Upstream) -> None:

@@ -2,13 +2,14 @@
 
 import re
 import socket
+import subprocess
 
 import pytest
 
 from server_keys import __version__
 from server_keys.command.cli import cli
 from server_keys.vllm.options import OPTIONS
-from tests.helpers.commands import run, run_here
+from tests.helpers.commands import COMMAND, run, run_here
 from tests.helpers.scripts import run_script
 from tests.helpers.signed_answers import OtherSigner
 
@@ -105,6 +106,28 @@ def test_wrong_usage_is_one_line_and_status_2(arguments: tuple[str, ...], says: 
 def test_what_happens_without_the_store_may_be_said_in_a_variable_that_is_meant_for_others() -> None:
     done = run_here(*OPEN[:3], "--listen", "8011", environment={"SERVER_KEYS_STORE_AWAY": "allow"})
     assert "--listen must be" in done.stderr
+
+
+def test_a_name_that_cannot_be_a_hosts_is_one_line() -> None:
+    for name in ("a..b", f"{'a' * 64}.example"):
+        done = run_here(*OPEN[:3], "--listen", f"{name}:0")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert re.fullmatch(r"server-keys.*: --listen: .* cannot be a host's name\n", done.stderr), done.stderr
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_named_as_that() -> None:
+    done = run_here(*OPEN[:3], "--listen", f"unix:/tmp/{'a' * 150}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"server-keys.*: cannot listen on unix:.*: .*too long\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("completion", "bash")])
+def test_what_cannot_be_printed_is_one_line_and_status_1(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:  # a file on a disk without space
+        done = subprocess.run(
+            [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "server-keys: No space left on device\n")
 
 
 def test_a_port_in_use_is_one_line_and_status_1() -> None:

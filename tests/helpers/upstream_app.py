@@ -62,6 +62,10 @@ class Upstream:
                 await send({"type": "http.response.body", "body": b""})
             case "/redirect":
                 await _whole(send, 307, b"", [(b"location", b"http://elsewhere.example/")])
+            case "/own":
+                host = next(value for name, value in scope["headers"] if name == b"host")
+                own = b"http://" + host + b"/elsewhere?a=b"
+                await _whole(send, 302, b"", [(b"location", own), (b"content-location", own)])
             case "/headers":
                 more = [
                     (b"connection", b"x-of-this-hop"),

@@ -52,6 +52,17 @@ def test_a_bad_base_url_is_named(engine: Engine, bad: object) -> None:
     assert told.startswith("TypeError: baseUrl must be a server's URL such as")
 
 
+@pytest.mark.parametrize("makes", ["new EhbpClient({ baseUrl: inputs.named })", "client.post(inputs.named, 'a')"])
+def test_a_url_with_credentials_is_refused_and_not_shown(engine: Engine, server: Server, makes: str) -> None:
+    named = server.url.replace("//", "//me:hunter2@")
+    told = run(
+        engine, f"try {{ await {makes}; }} catch (error) {{ return messageOf(error); }}", server.url, named=named
+    )
+    assert told.startswith("TypeError: a URL with a user name or a password cannot be fetched")
+    assert "hunter2" not in told
+    assert server.requests == []
+
+
 def test_a_page_need_not_name_its_own_server_and_node_must(engine: Engine) -> None:
     made = "try { new EhbpClient(); return null; } catch (error) { return messageOf(error); }"
     told = run(engine, made, "https://unused.invalid")
@@ -66,6 +77,23 @@ def test_callers_headers_go_with_the_body_and_not_to_the_key(engine: Engine, ser
     (_, _, at_key), (_, _, at_echo) = server.requests
     assert "authorization" not in at_key
     assert (at_echo["authorization"], at_echo["content-type"]) == ("Bearer x", "text/plain")
+
+
+def test_no_header_describes_the_plaintext_of_a_body(engine: Engine, server: Server) -> None:
+    described = {
+        "Content-Length": "3",
+        "Content-MD5": "x",
+        "Digest": "x",
+        "Content-Digest": "x",
+        "Repr-Digest": "x",
+        "Range": "bytes=0-0",
+        "If-Range": "x",
+    }
+    body = "return read(await client.post('/echo', 'a b', { headers: inputs.headers }));"
+    assert run(engine, body, server.url, headers=described) == "a;b;"
+    headers = server.requests[-1][2]
+    assert {name for name in headers if name in map(str.lower, described)} == {"content-length"}
+    assert int(headers["content-length"]) > 3
 
 
 def test_a_key_that_the_server_erased_is_replaced_at_once(engine: Engine, server: Server) -> None:
@@ -114,6 +142,31 @@ def test_one_of_a_burst_may_leave_while_the_key_is_fetched(engine: Engine, serve
     """
     assert run(engine, burst, server.url) == ["AbortError", "b;", "AbortError"]
     assert server.key_requests == 1
+
+
+def test_a_signal_that_was_aborted_before_leaves_no_error_behind(engine: Engine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    # Node ends with an error that nobody handles. Pages report it.
+    body = """
+        let unhandled = 0;
+        globalThis.addEventListener?.("unhandledrejection", () => { unhandled += 1; });
+        const told = await client.post("/echo", "a", { signal: AbortSignal.abort() }).catch((error) => error.name);
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        return [told, unhandled];
+    """
+    assert run(engine, body, nobody) == ["AbortError", 0]
+
+
+def test_an_engine_without_webcrypto_is_told_what_it_lacks(engine: Engine, server: Server) -> None:
+    # As in a page of plain http that is not of localhost.
+    body = """
+        Object.defineProperty(globalThis, "crypto", { value: {} });
+        return client.post("/echo", "a").catch(messageOf);
+    """
+    told = run(engine, body, server.url)
+    assert told.startswith("KeyConfigurationError: This page has no WebCrypto, so nothing was sent")
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("cache_control", ["no-store", None])

@@ -151,6 +151,83 @@ def test_an_empty_body_and_a_long_one_arrive(engine: Engine, server: Server, spe
     assert server.sealed_as == [speaks, speaks]
 
 
+@pytest.mark.parametrize(
+    ("made", "text", "media_type"),
+    [
+        ("bytes.buffer", "a b", "application/json"),
+        ("new DataView(bytes.buffer, 2)", "b", "application/json"),
+        ("new Uint16Array(Uint8Array.from([97, 32, 98, 32]).buffer)", "a b ", "application/json"),
+        ("new Blob([bytes])", "a b", "application/json"),
+        ("new Blob([bytes], { type: 'text/a' })", "a b", "text/a"),
+        ("new File([bytes], 'a.txt', { type: 'text/a' })", "a b", "text/a"),
+        ("new URLSearchParams({ a: 'b c' })", "a=b+c", "application/x-www-form-urlencoded;charset=UTF-8"),
+    ],
+)
+def test_a_body_may_be_what_fetch_takes(
+    engine: Engine, server: Server, speaks: str, made: str, text: str, media_type: str
+) -> None:
+    body = f"const bytes = new TextEncoder().encode('a b'); return read(await client.post('/echo', {made}));"
+    assert run(engine, body, server.url) == text.replace(" ", ";") + ";"
+    assert server.sealed_as == [speaks]
+    assert server.requests[-1][2]["content-type"] == media_type
+
+
+def test_a_form_arrives_with_its_boundary(engine: Engine, server: Server) -> None:
+    body = """
+        const form = new FormData();
+        form.append("file", new Blob(["a_b"]), "a.txt");
+        return read(await client.post("/echo", form));
+    """
+    text = run(engine, body, server.url)
+    media_type, _, boundary = server.requests[-1][2]["content-type"].partition("; boundary=")
+    assert media_type == "multipart/form-data"
+    assert text.startswith(f"--{boundary}\r\n")
+    assert "\r\n\r\na_b\r\n" in text
+
+
+def test_long_bytes_of_any_kind_are_sealed_in_frames_that_every_server_takes(
+    engine: Engine, server: Server, speaks: str
+) -> None:
+    body = """
+        const events = [];
+        const mine = new EhbpClient({ baseUrl: url, onWire: (event) => events.push(event) });
+        await read(await mine.post("/echo", new Uint32Array(50_000)));
+        return events.filter(({ kind, sent }) => kind === "frame" && sent).map(({ ciphertext }) => ciphertext.length);
+    """
+    frames = run(engine, body, server.url)
+    assert max(frames) == 65536 + 16
+    assert sum(frames) == 200_000 + 16 * len(frames)
+
+
+@pytest.mark.parametrize(
+    ("made", "kind"),
+    [("{ a: 1 }", "Object"), ("[97]", "Array"), ("5", "Number"), ("new Response('a').body", "ReadableStream")],
+)
+def test_what_is_no_body_is_refused_before_anything_is_sent(
+    engine: Engine, server: Server, made: str, kind: str
+) -> None:
+    told = run(engine, f"return client.post('/echo', {made}).catch(messageOf);", server.url)
+    assert told.startswith("TypeError: body must be a string, an ArrayBuffer or a view of one, a Blob, ")
+    assert f", not {kind}: " in told
+    assert server.requests == []
+
+
+def test_a_body_is_what_it_was_when_it_was_given(engine: Engine, server: Server) -> None:
+    body = """
+        const bytes = new TextEncoder().encode("a b");
+        const answer = client.post("/echo", bytes);
+        bytes.fill(120);
+        return read(await answer);
+    """
+    assert run(engine, body, server.url) == "a;b;"
+
+
+def test_escaped_dot_segments_arrive_where_they_were_meant_to(engine: Engine, server: Server, speaks: str) -> None:
+    body = "const { status } = await client.post('/nowhere/..%2Fecho', 'a'); return status;"
+    assert run(engine, body, server.url) == 404
+    assert server.sealed_as == [speaks]
+
+
 def test_the_header_names_the_key_and_the_wire_is_told(engine: Engine, server: Server, speaks: str) -> None:
     body = """
         const events = [];

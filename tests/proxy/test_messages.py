@@ -1,5 +1,6 @@
 """What a proxy passes on and what it changes: targets, methods, headers, statuses."""
 
+import contextlib
 import http.client
 import json
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from server_keys._sealing.protocol import KEY_CONFIG_PATH
 from server_keys.client import sealed_client
 from server_keys.proxy import OpenOptions, open_app
+from server_keys.proxy.headers import of_response
+from server_keys.proxy.upstream import Upstream
 from tests.helpers.commands import Running, sealing_chain, serving
 from tests.helpers.sealed_requests import ClientV1
 from tests.helpers.servers import PLAIN, STANDARD, running
@@ -180,6 +183,81 @@ def test_a_redirect_is_passed_on_and_not_followed(opened: str) -> None:
     assert response.headers["location"] == "http://elsewhere.example/"
 
 
+@pytest.mark.parametrize("through", ["sealed", "opened"])
+def test_who_follows_a_redirect_of_the_upstream_to_itself_stays_with_the_proxy(
+    through: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue(through)
+    with httpx2.Client(follow_redirects=True) as client:
+        response = client.get(f"{url}/own")
+    (redirect,) = response.history
+    assert redirect.headers["location"] == redirect.headers["content-location"] == "/elsewhere?a=b"
+    assert str(response.url) == f"{url}/elsewhere?a=b"
+    assert response.json()["target"] == "/elsewhere?a=b"
+
+
+@pytest.mark.parametrize(
+    ("to", "location", "path"),
+    [
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/a?b#c", "/a?b#c"),
+        ("http://[::1]:80", "http://[::1]/a", "/a"),
+        ("unix:/run/model.sock", "http://localhost/a", "/a"),
+        ("https://my-server", "HTTPS://My-Server:443/a", "/a"),
+        ("https://my-server:443", "https://my-server", "/"),
+        ("https://my-server", "https://my-server?a", "/?a"),
+        ("https://my-server", "//my-server/a", "/a"),
+        # Who ends TLS before a server seldom tells it.
+        ("https://my-server:8443", "http://my-server:8443/a", "/a"),
+    ],
+)
+def test_a_url_of_the_upstream_itself_becomes_a_path(to: str, location: str, path: str) -> None:
+    assert of_response(302, [(b"Location", location.encode())], Upstream.parse(to)) == [(b"location", path.encode())]
+
+
+@pytest.mark.parametrize(
+    ("to", "host", "address"),
+    [
+        ("https://My-Server:443", "my-server", "my-server:443"),
+        ("https://my-server:", "my-server", "my-server:443"),
+        ("https://my-server:80", "my-server:80", "my-server:80"),
+        ("http://127.0.0.1:80/", "127.0.0.1", "127.0.0.1:80"),
+        ("http://[::1]:80", "[::1]", "[::1]:80"),
+        ("http://[::1]:8080", "[::1]:8080", "[::1]:8080"),
+        ("http://[fe80::80]", "[fe80::80]", "[fe80::80]:80"),
+    ],
+)
+def test_an_upstream_is_called_without_the_port_that_its_scheme_has_anyway(to: str, host: str, address: str) -> None:
+    upstream = Upstream.parse(to)
+    assert (upstream.authority, upstream.address) == (host, address)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "",
+        "/a",
+        "a//my-server/b",
+        "?a=https://my-server/",
+        "http://my-server:8080/a",
+        "http://my-server.example/a",
+        "http://me@my-server/a",
+        # A server that wants TLS says so.
+        "https://my-server/a",
+        # As paths these would lead to another server.
+        "http://my-server//elsewhere.example/a",
+        "http://my-server/\\elsewhere.example/a",
+        "http://my-ser\tver/a",
+        "http://[::1",
+        "http://my-server:x/a",
+        "ftp://my-server/a",
+        "http://my-server\xa0/a",
+    ],
+)
+def test_other_places_are_passed_on_as_they_are(location: str) -> None:
+    passed = [(b"location", location.encode("latin-1"))]
+    assert of_response(302, passed, Upstream.parse("http://my-server")) == passed
+
+
 def test_plaintext_is_refused_by_default(opened: str) -> None:
     response = httpx2.post(f"{opened}/echo", content=b"in the clear")
     assert response.status_code == 400
@@ -197,10 +275,30 @@ def test_an_upgrade_is_refused_with_a_clear_word(
     assert "no upgrades" in response.json()["message"]
 
 
+def test_a_body_in_another_transfer_coding_is_not_passed_on_as_if_it_had_none(sealed: str) -> None:
+    connection = http.client.HTTPConnection(urlsplit(sealed).netloc, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("POST", "/echo", b"1\r\nx\r\n0\r\n\r\n", {"Transfer-Encoding": "gzip, chunked"})
+        response = connection.getresponse()
+        assert response.status == 501
+        assert "no transfer coding but chunked" in json.loads(response.read())["message"]
+
+
 @pytest.mark.parametrize("stack", [PLAIN, STANDARD], ids=str)
 def test_another_server_runs_it_as_well(upstream_url: str, stack: Any) -> None:
     with running(open_app(OpenOptions(to=upstream_url, share=None)), stack) as url, sealed_client() as client:
         assert client.post(f"{url}/echo?q=1", content=b"x").json()["target"] == "/echo?q=1"
+
+
+def test_a_server_need_not_tell_the_path_as_it_came(upstream_url: str) -> None:
+    app = open_app(OpenOptions(to=upstream_url, share=None))
+
+    async def without_raw_path(scope: Any, receive: Any, send: Any) -> None:
+        await app({name: value for name, value in scope.items() if name != "raw_path"}, receive, send)
+
+    with running(without_raw_path, STANDARD) as url, sealed_client() as client:
+        response = client.post(f"{url}/a%20b/%C3%BC/c%25d?q=%20", content=b"x")
+    assert response.json()["target"] == "/a%20b/%C3%BC/c%25d?q=%20"
 
 
 @pytest.mark.parametrize(("options", "second"), [((), 409), (("--sealed-replay", "allow"), 200)])

@@ -1,7 +1,9 @@
 """The alternative entrypoint, run as a process beside packages that are laid out like vLLM."""
 
+import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -101,6 +103,16 @@ def test_sealed_bodies_alone(folder: Path, arguments: list[str], environment: di
     for child in servers(run(folder, "model", *arguments, **environment)):
         assert child["publishes_key"]
         assert not child["takes_plaintext"]
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_it_ends_quietly_when_nobody_reads_on(option: str) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with open(write_end, "wb") as nobody:
+        command = [sys.executable, "-m", "server_keys.vllm", option]
+        done = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
 def test_help_shows_the_options_without_vllm_within_a_second(folder: Path) -> None:

@@ -71,6 +71,20 @@ class TestRefusals:
     def test_none_where_nobody_asked(self, folder: Path) -> None:
         assert {server["key_id"] for server in servers(run(folder, SERVE))} == {None}
 
+    def test_none_where_a_service_of_kubernetes_has_a_name_like_ours(self, start: list[str], tmp_path: Path) -> None:
+        service = {
+            "SERVER_KEYS_SERVICE_HOST": "10.0.0.1",
+            "SERVER_KEYS_SERVICE_PORT": "8000",
+            "SERVER_KEYS_SERVICE_PORT_HTTP": "8000",
+            "SERVER_KEYS_PORT": "tcp://10.0.0.1:8000",
+            "SERVER_KEYS_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+            "SERVER_KEYS_PORT_8000_TCP_PROTO": "tcp",
+            "SERVER_KEYS_OPEN_PORT_8000_TCP_ADDR": "10.0.0.1",
+        }
+        assert {server["key_id"] for server in servers(run(tmp_path, start, **service))} == {None}
+        line = refused(run(tmp_path, start, **service, SERVER_KEYS_SHARE="none"))
+        assert "SERVER_KEYS_SHARE is set, but" in line
+
     def test_a_wrong_setting(self, start: list[str], tmp_path: Path) -> None:
         line = refused(run(tmp_path, start, **PLUGIN, SERVER_KEYS_REFRESH_TIME_S="-3"))
         assert f"{REFRESH_TIME} must be a number of seconds from 0.01 to 31622400 (366 days), not '-3' (vLLM 0." in line
@@ -118,6 +132,7 @@ ALL_OFF = json.dumps({"version": 1})
 ONLY_ERRORS = json.dumps({"version": 1, "root": {"level": "ERROR", "handlers": []}})
 REQUEST_PARAMETERS = "--enable-log-requests writes the parameters of requests to vLLM's log in plaintext"
 PROMPTS = "--enable-log-requests writes prompts to vLLM's log in plaintext"
+AT_DEBUG = "the log level DEBUG writes requests to /v1/messages, their answers, and the output that tool parsers read"
 OUTPUTS = "--enable-log-outputs writes responses to vLLM's log in plaintext"
 RESPONSES = "VLLM_DEBUG_LOG_API_SERVER_RESPONSE writes responses to vLLM's log in plaintext"
 STORE = "VLLM_ENABLE_RESPONSES_API_STORE keeps responses, and gives them in plaintext to whoever asks"
@@ -131,7 +146,9 @@ class TestWarnings:
         [
             ([], {}, []),
             (["--enable-log-requests"], {}, [REQUEST_PARAMETERS]),
-            (["--enable-log-requests"], {"VLLM_LOGGING_LEVEL": "DEBUG"}, [PROMPTS]),
+            (["--enable-log-requests"], {"VLLM_LOGGING_LEVEL": "DEBUG"}, [PROMPTS, AT_DEBUG]),
+            ([], {"VLLM_LOGGING_LEVEL": "DEBUG"}, [AT_DEBUG]),
+            ([], {"VLLM_LOGGING_LEVEL": "DEBUG", "SERVER_KEYS_PROTECT": "0"}, []),
             (BOTH_LOGS, {}, [REQUEST_PARAMETERS, OUTPUTS]),
             (BOTH_LOGS, {"VLLM_LOGGING_LEVEL": "WARNING"}, []),
             ([], {"VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "true"}, [RESPONSES]),

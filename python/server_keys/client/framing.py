@@ -8,6 +8,15 @@ from server_keys._sealing.protocol import AT_ONCE_BYTES, FRAME_PLAINTEXT_BYTES
 from server_keys.errors import SealedTransportError
 
 
+def require_length(announced: int | None, found: int) -> None:
+    """Raise a `SealedTransportError` if a body that is not sent yet has another length than was announced."""
+    if announced is not None and found != announced:
+        raise SealedTransportError(
+            f"nothing was sent: the Content-Length announces {announced} bytes, but the body has {found}; a file must "
+            "stand where its body begins, and must not change while it is sent"
+        )
+
+
 class Frames:
     """Cuts pieces of any length into parts, which are whole frames. Each frame but the last is full.
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from server_keys.client.steps import Library
 
+_USER_AGENT = "server-keys"
+
 
 class KeyLocation:
     """Where the keys are that requests are sealed to.
@@ -52,7 +54,7 @@ class KeyLocation:
             SealedTransportError: the key is another origin's, or would come over a connection that anybody can change.
         """
         self._require_served(request)
-        names = (request.headers["Host"], request.extensions.get("sni_hostname"))
+        names = (request.headers.get("Host"), request.extensions.get("sni_hostname"))
         return (_origin(request.url), names, self._key_url)
 
     def serves(self, request: http.Request) -> bool:
@@ -92,7 +94,7 @@ class KeyLocation:
         """Return the request for the key that `request` is sealed to.
 
         It carries none of the caller's headers except `Host`, which says what server is meant: no credentials, no
-        cookies.
+        cookies. It has a `User-Agent` of its own, because firewalls refuse requests that have none.
 
         Args:
             library: httpx or httpx2.
@@ -101,10 +103,11 @@ class KeyLocation:
             most_s: the limit of each timeout, in seconds; shorter ones of the caller stay. None for no limit.
         """
         url = self.url_for(request)
-        headers = {"Accept": KEY_CONFIG_MEDIA_TYPE, "Accept-Encoding": "identity"}
+        headers = {"Accept": KEY_CONFIG_MEDIA_TYPE, "Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
         extensions = {"timeout": _capped(request.extensions.get("timeout", {}), most_s)}
         if _origin(url) == _origin(request.url):
-            headers["Host"] = request.headers["Host"]
+            if "Host" in request.headers:
+                headers["Host"] = request.headers["Host"]
             if "sni_hostname" in request.extensions:
                 extensions["sni_hostname"] = request.extensions["sni_hostname"]
         if past_caches:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _LONGEST_LIFETIME_S = 3600.0
 _DIRECTIVE = re.compile(r"([\w-]+)(?:=\"?([^\",]*)\"?)?")
 _LATER = frozenset({408, 409, 425, 429})
+# Of what an answer says, for a message.
+_SHOWN_CHARACTERS = 200
 
 
 def says_try_later(response: http.Response) -> bool:
@@ -43,7 +45,9 @@ def answer_in(url: http.URL, response: http.Response, body: bytes | None) -> Key
     """
     status = response.status_code
     if status != 200:
-        raise KeyNotPublishedError(f"{url} answered with status {status} instead of the server's key: {_hint(status)}")
+        raise KeyNotPublishedError(
+            f"{url} answered with status {status} instead of the server's key: {_hint(response)}"
+        )
     content_type = response.headers.get("Content-Type")
     if media_type(content_type) != KEY_CONFIG_MEDIA_TYPE:
         raise KeyNotPublishedError(f"{url} answered with {content_type!r} instead of {KEY_CONFIG_MEDIA_TYPE!r}")
@@ -85,8 +89,11 @@ def lifetime_s(headers: http.Headers) -> float:
     return min(float(max(max_age_s - held_s, 0)), _LONGEST_LIFETIME_S)
 
 
-def _hint(status: int) -> str:
-    if status in (401, 403):
+def _hint(response: http.Response) -> str:
+    if response.has_redirect_location:
+        place = response.headers["Location"][:_SHOWN_CHARACTERS]
+        return f"it redirects to {place!r}, which is not followed; if that is your server, name it in place of this URL"
+    if response.status_code in (401, 403):
         return "it must be open to everybody, because no credentials are sent there"
     return "does it speak EHBP there? Behind a gateway that routes by path, key_url says where the key is"
 

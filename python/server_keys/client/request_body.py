@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from server_keys._sealing.protocol import FRAME_PLAINTEXT_BYTES, sealed_length
 from server_keys.client.body_headers import delimits_a_body, framing_of
-from server_keys.client.framing import Frames
+from server_keys.client.framing import Frames, require_length
 from server_keys.client.sealing import AsyncSealing, Sealing, SyncSealing
 from server_keys.client.sources import Source, source_of
 
@@ -94,7 +94,12 @@ class RequestBody:
         return self._head_bytes > FRAME_PLAINTEXT_BYTES
 
     def _keep_whole(self) -> None:
-        """Keep what was read ahead as the body."""
+        """Keep what was read ahead as the body.
+
+        Raises:
+            SealedTransportError: it has another length than was announced.
+        """
+        require_length(self._source.length, self._head_bytes)
         self._content = b"".join(self._head)
         self._head = []
         # If there is no body, the request is sent as it is, and its stream cannot be read any more.

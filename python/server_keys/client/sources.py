@@ -6,11 +6,16 @@ import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     import httpx2 as http
 
     from server_keys.client.steps import Library
+
+
+# Where the file of a stream stood before the stream was read: a request may come again, to answer a challenge say.
+_beginnings: WeakKeyDictionary[object, int] = WeakKeyDictionary()
 
 
 class Source(NamedTuple):
@@ -40,10 +45,11 @@ def source_of(library: Library, request: http.Request) -> Source:
     if isinstance(given, (list, tuple)):
         return Source(declared, _nothing)
     if _can_seek(given):
-        start = given.tell()
+        start = _beginnings.setdefault(stream, given.tell())
         length = given.seek(0, os.SEEK_END) - start
         given.seek(start)
-        return Source(_if_positive(length), partial(given.seek, start))
+        # Nothing is left of a file that somebody has read or written: then no request is sent without its body.
+        return Source(_if_positive(length) or declared, partial(given.seek, start))
     return Source(declared, None)
 
 

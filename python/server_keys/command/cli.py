@@ -64,4 +64,8 @@ def run(arguments: Sequence[str]) -> NoReturn:
         raise SystemExit(error.exit_code) from None
     except click.Abort:
         raise SystemExit(130) from None
+    except OSError as error:  # such as a full disk behind stdout
+        about = f"{error.filename}: " if error.filename else ""
+        click.echo(f"{PROGRAM}: {about}{error.strerror or error}", err=True)
+        raise SystemExit(1) from None
     raise SystemExit(status if isinstance(status, int) else 0)

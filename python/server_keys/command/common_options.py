@@ -99,7 +99,8 @@ def server_options(command: CommandT) -> CommandT:
             show_default=True,
             show_envvar=True,
             metavar="SECONDS",
-            help="After SIGTERM or Ctrl+C: how long streams may take to end before they are cut off.",
+            help="After SIGTERM or Ctrl+C: how long streams may take to end before they are cut off. A second Ctrl+C "
+            "cuts them off at once.",
         ),
     ):
         command = option(command)

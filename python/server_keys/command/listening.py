@@ -97,6 +97,8 @@ def _bound(host: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}: {error.strerror}") from None
+    except UnicodeError:  # an empty label, or one of more than 63 characters
+        raise click.UsageError(f"--listen: {host!r} cannot be a host's name") from None
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     sockets: list[socket.socket] = []
     for family, address in addresses[:1] if port == 0 else addresses:
@@ -129,7 +131,9 @@ def _listen(each: socket.socket, shown: str) -> None:
 
 def _cannot_listen(shown: str, error: OSError) -> click.ClickException:
     hint = ": another program listens there, or this one twice" if error.errno == errno.EADDRINUSE else ""
-    return click.ClickException(f"cannot listen on {shown}: {os.strerror(error.errno or 0)}{hint}")
+    # A path that is too long for a socket has no number, only words.
+    reason = str(error) if error.errno is None else os.strerror(error.errno)
+    return click.ClickException(f"cannot listen on {shown}: {reason}{hint}")
 
 
 @contextlib.contextmanager

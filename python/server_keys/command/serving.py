@@ -36,6 +36,8 @@ def serve(
 ) -> None:
     """Serve until a signal ends it: SIGTERM or SIGINT. Streams that run then have `grace_s` seconds to end.
 
+    A second SIGINT cuts them off at once.
+
     Args:
         make_app: makes the app, in each process that serves. It can be pickled.
         place: where to listen.
@@ -76,6 +78,9 @@ def _run_here(config: uvicorn.Config, place: Place) -> bool:
 
     def stop(number: int, frame: FrameType | None) -> None:
         # uvicorn raises the signal again when it has shut down; then this does nothing more.
+        if number == signal.SIGINT and server.should_exit:
+            for task in list(server.server_state.tasks):
+                task.cancel()
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,6 +10,7 @@ from server_keys._log import logger
 from server_keys._sealing.answers import Answer
 from server_keys.proxy.failures import BROKEN, CannotPassOnError, Failure, failure_of
 from server_keys.proxy.headers import declared_length, of_response
+from server_keys.proxy.upstream import Upstream
 
 
 class ClientGoneError(Exception):
@@ -56,7 +57,7 @@ class Exchange:
         body: reads the client's body, or is None if there is none.
         receive: the server's.
         send: the server's.
-        shown: what a log calls the upstream.
+        upstream: where the request goes.
     """
 
     def __init__(
@@ -66,14 +67,14 @@ class Exchange:
         body: RequestBody | None,
         receive: Receive,
         send: Send,
-        shown: str,
+        upstream: Upstream,
     ) -> None:
         self._client = client
         self._request = request
         self._body = body
         self._receive = receive
         self._send = send
-        self._shown = shown
+        self._upstream = upstream
         self._is_answered = False
 
     async def run(self) -> Answer | None:
@@ -114,7 +115,7 @@ class Exchange:
     async def _relay(self, response: httpx2.Response) -> Answer | None:
         status = response.status_code
         try:
-            headers = of_response(status, response.headers.raw)
+            headers = of_response(status, response.headers.raw, self._upstream)
         except ValueError as error:
             return self._logged(failure_of(CannotPassOnError(str(error)))).answer
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
@@ -143,5 +144,5 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": piece})
 
     def _logged(self, failure: Failure) -> Failure:
-        logger().warning("%s: %s", self._shown, failure.reason)
+        logger().warning("%s: %s", self._upstream.shown, failure.reason)
         return failure

@@ -27,6 +27,7 @@ UPGRADE = problem(
     "this proxy passes on plain HTTP requests only, no upgrades (WebSocket, h2c): leave out the header Upgrade; Java's "
     "HttpClient does with version(HttpClient.Version.HTTP_1_1)",
 )
+UNKNOWN_CODING = problem(501, "this proxy knows no transfer coding but chunked: send the body without another one")
 NOT_ORIGIN_FORM = problem(
     400, "the request line must have a path such as /v1/models and nothing before it: this is no forward proxy"
 )

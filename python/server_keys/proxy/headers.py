@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable
 
+from server_keys.proxy.upstream import Upstream
+
 RawHeaders = list[tuple[bytes, bytes]]
 
 _OF_THIS_HOP = frozenset(
@@ -25,6 +27,8 @@ _SET_ANEW = frozenset({b"content-length", b"expect", b"host"})
 _OF_THE_SEAL = b"ehbp-"
 _VIA = b"1.1 server-keys"
 _STATUSES_WITHOUT_BODY = frozenset({204, 304})
+# Where a client goes next. The upstream knows itself by another name than its clients know this proxy.
+_PLACES = (b"location", b"content-location")
 # What no server sends on: control characters, of which some parsers let a few pass.
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -38,8 +42,15 @@ def of_request(headers: RawHeaders, host: bytes) -> RawHeaders:
     return [*passed, *_framing(headers)]
 
 
-def of_response(status: int, headers: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
+def of_response(status: int, headers: Iterable[tuple[bytes, bytes]], upstream: Upstream) -> RawHeaders:
     """Return the headers with which a response is passed on.
+
+    A URL of the upstream itself becomes a path: whoever follows it stays with the proxy, and with the sealing.
+
+    Args:
+        status: the response's.
+        headers: the upstream's.
+        upstream: the upstream.
 
     Raises:
         ValueError: the response cannot be passed on as it is.
@@ -51,7 +62,8 @@ def of_response(status: int, headers: Iterable[tuple[bytes, bytes]]) -> RawHeade
         raise ValueError("its headers have control characters")
     lengths = [header for header in lower if header[0] == b"content-length"]
     is_framed = status not in _STATUSES_WITHOUT_BODY and not any(name == b"transfer-encoding" for name, _ in lower)
-    return [*_end_to_end(lower), *(lengths[:1] if is_framed else [])]
+    passed = [(name, _placed(value, upstream) if name in _PLACES else value) for name, value in _end_to_end(lower)]
+    return [*passed, *(lengths[:1] if is_framed else [])]
 
 
 def has_body(headers: RawHeaders) -> bool:
@@ -68,6 +80,11 @@ def declared_length(headers: RawHeaders) -> int | None:
 def values_of(headers: RawHeaders, name: bytes) -> list[str]:
     """Return the values of the headers called `name`, which is in lower case."""
     return [value.decode("latin-1") for key, value in headers if key == name]
+
+
+def _placed(location: bytes, upstream: Upstream) -> bytes:
+    path = upstream.path_of(location.decode("latin-1"))
+    return location if path is None else path.encode("latin-1")
 
 
 def _framing(headers: RawHeaders) -> RawHeaders:

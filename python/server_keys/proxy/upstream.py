@@ -40,7 +40,9 @@ class Upstream:
                 f"it must end after the host and port, because each request brings a path of its own: "
                 f"{parts.scheme}://{parts.netloc}, not {to!r}"
             )
-        return cls(parts.scheme, parts.netloc.lower())
+        # As every client names it: some servers do not know themselves by a name with the default port.
+        named = parts.netloc.lower().removesuffix(":")
+        return cls(parts.scheme, named.removesuffix(f":{_PORTS[parts.scheme]}"))
 
     @property
     def url(self) -> str:
@@ -63,8 +65,32 @@ class Upstream:
     @property
     def address(self) -> str:
         """Its host and port, the port also where the authority leaves it out."""
-        parts = urlsplit(self.url)
-        return self.authority if parts.port else f"{self.authority}:{_PORTS[self.scheme]}"
+        return _with_port(self.scheme, self.authority)
+
+    def path_of(self, location: str) -> str | None:
+        """Return the path, and what follows it, of a URL of this server; None for any other reference.
+
+        A server that does not know of the TLS before it names itself with `http`, so that counts, too.
+        """
+        if not location.isprintable():
+            return None
+        try:
+            parts = urlsplit(location)
+            scheme, authority = parts.scheme or self.scheme, parts.netloc.lower()
+            is_own = scheme == self.scheme and _with_port(scheme, authority) == self.address
+        except ValueError:
+            return None
+        if not authority or not (is_own or (scheme == "http" and authority == self.authority)):
+            return None
+        path = location[location.index("//") + 2 + len(authority) :]
+        if not path.startswith("/"):
+            path = f"/{path}"
+        # Two slashes would be followed by the name of another server, and browsers take a backslash for one.
+        return None if path[1:2] in ("/", "\\") else path
+
+
+def _with_port(scheme: str, authority: str) -> str:
+    return authority if urlsplit(f"//{authority}").port else f"{authority}:{_PORTS[scheme]}"
 
 
 def is_loopback(host: str) -> bool:

@@ -1,6 +1,7 @@
 """The command line of `server-keys-vllm`: its settings, beside the options of `vllm serve`."""
 
 import argparse
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -33,6 +34,13 @@ def settings_at_a_glance(arguments: Sequence[str], environment: Mapping[str, str
             usage_error(f"{option.name} must be followed by {option.value}, not by the end of the command line")
         given[option.name] = text
     return _read_or_exit(environment, given)
+
+
+def print_and_end(text: str) -> None:
+    """Print the last words of this process. It ends without one if nobody reads on, as in `--help | head -1`."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    print(text)
 
 
 def help_text() -> str:

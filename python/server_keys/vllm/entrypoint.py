@@ -10,7 +10,7 @@ import sys
 
 from server_keys import __version__
 from server_keys.vllm import hooks
-from server_keys.vllm.command_line import add_options, help_text, settings_at_a_glance, take_settings
+from server_keys.vllm.command_line import add_options, help_text, print_and_end, settings_at_a_glance, take_settings
 from server_keys.vllm.options import PROGRAM, USAGE
 from server_keys.vllm.settings import Settings
 from server_keys.vllm.start_checks import installed_vllm, refusal, refuse_without_app, warn_of_plaintext
@@ -27,9 +27,9 @@ def main() -> None:
     """
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
-        return print(help_text(), end="")
+        return print_and_end(help_text().rstrip())
     if "--version" in arguments:
-        return print(f"{PROGRAM} {__version__} ({installed_vllm()})")
+        return print_and_end(f"{PROGRAM} {__version__} ({installed_vllm()})")
     settings_at_a_glance(arguments, os.environ)  # wrong ones end the start before vLLM's slow import
     if "--omni" in arguments:
         raise refusal("--omni hands over to another package's server, which would have no keys: leave it out")

@@ -3,6 +3,7 @@
 import argparse
 import functools
 import os
+from collections.abc import Sequence
 
 from fastapi import FastAPI
 
@@ -25,7 +26,7 @@ def attach(app: FastAPI) -> None:
         warn_of_plaintext(args, os.environ, hooks.lowest_log_level())
 
 
-def check_start(plugin_name: str) -> None:
+def check_start(plugin_name: str, asked_by: Sequence[str]) -> None:
     """Let vLLM's own server end before it loads a model if it was asked for keys and would have none.
 
     vLLM calls this in every process. A program that embeds vLLM in an app of its own goes on: `protect` gives that app
@@ -33,8 +34,9 @@ def check_start(plugin_name: str) -> None:
 
     Args:
         plugin_name: the name that `VLLM_PLUGINS` has to list.
+        asked_by: the variables of this package that are set.
     """
-    check_server = functools.partial(_refuse_without_keys, plugin_name)
+    check_server = functools.partial(_refuse_without_keys, plugin_name, asked_by)
 
     def check_command(args: argparse.Namespace) -> None:
         if getattr(args, "headless", False):  # Engines without an API server.
@@ -45,7 +47,7 @@ def check_start(plugin_name: str) -> None:
     hooks.call_before_serving_if_loaded(check_command, check_server)
 
 
-def _refuse_without_keys(plugin_name: str, _: argparse.Namespace) -> None:
+def _refuse_without_keys(plugin_name: str, asked_by: Sequence[str], _: argparse.Namespace) -> None:
     """End the process if vLLM would not attach the plugin, or the settings cannot be used."""
     _settings()
     if hooks.is_wrapped():
@@ -53,9 +55,8 @@ def _refuse_without_keys(plugin_name: str, _: argparse.Namespace) -> None:
     if not hooks.has_endpoint_plugins():
         raise refusal("this vLLM has no endpoint plugins, 0.26 is the first that has: start it with server-keys-vllm")
     if "VLLM_PLUGINS" not in os.environ:
-        asked_by = next(name for name in sorted(os.environ) if name.startswith("SERVER_KEYS_"))
         raise refusal(
-            f"{asked_by} is set, but vLLM loads no endpoint plugin that VLLM_PLUGINS does not list: "
+            f"{asked_by[0]} is set, but vLLM loads no endpoint plugin that VLLM_PLUGINS does not list: "
             f"set VLLM_PLUGINS={plugin_name}, or start with server-keys-vllm"
         )
 

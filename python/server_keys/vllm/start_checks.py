@@ -86,6 +86,11 @@ def _plaintext(args: argparse.Namespace, environment: Mapping[str, str], lowest_
                 "--enable-log-requests writes the parameters of requests to vLLM's log in plaintext, among them stop "
                 "strings and JSON schemas (and prompts at the log level DEBUG)"
             )
+    if lowest_log_level <= logging.DEBUG:
+        yield (
+            "the log level DEBUG writes requests to /v1/messages, their answers, and the output that tool parsers "
+            "read, to vLLM's log in plaintext"
+        )
     if getattr(args, "enable_log_outputs", False) and lowest_log_level <= logging.INFO:
         yield "--enable-log-outputs writes responses to vLLM's log in plaintext"
     if environment.get(_LOG_RESPONSES, "").lower() == "true":
