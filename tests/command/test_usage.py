@@ -112,7 +112,7 @@ def test_a_name_that_cannot_be_a_hosts_is_one_line() -> None:
     for name in ("a..b", f"{'a' * 64}.example"):
         done = run_here(*OPEN[:3], "--listen", f"{name}:0")
         assert (done.returncode, done.stdout) == (2, "")
-        assert re.fullmatch(r"server-keys.*: --listen: .* cannot be a host's name\n", done.stderr), done.stderr
+        assert re.fullmatch(r"server-keys.*: cannot listen on .* cannot be a host's name\n", done.stderr), done.stderr
 
 
 def test_a_path_that_is_too_long_for_a_socket_is_named_as_that() -> None:

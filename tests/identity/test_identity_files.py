@@ -59,6 +59,9 @@ def armored(label: str, der: bytes) -> bytes:
         PEM + b"\n \n",
         PEM.replace(b"\n", b"\r\n"),
         b"The identity of our service.\n" + PEM,
+        PEM + b"Made by Alice, who keeps a copy.\n",
+        PEM.rstrip() + b" \t\n\n",
+        b"\xef\xbb\xbf" + PEM,
         pkcs8_v2(SIGNER.public_key),
     ],
 )

@@ -98,7 +98,7 @@ def _bound(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}: {error.strerror}") from None
     except UnicodeError:  # an empty label, or one of more than 63 characters
-        raise click.UsageError(f"--listen: {host!r} cannot be a host's name") from None
+        raise click.UsageError(f"cannot listen on {host!r}, which cannot be a host's name") from None
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     sockets: list[socket.socket] = []
     for family, address in addresses[:1] if port == 0 else addresses:

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 /// Why the file of a secret cannot be used. It never shows a part of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,11 @@ pub enum FileFault {
 impl FileFault {
     pub(crate) fn needs_less_access(self) -> bool {
         matches!(self, Self::OpenToOthers(_) | Self::WritableByGroup(_))
+    }
+
+    /// Says how to take access away from others, where there is a mode to change and where secrets are mounted.
+    pub(crate) fn closing(path: &Path) -> String {
+        format!("chmod 600 {path:?} (in a Kubernetes volume: defaultMode: 0440; of Swarm and Podman: mode=0440)")
     }
 
     /// Says whether there is a file, but this user cannot read it.

@@ -85,9 +85,7 @@ impl fmt::Display for InFile<'_> {
         fault.write(f)?;
         match fault.cure() {
             Some(cure) => write!(f, ": {cure}"),
-            None if fault.needs_less_access() => {
-                write!(f, ": chmod 600 {path:?} (in a Kubernetes volume: defaultMode: 0440)")
-            }
+            None if fault.needs_less_access() => write!(f, ": {}", FileFault::closing(path)),
             None => write!(f, ": openssl rand -hex 32 > {path:?}; chmod 600 {path:?}"),
         }
     }

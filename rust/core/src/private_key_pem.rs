@@ -20,7 +20,7 @@ pub(crate) fn read(text: &[u8], private_key: &mut [u8; SECRET_BYTES]) -> Result<
         return Err(SigningKeyFault::Empty);
     }
     let text = str::from_utf8(text).map_err(|_| SigningKeyFault::NoPem)?;
-    let (label, document) = SecretDocument::from_pem(text.trim_end()).map_err(|_| fault_of_text(text))?;
+    let (label, document) = SecretDocument::from_pem(without_rest(text)).map_err(|_| fault_of_text(text))?;
     match label {
         "PRIVATE KEY" => {}
         "ENCRYPTED PRIVATE KEY" => return Err(SigningKeyFault::Encrypted),
@@ -37,6 +37,17 @@ pub(crate) fn write(private_key: &[u8; SECRET_BYTES]) -> Result<Zeroizing<String
     // Without the public key, which OpenSSL does not read from beside a private one.
     let key = KeypairBytes { secret_key: *private_key, public_key: None };
     key.to_pkcs8_pem(LineEnding::LF).map_err(|_| SigningKeyFault::Broken)
+}
+
+/// Returns the text without what does not belong to its one key: explanations behind it (RFC 7468, section 2), and the mark
+/// with which some editors begin UTF-8. Of several keys nobody knows which is meant.
+fn without_rest(text: &str) -> &str {
+    const END: &str = "-----END PRIVATE KEY-----";
+    let text = text.trim_start_matches('\u{feff}').trim_end();
+    match text.split_once(END) {
+        Some((key, rest)) if !rest.contains("-----BEGIN ") => &text[..key.len() + END.len()],
+        _ => text,
+    }
 }
 
 /// Tells PEM text that is broken, or has headers as OpenSSL's old forms do, from other text.

@@ -87,9 +87,7 @@ impl fmt::Display for InFile<'_> {
         write!(f, "the identity file {path:?} {fault}: ")?;
         match fault.cure() {
             Some(cure) => f.write_str(cure),
-            None if fault.needs_less_access() => {
-                write!(f, "chmod 600 {path:?} (in a Kubernetes volume: defaultMode: 0440)")
-            }
+            None if fault.needs_less_access() => f.write_str(&FileFault::closing(path)),
             None => f.write_str("make a key with server-keys identity new, which writes a new file"),
         }
     }
