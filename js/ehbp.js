@@ -58,7 +58,7 @@ export class EhbpClient {
   }
 
   // Sends a body (a string, bytes, a Blob, a FormData or a URLSearchParams) to a path of the server.
-  // Resolves to { status, contentType, version, pieces }.
+  // Resolves to { status, contentType, headers, version, pieces }. The headers are not sealed on the way.
   // version: "v1" or "EHBP". pieces yields { index, plaintext } for each frame of the response as soon as it has arrived.
   post(path, body, { headers = {}, signal } = {}) {
     return this.request("POST", path, { body, headers, signal });
@@ -77,7 +77,7 @@ export class EhbpClient {
         const nonce = response.headers.get("Ehbp-Response-Nonce");
         if (nonce !== null) return await this.#opened(sealed, response, nonce);
         const text = await this.#unsealed(response);
-        if (!mayRetry || !sealed.refusesKey(response.status, text)) throw new UnsealedResponseError(response.status, text);
+        if (!mayRetry || !sealed.refusesKey(response.status, text)) throw new UnsealedResponseError(response.status, text, response.headers);
         this.#onWire({ kind: "mismatch", status: response.status });
       } catch (error) {
         // The server may have refused the key, and a gateway may have replaced the refusal. So fetch the key anew.
@@ -133,6 +133,7 @@ export class EhbpClient {
     return {
       status: response.status,
       contentType: response.headers.get("Content-Type") ?? "",
+      headers: response.headers,
       version: sealed.version,
       pieces: open(response.body, (index, ciphertext) => this.#onWire({ kind: "frame", sent: false, index, ciphertext })),
     };

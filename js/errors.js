@@ -12,11 +12,13 @@ export class KeyConfigurationError extends NamedError {}
 // The key answer is not signed by the server's identity, or not for this time.
 export class KeyRejectedError extends NamedError {}
 
-// The answer to a sealed request is not sealed. Anybody between client and server may have written it.
+// The answer to a sealed request is not sealed. Anybody between client and server may have written it, and its headers, of
+// which Retry-After may tell when to come back.
 export class UnsealedResponseError extends NamedError {
-  constructor(status, text) {
+  constructor(status, text, headers = new Headers()) {
     super(`The answer ${status} was not sealed, so anybody on the way may have written it: ${text.slice(0, 300)}`);
     this.status = status;
+    this.headers = headers;
   }
 }
 
