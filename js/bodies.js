@@ -16,11 +16,30 @@ export async function extracted(body) {
     case "FormData":
     case "URLSearchParams": {
       const response = new Response(body);
-      return { body: new Uint8Array(await response.arrayBuffer()), mediaType: response.headers.get("Content-Type") };
+      const mediaType = response.headers.get("Content-Type");
+      const bytes = new Uint8Array(await response.arrayBuffer());
+      // What this engine does not know as such it makes a string of, such as "[object FormData]".
+      if (!isOf(body, bytes, mediaType)) throw refused(body);
+      return { body: bytes, mediaType };
     }
     default:
-      throw new TypeError(`body must be ${TAKEN}, not ${kindOf(body)}: JSON.stringify makes JSON, and a stream is to be read first`);
+      throw refused(body);
   }
+}
+
+function isOf(body, bytes, mediaType) {
+  switch (kindOf(body)) {
+    case "FormData":
+      return mediaType !== null && mediaType.startsWith("multipart/form-data");
+    case "URLSearchParams":
+      return mediaType !== null && mediaType.startsWith("application/x-www-form-urlencoded");
+    default:
+      return bytes.length === body.size;
+  }
+}
+
+function refused(body) {
+  return new TypeError(`body must be ${TAKEN}, not ${kindOf(body)}: JSON.stringify makes JSON, and a stream is to be read first`);
 }
 
 // Not instanceof: pages and test runners pass objects of other realms.

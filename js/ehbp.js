@@ -128,7 +128,7 @@ export class EhbpClient {
     const open = await sealed.opener(nonce, response.status).catch(async (error) => {
       await response.body?.cancel();
       if (error instanceof StatusMismatchError) throw error;
-      throw new UnsealedResponseError(response.status, `the header Ehbp-Response-Nonce cannot be used: ${error.message}`);
+      throw new UnsealedResponseError(response.status, `the header Ehbp-Response-Nonce cannot be used: ${error.message}`, response.headers);
     });
     return {
       status: response.status,
@@ -143,7 +143,7 @@ export class EhbpClient {
   async #unsealed(response) {
     if (response.ok) {
       await response.body?.cancel();
-      throw new UnsealedResponseError(response.status, "a success without a seal is never read");
+      throw new UnsealedResponseError(response.status, "a success without a seal is never read", response.headers);
     }
     const text = await receivedAtMost(response, MOST_UNSEALED_BYTES);
     return text === null ? `more than ${MOST_UNSEALED_BYTES} bytes, which were not read` : new TextDecoder().decode(text);

@@ -175,17 +175,24 @@ def test_pieces_may_be_of_any_size_and_kind(flavour: Flavour, server: Server, pi
 
 
 @every_flavour
-def test_a_generator_may_use_its_buffer_again(flavour: Flavour, server: Server) -> None:
-    buffer = bytearray(1000)
+@pytest.mark.parametrize("is_announced", [False, True])
+@pytest.mark.parametrize("piece_bytes", [1000, FRAME, 70_000, 2 * FRAME, 200_000])
+def test_a_generator_may_use_its_buffer_again(
+    flavour: Flavour, server: Server, piece_bytes: int, is_announced: bool
+) -> None:
+    buffer = bytearray(piece_bytes)
+    parts = [bytes([65 + number]) * piece_bytes for number in range(3)]
 
     def pieces() -> Any:
-        for piece in PIECES:
-            buffer[:] = piece
+        for part in parts:
+            buffer[:] = part
             yield buffer
+        buffer.clear()  # which would fail if somebody held a view of it
 
+    headers = {"Content-Length": str(3 * piece_bytes)} if is_announced else {}
     with flavour.client(server.inner) as client:
-        client.request("POST", URL, content=Streamed(pieces()).of(flavour))
-    assert server.opened == [BODY]
+        client.request("POST", URL, content=Streamed(pieces()).of(flavour), headers=headers)
+    assert server.opened == [b"".join(parts)]
 
 
 @every_flavour

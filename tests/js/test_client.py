@@ -195,9 +195,10 @@ def test_after_an_unsealed_answer_the_key_is_fetched_anew(engine: Engine, server
     assert len(server.sealed_as) == server.key_requests
 
 
-def test_the_headers_tell_when_to_come_back(engine: Engine, server: Server) -> None:
-    headers = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "*", "Retry-After": "7"}
-    server.answers["/nothing"] = PlainTextResponse("busy", 503, headers=headers)
+@pytest.mark.parametrize(("status", "more"), [(503, {}), (200, {}), (200, {"Ehbp-Response-Nonce": "short"})])
+def test_the_headers_tell_when_to_come_back(engine: Engine, server: Server, status: int, more: dict[str, str]) -> None:
+    headers = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "*", "Retry-After": "7", **more}
+    server.answers["/nothing"] = PlainTextResponse("busy", status, headers=headers)
     body = """
         const refused = await client.post("/nothing", "a").catch((error) => error.headers.get("Retry-After"));
         const { headers, contentType } = await client.post("/asked", "b");

@@ -284,7 +284,6 @@ def test_a_user_who_may_not_ask_for_the_policy_asks_once(
         "ACL", "SETUSER", "member", "on", ">hunter2", "~server-keys:*", "+eval", "+evalsha", "+set", "+cluster|slots"
     )
     monkeypatch.setattr(replays, "_UNUSED_S", 0.0)
-    monkeypatch.setattr(replays, "_LINES", 1)
     url = ValkeyUrl.parse(server.url.replace("//", "//member:hunter2@"))
     with closing(ValkeyReplays(url)) as host:
         for _ in range(3):
@@ -307,6 +306,90 @@ def test_a_host_that_has_ended_asks_no_more(hosts: list[ValkeyReplays]) -> None:
         host.look_after()
         with pytest.raises(StoreAwayError):
             ask(host)
+
+
+def test_a_store_that_answers_too_late_for_requests_stays_away_and_is_told_of_once(
+    hosts: list[ValkeyReplays], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "server_keys")
+    run = Connection.run
+
+    def slowly(line: Connection, *arguments: Any) -> Any:
+        time.sleep(0.05)
+        return run(line, *arguments)
+
+    with monkeypatch.context() as slowed:
+        slowed.setattr(Connection, "run", slowly)
+        for _ in range(5):
+            with pytest.raises(StoreAwayError):
+                ask(hosts[0])
+            hosts[0].look_after()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert answer_of(hosts[0], b"after it")
+    assert sum("answers again" in record.message for record in caplog.records) == 1
+
+
+def test_a_store_of_which_nobody_knows_is_not_said_to_answer(
+    hosts: list[ValkeyReplays], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All connections hang, as in a look-up of the store's name."""
+    caplog.set_level(logging.INFO, "server_keys")
+    go_on = threading.Event()
+    run = Connection.run
+
+    def hanging(line: Connection, *arguments: Any) -> Any:
+        assert go_on.wait(60)
+        return run(line, *arguments)
+
+    with monkeypatch.context() as hung:
+        hung.setattr(Connection, "run", hanging)
+        hung.setattr(replays, "_CONNECTING_S", 0.01)
+
+        async def many() -> list[Any]:
+            asked = [hosts[0].is_first(KEY, b"%8d" % number, 60) for number in range(8)]
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        assert all(isinstance(answer, StoreAwayError) for answer in asyncio.run(many()))
+        for _ in range(3):
+            hosts[0].look_after()
+        assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        go_on.set()
+    assert answer_of(hosts[0], b"after it")
+
+
+def test_a_host_that_ends_while_it_looks_asks_no_more_and_holds_no_connection(
+    server: StoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, go_on = threading.Event(), threading.Event()
+    run = Connection.run
+    closed: list[Connection] = []
+    close = Connection.close
+
+    def held(line: Connection, *arguments: Any) -> Any:
+        looks.set()
+        assert go_on.wait(60)
+        return run(line, *arguments)
+
+    def noted(line: Connection) -> None:
+        closed.append(line)
+        close(line)
+
+    host = ValkeyReplays(ValkeyUrl.parse(server.url))
+    wait_until(lambda: is_known(host), "no connection")
+    monkeypatch.setattr(replays, "_UNUSED_S", 0.0)
+    monkeypatch.setattr(Connection, "run", held)
+    monkeypatch.setattr(Connection, "close", noted)
+    looking = threading.Thread(target=host.look_after)
+    looking.start()
+    assert looks.wait(60)
+    host.close()
+    go_on.set()
+    looking.join(60)
+    host.look_after()
+    host.connect()
+    with pytest.raises(StoreAwayError):
+        ask(host)
+    assert len({id(line) for line in closed}) == 4
 
 
 class Counting:

@@ -56,9 +56,10 @@ class Frames:
             part = view[: min(whole_frames, AT_ONCE_BYTES)]
             yield part
             view = view[len(part) :]
-        # A view keeps all of the piece, and a generator may use another buffer than bytes again.
-        is_lasting = type(piece) is bytes and len(piece) <= AT_ONCE_BYTES
-        self._rest = view if is_lasting or self._seen == self._length else bytearray(view)
+        # A view keeps all of the piece, which is only good where it is short or the last one; and a generator may use
+        # another buffer than bytes again.
+        is_lasting = type(piece) is bytes and (len(piece) <= AT_ONCE_BYTES or self._seen == self._length)
+        self._rest = view if is_lasting else bytearray(view)
 
     def last(self) -> bytes | memoryview:
         """Return the last part.

@@ -63,8 +63,8 @@ class SyncSealing(Sealing):
         try:
             with closing(self._pieces()) as pieces:
                 for piece in pieces:
-                    for part in self._frames.add(piece):
-                        yield self._sealer.seal(part)
+                    # Without a name for a part: that would hold a view of the piece, whose owner may resize it.
+                    yield from map(self._sealer.seal, self._frames.add(piece))
             yield self._sealer.seal_last(self._frames.last())
         finally:
             self.has_ended = True
@@ -97,8 +97,9 @@ class AsyncSealing(Sealing):
         try:
             async with aclosing(self._pieces()) as pieces:
                 async for piece in pieces:
-                    for part in self._frames.add(piece):
-                        yield self._sealer.seal(part)
+                    # As above.
+                    for sealed in map(self._sealer.seal, self._frames.add(piece)):
+                        yield sealed
             yield self._sealer.seal_last(self._frames.last())
         finally:
             self.has_ended = True

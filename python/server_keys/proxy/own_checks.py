@@ -3,6 +3,8 @@
 import inspect
 from collections.abc import Awaitable, Callable
 
+import httpx2
+
 from server_keys._log import logger
 from server_keys.errors import KeyRejectedError, SealedTransportError
 
@@ -22,7 +24,8 @@ def _refusing(name: str, check: Callable[..., object]) -> Callable[..., Awaitabl
         try:
             verdict = check(*arguments)
             return await verdict if inspect.isawaitable(verdict) else verdict
-        except SealedTransportError:
+        except (SealedTransportError, httpx2.TransportError):
+            # Where a check could ask nobody, keys that passed it before go on to serve.
             raise
         except Exception as error:  # noqa: BLE001 - told to the operator, and raised in another form
             # Its words are for the operator alone.

@@ -6,12 +6,14 @@ use crate::batch_engine::tests::{
     assert_right, extreme_private_keys, private_keys_around_the_multiples_of_the_order, random_keys,
 };
 use crate::batch_engine::{BATCH_ENGINE, Measured};
+use crate::engine::engine;
+use crate::engine_fault::unreported_engine_fault;
+use crate::key_pair::{KeyPair, generate_key_pairs};
 use crate::lane_field::FieldElement;
 use crate::lane_field::tests::{LARGEST_FACTOR, LARGEST_NARROW, edges};
 use crate::lanes::{ENTRIES, Ifma, LANES, LaneFunction, LaneKind, Lanes, PortableLanes, Row};
 use crate::limb_products::LIMBS;
 use crate::no_trace::batch_without_trace;
-use crate::{KeyPair, engine, generate_key_pairs, unreported_engine_fault};
 
 type Numbers = [u64; LANES];
 

@@ -37,6 +37,7 @@ _ANSWER_S = 0.25
 time, and finds that a time has passed although the answer is there."""
 _CONNECTING_S = 0.25
 _TRIES = 2
+_PROBES = 3
 _LINES = 4
 """How many ask at the same time, over a connection each. Others wait for them, and are asked for together."""
 _MOST_AT_ONCE = 64
@@ -73,8 +74,10 @@ class ValkeyReplays:
         self._threads: ThreadPoolExecutor | None = None
         self._waiting: deque[_Asking] = deque()
         self._is_away = False
+        self._is_closed = False
         self._tried_at = boot_time()
         self._policy: str | None = None
+        self._policy_line: Connection | None = None
 
     async def is_first(self, public_key: bytes, request_id: bytes, keep_s: float) -> bool:
         """Remember a request everywhere. Return whether it is the first one of its id.
@@ -118,14 +121,17 @@ class ValkeyReplays:
             return
         with contextlib.suppress(StoreError):
             self._try_all_lines()
-            self._is_away = False
+            with self._lock:
+                if self._is_closed:
+                    return
+                self._is_away = False
             logger().info("%s answers again whether requests were seen", self._url.shown)
 
     def close(self) -> None:
         """Let go of the connections. Never raises."""
         with self._lock:
             threads, lines = self._threads, self._lines
-            self._is_away = True
+            self._is_away = self._is_closed = True
             self._threads = self._lines = None
         if threads is not None and lines is not None:
             threads.shutdown(wait=False, cancel_futures=True)
@@ -135,6 +141,8 @@ class ValkeyReplays:
 
     def _threads_to_ask(self) -> ThreadPoolExecutor:
         with self._lock:
+            if self._is_closed:
+                raise StoreAwayError(f"nobody asks {self._url.shown} any more: the ring is closed")
             if self._threads is None:
                 self._lines = SimpleQueue()
                 for _ in range(_LINES):
@@ -142,28 +150,38 @@ class ValkeyReplays:
                 self._threads = ThreadPoolExecutor(_LINES, "server_keys replays")
             return self._threads
 
+    def _give_back(self, line: Connection) -> None:
+        with self._lock:
+            if self._lines is not None:
+                return self._lines.put(line)
+        line.close()
+
     def _try_all_lines(self) -> None:
         """Have each line get its connection.
 
         Raises:
-            StoreError: there was no answer, or nobody has asked yet.
+            StoreError: there was no answer, or none within the time that requests wait, or nobody has asked yet.
         """
         lines = self._lines
         if lines is None:
             raise StoreError("nobody has asked yet")
         taken: list[Connection] = []
         try:
-            with contextlib.suppress(Empty):  # it is closed at this moment
+            with contextlib.suppress(Empty):
                 while len(taken) < _LINES:
                     taken.append(lines.get(timeout=_CONNECTING_S))
+            if not taken:
+                raise StoreError(f"all connections to {self._url.shown} are in use")
             for line in taken:
                 _try(line)
             self._tried_at = boot_time()
-            if taken:
-                self._look_at_policy(taken[0])
+            # The first answer came with a connection. One that is slow once may be so because this process is busy.
+            if min(_try(taken[0]) for _ in range(_PROBES)) > _DEADLINE_S:
+                raise StoreError(f"{self._url.shown} did not answer within {_DEADLINE_S:g} s")
+            self._look_at_policy(taken[0])
         finally:
             for line in taken:
-                lines.put(line)
+                self._give_back(line)
 
     def _keep_connected(self) -> None:
         """Use each connection now and then, so that no request is the one that finds it ended."""
@@ -173,23 +191,27 @@ class ValkeyReplays:
         self._tried_at = boot_time()
         # One after the other: requests take the others meanwhile.
         for _ in range(_LINES):
-            with contextlib.suppress(Empty):  # all of them are in use
-                self._keep(lines.get_nowait(), lines)
+            if not self._is_away:
+                with contextlib.suppress(Empty):  # all of them are in use
+                    self._keep(lines.get_nowait())
 
-    def _keep(self, line: Connection, lines: SimpleQueue[Connection]) -> None:
+    def _keep(self, line: Connection) -> None:
         try:
-            with contextlib.suppress(StoreError):  # a connection that was ended without a word takes one try
-                return _try(line)
-            _try(line)
+            try:
+                _try(line)
+            except StoreError:  # a connection that was ended without a word takes one try
+                _try(line)
+            self._look_at_policy(line)
         except StoreError as error:
             self._note_away(str(error))
         finally:
-            self._look_at_policy(line)
-            lines.put(line)
+            self._give_back(line)
 
     def _look_at_policy(self, line: Connection) -> None:
         """Warn of a store that forgets when it is full, and takes more all the same."""
-        policy = line.eviction_policy()
+        # One line asks for all: whoever may not ask is denied once.
+        self._policy_line = self._policy_line or line
+        policy = line.eviction_policy() if line is self._policy_line else None
         if policy is not None and policy != self._policy:
             self._policy = policy
             logger().warning(
@@ -231,7 +253,7 @@ class ValkeyReplays:
                 for asking, is_first in zip(asked, self._asked(line, asked), strict=True):
                     asking.is_first.set_result(is_first)
         finally:
-            lines.put(line)
+            self._give_back(line)
 
     def _asked(self, line: Connection, asked: Sequence[_Asking]) -> Sequence[bool | None]:
         """Return the answers. If none comes, ask again with the same tokens, which finds one's own command."""
@@ -260,5 +282,8 @@ class ValkeyReplays:
             logger().warning("cannot ask whether other hosts saw a request: %s", why)
 
 
-def _try(line: Connection) -> None:
+def _try(line: Connection) -> float:
+    """Ask about no request. Return how many seconds the answer took."""
+    began_at = boot_time()
     line.run(scripts.SEE, [_PREFIX + "probe"], (b"probe", 1000))
+    return boot_time() - began_at
