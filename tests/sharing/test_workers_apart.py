@@ -1,6 +1,7 @@
 """What needs no sharing, or is not to be shared, costs nothing: no directory, no thread."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -33,8 +34,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tria
 
 def directories_of(parent: int) -> list[str]:
     """The directories of groups whose parent is this process."""
-    named = [name for place in PLACES for name in os.listdir(place) if name.startswith("server-keys-")]
-    return [name for name in named if name.split("-")[4] == str(parent)]
+    of_group = re.compile(rf"server-keys-\d+-\d+-{parent}-\d+-[0-9a-f]+")
+    return [name for place in PLACES for name in os.listdir(place) if of_group.fullmatch(name)]
 
 
 def assert_costs_nothing(server: Trial, pids: list[int], parent: int, why_not: str) -> None:
