@@ -103,6 +103,19 @@ def test_a_check_of_the_operators_counts_whatever_it_raises(
     assert f"{name} refused a server's keys: ValueError: hunter2" in log
 
 
+def test_a_check_of_the_operators_that_can_ask_nobody_refuses_no_key(url: str, tmp_path: Path) -> None:
+    (tmp_path / "pins.py").write_text("import httpx2\ndef verify(key):\n    raise httpx2.ConnectError('hunter2')\n")
+    environment = {"PYTHONPATH": str(tmp_path)}
+    with serving(
+        "seal", "--to", url, *LISTEN, *STATUS, "--verify-key", "pins:verify", environment=environment
+    ) as sealed:
+        status, said = readiness(sealed)
+        failed = httpx2.post(f"{sealed.url}/x", content=b"x")
+    reason = "verify_key could ask nobody about the server's keys: it raised ConnectError"
+    assert (status, said["reason"]) == (503, reason)
+    assert (failed.status_code, failed.json()["message"]) == (502, reason)
+
+
 def test_it_becomes_ready_with_the_server_and_stays_so_while_the_key_serves(server: Server) -> None:
     port = free_port()
     with serving("seal", "--to", f"http://127.0.0.1:{port}", *LISTEN, *STATUS) as sealed:

@@ -27,7 +27,8 @@ from server_keys.command.common_options import (
     status_listen_option,
 )
 from server_keys.command.listening import listening
-from server_keys.command.observed import has_metrics, metrics_of_workers, observed
+from server_keys.command.metrics_folder import has_metrics, metrics_of_workers
+from server_keys.command.observed import observed
 from server_keys.command.served_app import opening
 from server_keys.command.serving import serve
 from server_keys.command.usage import usage_errors

@@ -3,7 +3,7 @@
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
-from server_keys.command.observed import has_metrics, metrics_folder
+from server_keys.command.metrics_folder import has_metrics, metrics_folder
 from server_keys.command.status import by_port, status_pages
 from server_keys.proxy.options import OpenOptions, SealOptions
 from server_keys.proxy.quiet import Quiet

@@ -22,6 +22,10 @@ class CannotPassOnError(Exception):
     """The upstream's answer cannot be passed on. The message says why."""
 
 
+class UncheckedKeyError(httpx2.TransportError):
+    """A check of the operator's could ask nobody about a server's keys. Those that passed it before go on to serve."""
+
+
 UPGRADE = problem(
     501,
     "this proxy passes on plain HTTP requests only, no upgrades (WebSocket, h2c): leave out the header Upgrade; Java's "
@@ -47,6 +51,8 @@ BROKEN = (
 def failure_of(error: Exception) -> Failure:
     """Return what to say after `error`, which is one of `BROKEN`."""
     match error:
+        case UncheckedKeyError():
+            return Failure(problem(502, str(error)), str(error))
         case httpx2.PoolTimeout():
             return _failure(503, "all connections of this proxy to its upstream are in use: try again later", error)
         case httpx2.TimeoutException():

@@ -7,6 +7,7 @@ import httpx2
 
 from server_keys._log import logger
 from server_keys.errors import KeyRejectedError, SealedTransportError
+from server_keys.proxy.failures import UncheckedKeyError
 
 
 def refusing(name: str, check: object) -> object:
@@ -24,9 +25,12 @@ def _refusing(name: str, check: Callable[..., object]) -> Callable[..., Awaitabl
         try:
             verdict = check(*arguments)
             return await verdict if inspect.isawaitable(verdict) else verdict
-        except (SealedTransportError, httpx2.TransportError):
-            # Where a check could ask nobody, keys that passed it before go on to serve.
+        except SealedTransportError:
             raise
+        except httpx2.TransportError as error:
+            raise UncheckedKeyError(
+                f"{name} could ask nobody about the server's keys: it raised {type(error).__name__}"
+            ) from None
         except Exception as error:  # noqa: BLE001 - told to the operator, and raised in another form
             # Its words are for the operator alone.
             logger().warning("%s refused a server's keys: %s: %s", name, type(error).__name__, error)

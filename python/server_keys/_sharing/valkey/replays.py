@@ -60,7 +60,7 @@ class ValkeyReplays:
     """Asks a group's store whether another host saw a request.
 
     Requests wait for 20 ms at most, while the process is not busy. After a failure none asks any more, until the store
-    has answered the thread that looks into it anyway.
+    has answered the thread that looks into it anyway, and within that time.
 
     Args:
         url: the server's address and how to log in.
