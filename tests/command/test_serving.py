@@ -8,7 +8,6 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -18,19 +17,7 @@ from server_keys._native import RequestSealer
 from server_keys._sealing.key_entries import keys_of
 from server_keys.client import sealed_client
 from tests.helpers.commands import COMMAND, Running, run, sealing_chain, serving
-from tests.helpers.servers import STANDARD, running
 from tests.helpers.upstream_app import Upstream
-
-
-@pytest.fixture(scope="module")
-def upstream_app() -> Upstream:
-    return Upstream()
-
-
-@pytest.fixture(scope="module")
-def upstream(upstream_app: Upstream) -> Iterator[str]:
-    with running(upstream_app, STANDARD) as url:
-        yield url
 
 
 def test_a_unix_socket_is_its_owners_alone_and_goes_with_the_proxy(upstream: str, tmp_path: Path) -> None:

@@ -28,22 +28,10 @@ from tests.helpers.scrape import samples
 from tests.helpers.server_processes import free_port
 from tests.helpers.servers import STANDARD, running
 from tests.helpers.signed_answers import OtherSigner
-from tests.helpers.upstream_app import Upstream
 
 LISTEN = ("--listen", "127.0.0.1:0")
 SEALED = 'server_keys_requests_total{outcome="sealed"}'
 STATUS = ("--status-listen", "127.0.0.1:0")
-
-
-@pytest.fixture(scope="module")
-def upstream_app() -> Upstream:
-    return Upstream()
-
-
-@pytest.fixture(scope="module")
-def upstream(upstream_app: Upstream) -> Iterator[str]:
-    with running(upstream_app, STANDARD) as url:
-        yield url
 
 
 def status_url(opened: Running) -> str:
