@@ -17,6 +17,7 @@ from server_keys._keys.schedule import Schedule
 from server_keys._native import ReplayTableLostError
 from server_keys._sharing.directory import DirectoryStore
 from server_keys._sharing.epoch import Epoch, Epochs
+from server_keys._sharing.group_replays import GroupReplays
 from server_keys._sharing.member import Member
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.shared_pairs import SharedPairs
@@ -66,9 +67,10 @@ class ScriptedMember:
 
 
 @contextmanager
-def pairs_of(member: ScriptedMember, replays: SharedReplays | None = None) -> Iterator[SharedPairs]:
+def pairs_of(member: ScriptedMember, host: SharedReplays | None = None) -> Iterator[SharedPairs]:
     notices = Notices(STORE, across_hosts=False)
     stands_in: Member = member  # type: ignore[assignment]
+    replays = GroupReplays(stands_in, host=host)
     pairs = SharedPairs(stands_in, Schedule(60.0, 60.0), poll_s=0.01, store=STORE, notices=notices, replays=replays)
     try:
         yield pairs

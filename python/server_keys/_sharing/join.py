@@ -14,6 +14,7 @@ from server_keys._log import logger
 from server_keys._native import GroupKeys
 from server_keys._sharing.directory import DirectoryStore
 from server_keys._sharing.door import Door
+from server_keys._sharing.group_replays import Everywhere, GroupReplays
 from server_keys._sharing.key_plan import KeyPlan
 from server_keys._sharing.member import Member
 from server_keys._sharing.messages import Who
@@ -22,7 +23,7 @@ from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
 from server_keys._sharing.places import boot_id, directory_of_siblings, named_directory
 from server_keys._sharing.share import SHORTEST_SHARED_S, Share, ShareKind
-from server_keys._sharing.shared_pairs import Everywhere, SharedPairs
+from server_keys._sharing.shared_pairs import SharedPairs
 from server_keys._sharing.shared_replays import SharedReplays
 from server_keys._sharing.siblings import group_of_siblings
 from server_keys._sharing.store import Store, StoreError
@@ -163,13 +164,12 @@ def _shared(
         notices,
         clock=boot_time,
     )
-    replays = None
+    host = None
     if folder is not None:
         is_alone = all(folder is not store for _, store in doors)
-        replays = SharedReplays(folder, pace.life_s, notices, clock=boot_time, is_alone=is_alone)
-    pairs = SharedPairs(
-        member, schedule, poll_s=pace.poll_s, store=store, notices=notices, replays=replays, everywhere=everywhere
-    )
+        host = SharedReplays(folder, pace.life_s, notices, clock=boot_time, is_alone=is_alone)
+    replays = GroupReplays(member, host=host, everywhere=everywhere)
+    pairs = SharedPairs(member, schedule, poll_s=pace.poll_s, store=store, notices=notices, replays=replays)
     return KeyRing.over(pairs, schedule)
 
 

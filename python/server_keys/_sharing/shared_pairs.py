@@ -5,21 +5,20 @@ import concurrent.futures
 import contextlib
 import threading
 import time
-from collections.abc import Callable
-from typing import Protocol
 
 from server_keys._clock import boot_time
 from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._keys.pair_source import SharingStatus, SourceStatus
-from server_keys._keys.replays import OwnReplays, SeenRequests
+from server_keys._keys.replays import SeenRequests
 from server_keys._keys.schedule import Schedule
 from server_keys._log import logger
-from server_keys._native import KeyErasedError, KeyPair, ReplayTableLostError
+from server_keys._native import KeyErasedError, KeyPair
 from server_keys._sharing.epoch import Epoch
+from server_keys._sharing.group_replays import GroupReplays
+from server_keys._sharing.looking_thread import LookingThread
 from server_keys._sharing.member import Member
 from server_keys._sharing.notices import Notices
-from server_keys._sharing.shared_replays import SharedReplays
 from server_keys._sharing.store import Store, StoreError
 from server_keys.errors import KeysUnavailableError
 
@@ -31,41 +30,16 @@ _PATIENCE_S = 1.0
 _REFRESHED_EVERY_S = 1.0
 
 
-# By how much longer another host may take an epoch to live.
-_OTHERS_END_LATER_S = 60.0
-# How long after the publication of an epoch its table may still be made. A group's first epoch is published when it is
-# made, and its table comes right afterwards. All others have theirs before that.
-_MAKING_TABLE_S = 5.0
-
-
-class Everywhere(Protocol):
-    """A store that all hosts of a group ask."""
-
-    async def is_first(self, public_key: bytes, request_id: bytes, keep_s: float) -> bool:
-        """Remember a request. Return whether it is the first one of its id."""
-
-    def connect(self) -> None:
-        """Make the connections, so that no request has to wait for them. Never raises."""
-
-    def look_after(self) -> None:
-        """Find out whether a store answers again that was away."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-
 class SharedPairs:
     """The pairs of a member, kept up by a thread that no blocked event loop holds up.
 
     Args:
-        member: the member, which nobody else uses.
+        member: the member. Nobody else uses it, except for `replays`.
         schedule: how long pairs live.
         poll_s: the shortest time between two looks that were asked for.
         store: the member's store.
         notices: the log.
-        replays: what this process and others of its host have seen together. None: it is the only one of its host.
-        everywhere: what all hosts of the group have seen together. None: they are one.
-        clock: tells the time in seconds.
+        replays: the requests that are sealed to the member's pairs.
     """
 
     is_shared = True
@@ -78,9 +52,7 @@ class SharedPairs:
         poll_s: float,
         store: Store,
         notices: Notices,
-        replays: SharedReplays | None = None,
-        everywhere: Everywhere | None = None,
-        clock: Callable[[], float] = boot_time,
+        replays: GroupReplays,
     ) -> None:
         self._member = member
         self._schedule = schedule
@@ -88,21 +60,13 @@ class SharedPairs:
         self._store = store
         self._notices = notices
         self._replays = replays
-        self._own_replays = OwnReplays()
-        # The loop itself keeps no task alive.
-        self._connecting: asyncio.Task[None] | None = None
-        self._everywhere = everywhere
-        self._clock = clock
         self._lock = threading.RLock()
         renew_lock_after_fork(self)
-        self._wake = threading.Event()
-        self._closed = False
-        self._looked: concurrent.futures.Future[None] | None = None
-        self._looked_early_at = 0.0
         self._refreshes = 0
         self._last_current: KeyPair | None = None
         self._why_not: str | None = "it has not joined its group yet"
-        self._thread = threading.Thread(target=self._run, name="server_keys sharing", daemon=True)
+        self._was_shared: bool | None = None
+        self._thread = LookingThread(self._keep_up, member.close, poll_s=poll_s)
         self._thread.start()
 
     @property
@@ -114,7 +78,7 @@ class SharedPairs:
     def accepted(self) -> tuple[EpochPairs, ...]:
         """The current pairs, then the others, newest first: those before them, and those that are published next."""
         current = self._published()
-        now = self._clock()
+        now = boot_time()
         others = [
             epoch.pairs
             for epoch in (*self._member.own, *self._member.epochs.held)
@@ -125,18 +89,18 @@ class SharedPairs:
     @property
     def current_accepted_for_s(self) -> float:
         """Seconds for which the current pair is accepted from now on, even if it is replaced at once."""
-        return min(self._schedule.overlap_s, max(self._published().ends_at - self._clock(), 0.0))
+        return min(self._schedule.overlap_s, max(self._published().ends_at - boot_time(), 0.0))
 
     @property
     def current_ends_in_s(self) -> float:
         """Seconds after which nobody accepts the current pair any more, even if it is not replaced."""
-        return max(self._published().ends_at - self._clock(), 0.0)
+        return max(self._published().ends_at - boot_time(), 0.0)
 
     def refresh(self) -> None:
         """Bring the group's next epoch forward."""
         self._require_open()
         self._member.bring_forward()
-        self._wake.set()
+        self._thread.look_soon()
 
     def refresh_if_due(self, period_s: float | None = None) -> None:
         """Have the group make epochs after `period_s`, if that is sooner than its own period."""
@@ -145,37 +109,19 @@ class SharedPairs:
 
     def next_event_in_s(self, period_s: float | None = None) -> float | None:
         """Seconds until `refresh_if_due` is to be called again; None once closed."""
-        return None if self._closed else _REFRESHED_EVERY_S
+        return None if self._thread.is_ended else _REFRESHED_EVERY_S
 
     def seen_requests(self, pairs: EpochPairs) -> SeenRequests:
         """Return the requests that are sealed to an epoch: in this process, or in all of the host that hold it."""
-        is_own = any(epoch.pair == pairs.x25519 for epoch in self._member.own)
-        if is_own or self._replays is None:
-            return self._own_replays.of(pairs)
-        return self._replays.of(pairs, self._is_new)
+        return self._replays.of(pairs)
 
     async def is_first_everywhere(self, pairs: EpochPairs, request_id: bytes) -> bool:
-        """Return whether no other host of the group saw the request.
-
-        Raises:
-            StoreAwayError: the store could not be asked.
-            ReplayTableLostError: the epoch has ended.
-        """
-        if self._everywhere is None or any(epoch.pair == pairs.x25519 for epoch in self._member.own):
-            return True
-        now = self._clock()
-        lives = [epoch.ends_at - now for epoch in self._member.epochs.held if epoch.pair == pairs.x25519]
-        if not lives:
-            raise ReplayTableLostError("the key has ended, and other hosts may have seen requests to it")
-        # Others may let it end a little later.
-        return await self._everywhere.is_first(pairs.x25519.public_key, request_id, lives[0] + _OTHERS_END_LATER_S)
+        """Return whether no other host of the group saw the request."""
+        return await self._replays.is_first_everywhere(pairs, request_id)
 
     async def connect_everywhere(self) -> None:
         """Connect to the group's store, so that no request waits for that. Never raises."""
-        if self._everywhere is not None:
-            # A name server may take much longer than a connection. Requests find the store away then.
-            self._connecting = asyncio.create_task(asyncio.to_thread(self._everywhere.connect))
-            await asyncio.wait([self._connecting], timeout=_PATIENCE_S)
+        await self._replays.connect_everywhere()
 
     async def ready(self) -> None:
         """Wait until there is a current pair: the group's, or one of its own if the group cannot be reached.
@@ -183,8 +129,8 @@ class SharedPairs:
         Raises:
             KeysUnavailableError: no pair can be made.
         """
-        while self._member.current(self._clock()) is None:
-            looked = self._look_soon()
+        while self._member.current(boot_time()) is None:
+            looked = self._thread.look_soon()
             if looked is None or self._member.retries.in_a_row:
                 self._published()
                 return
@@ -197,14 +143,14 @@ class SharedPairs:
     async def has_news(self) -> bool:
         """Look into the store once, together with all that ask meanwhile. Return whether there was a pair to accept."""
         before = self._member.epochs.ranks
-        if looked := self._look_soon():
+        if looked := self._thread.look_soon():
             await asyncio.shield(asyncio.wrap_future(looked))
         return bool(self._member.epochs.ranks - before)
 
     @property
     def status(self) -> SourceStatus:
         """The state, for health checks and metrics. Reading it changes nothing."""
-        member, now = self._member, self._clock()
+        member, now = self._member, boot_time()
         current = member.current(now)
         self._note(current)
         previous = [epoch for epoch in (*member.own, *member.epochs.held) if epoch.publish_at <= now < epoch.ends_at]
@@ -217,12 +163,12 @@ class SharedPairs:
         return SourceStatus(
             current=current.pair if current else None,
             age_s=max(now - current.publish_at, 0.0) if current else None,
-            next_refresh_in_s=max(next_at - now, 0.0) if next_at is not None and not self._closed else None,
+            next_refresh_in_s=max(next_at - now, 0.0) if next_at is not None and not self._thread.is_ended else None,
             previous=previous[-1].pair if previous else None,
             refreshes=self._refreshes,
             failures=member.retries.total,
             last_error=member.retries.last_error,
-            closed=self._closed,
+            closed=self._thread.is_ended,
             sharing=SharingStatus(
                 shared=is_shared,
                 why_not=None if is_shared else self._why_not,
@@ -235,41 +181,22 @@ class SharedPairs:
 
     def close(self) -> None:
         """Leave the group and erase every pair."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        self._wake.set()
-        # In a forked child there is no such thread.
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(_LEAVING_S)
-        self._member.erase()
-        self._own_replays.forget_erased()
-        for replays in (self._replays, self._everywhere):
-            if replays is not None:
-                replays.close()
+        if self._thread.end(_LEAVING_S):
+            self._member.erase()
+            self._replays.close()
 
-    def _run(self) -> None:
-        """Keep up with the group until the ring is closed."""
-        shared: bool | None = None
-        while not self._closed:
-            looked = self._take_looked()
-            try:
-                self._look()
-                self._member.cover_silence()
-                self._look_after_replays()
-                shared = self._tell_of_change(shared)
-                pause_s = self._member.next_look_in_s()
-            except Exception as error:  # noqa: BLE001 - logged; a mistake of ours must not end the sharing
-                logger().exception("a look into %s failed", self._store.shown)
-                self._why_not = f"{type(error).__name__}: {error}"
-                pause_s = self._poll_s
-            if looked is not None:
-                looked.set_result(None)
-            self._sleep(pause_s)
-        self._member.close()
-        if looked := self._take_looked():
-            looked.set_result(None)
+    def _keep_up(self) -> float:
+        """Keep up with the group. Return after how many seconds to do so again."""
+        try:
+            self._look()
+            self._member.cover_silence()
+            self._replays.look_after()
+            self._tell_of_change()
+            return self._member.next_look_in_s()
+        except Exception as error:  # noqa: BLE001 - logged; a mistake of ours must not end the sharing
+            logger().exception("a look into %s failed", self._store.shown)
+            self._why_not = f"{type(error).__name__}: {error}"
+            return self._poll_s
 
     def _look(self) -> None:
         """Look into the store, and note why this process cannot share if it cannot."""
@@ -282,67 +209,26 @@ class SharedPairs:
         except KeyErasedError:
             pass  # an epoch ended meanwhile
 
-    def _look_after_replays(self) -> None:
-        self._own_replays.forget_erased()
-        if self._replays is not None:
-            epochs = [epoch.pairs for epoch in self._member.epochs.held]
-            if self._replays.keep_up(epochs, self._is_new):
-                self._member.bring_forward()
-        if self._everywhere is not None:
-            self._everywhere.look_after()
-
-    def _is_new(self, pairs: EpochPairs) -> bool:
-        """Tell whether no member can have seen a request yet that is sealed to an epoch."""
-        published = [epoch.publish_at for epoch in self._member.epochs.held if epoch.pair == pairs.x25519]
-        return bool(published) and self._clock() < published[0] + _MAKING_TABLE_S
-
-    def _take_looked(self) -> concurrent.futures.Future[None] | None:
-        """Return what the callers wait for that asked for a look until now."""
-        with self._lock:
-            looked, self._looked = self._looked, None
-        return looked
-
-    def _sleep(self, pause_s: float) -> None:
-        """Sleep until the next look is due, or asked for."""
-        if self._wake.wait(pause_s):
-            # Requests that open under no key must not make the store work harder than the group itself does.
-            wait_s = self._looked_early_at + self._poll_s - self._clock()
-            if wait_s > 0 and not self._closed:
-                time.sleep(min(wait_s, self._poll_s))
-            self._wake.clear()
-            self._looked_early_at = self._clock()
-
-    def _look_soon(self) -> concurrent.futures.Future[None] | None:
-        """Have the thread look into the store, and return what is done then; None if the thread has ended."""
-        with self._lock:
-            if self._closed or not self._thread.is_alive():
-                return None
-            if self._looked is None:
-                self._looked = concurrent.futures.Future()
-            looked = self._looked
-        self._wake.set()
-        return looked
-
-    def _tell_of_change(self, was_shared: bool | None) -> bool | None:
-        current = self._member.current(self._clock())
-        if current is None or self._closed:
-            return was_shared
+    def _tell_of_change(self) -> None:
+        current = self._member.current(boot_time())
+        if current is None or self._thread.is_ended:
+            return
         self._note(current)
         is_shared = current.number > 0
-        if is_shared and not was_shared:
+        if is_shared and not self._was_shared:
             self._notices.shares(current.number, self._member.members)
-        elif not is_shared and was_shared is not False:
+        elif not is_shared and self._was_shared is not False:
             self._notices.has_own_keys(self._why_not or "the group cannot be reached")
-        return is_shared
+        self._was_shared = is_shared
 
     def _published(self) -> Epoch:
         self._require_open()
-        epoch = self._member.current(self._clock())
+        epoch = self._member.current(boot_time())
         if epoch is None:
             # If this process stood still for as long as its keys live, the group's newer ones are a look away.
             self._wait_for_group()
             self._member.cover_silence()
-            epoch = self._member.current(self._clock())
+            epoch = self._member.current(boot_time())
         if epoch is None:
             raise KeysUnavailableError(self._why_unavailable())
         self._note(epoch)
@@ -359,15 +245,15 @@ class SharedPairs:
 
     def _wait_for_group(self) -> None:
         until = time.monotonic() + _PATIENCE_S
-        while self._member.current(self._clock()) is None and not self._member.retries.in_a_row:
-            looked, left_s = self._look_soon(), until - time.monotonic()
+        while self._member.current(boot_time()) is None and not self._member.retries.in_a_row:
+            looked, left_s = self._thread.look_soon(), until - time.monotonic()
             if looked is None or left_s <= 0:
                 return
             with contextlib.suppress(concurrent.futures.TimeoutError):
                 looked.result(left_s)
 
     def _require_open(self) -> None:
-        if self._closed:
+        if self._thread.is_ended:
             raise KeysUnavailableError("this key ring is closed and its keys are erased: its app has shut down")
 
     def _why_unavailable(self) -> str:
