@@ -97,7 +97,7 @@ def test_a_member_that_joins_remembers_nothing_for_a_key_in_use_whose_table_is_m
     used, begun, coming = (
         replace(epoch(number), publish_at=publish_at) for number, publish_at in enumerate((now - 30, now, now + 1), 1)
     )
-    replays = SharedReplays(store, 120.0, Notices(store, across_hosts=False), clock=boot_time)
+    replays = SharedReplays(store.directory, 120.0, Notices(store, across_hosts=False), clock=boot_time)
     member = ScriptedMember([], Epochs((used, begun, coming)))
     with pairs_of(member, replays) as pairs:
         for requested in (used, begun, coming):

@@ -33,7 +33,9 @@ def new_member(place: Place, handles: ExitStack) -> NewMember:
 
     def new_member(clock: Callable[[], float] = boot_time, *, is_alone: bool = False) -> SharedReplays:
         store = handles.enter_context(closing(DirectoryStore(place)))
-        return SharedReplays(store, LIFE_S, Notices(store, across_hosts=False), clock=clock, is_alone=is_alone)
+        return SharedReplays(
+            store.directory, LIFE_S, Notices(store, across_hosts=False), clock=clock, is_alone=is_alone
+        )
 
     return new_member
 
@@ -75,7 +77,7 @@ def test_all_who_begin_at_the_same_time_have_one_table(place: Place, handles: Ex
 
     def begin(store: DirectoryStore, name: str) -> None:
         start.wait()
-        files.append(store.with_directory(lambda directory: open_or_make(directory, name)))
+        files.append(store.directory.run(lambda directory: open_or_make(directory, name)))
 
     for epoch in range(20):
         files.clear()
@@ -280,7 +282,7 @@ def test_where_there_is_no_room_for_a_table_no_request_is_taken(tmp_path: Path) 
         logging.basicConfig(stream=sys.stdout, format="%(message)s")
 
         store = DirectoryStore(named_directory(sys.argv[1]))
-        member = SharedReplays(store, 60.0, Notices(store, across_hosts=False), clock=boot_time)
+        member = SharedReplays(store.directory, 60.0, Notices(store, across_hosts=False), clock=boot_time)
         pairs, following = EpochPairs(KeyPair.generate()), EpochPairs(KeyPair.generate())
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, resource.RLIM_INFINITY))
         assert member.keep_up([pairs])
@@ -422,4 +424,4 @@ def test_a_folder_that_cannot_be_used_for_a_while_retires_nothing(
 def test_a_closed_store_makes_no_table(new_member: NewMember, store: DirectoryStore) -> None:
     store.close()
     with pytest.raises(StoreError):
-        store.with_directory(lambda directory: open_or_make(directory, replay_file_name(bytes(32))))
+        store.directory.run(lambda directory: open_or_make(directory, replay_file_name(bytes(32))))

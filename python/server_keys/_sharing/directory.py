@@ -7,11 +7,8 @@ number: of all that try, exactly one succeeds, and its boxes count from that mom
 Times are milliseconds of the clock that goes on while the machine sleeps, the same for all processes of one host.
 """
 
-import contextlib
 import functools
-import os
 import secrets
-import threading
 from collections.abc import Callable, Mapping
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -35,8 +32,9 @@ from server_keys._sharing.entries import (
     wait_name,
     write_entry,
 )
+from server_keys._sharing.group_directory import GroupDirectory
 from server_keys._sharing.leftovers import remove_directory
-from server_keys._sharing.places import OpenDirectory, Place
+from server_keys._sharing.places import Place
 from server_keys._sharing.replay_files import replay_file_names
 from server_keys._sharing.store import (
     MOST_ASK_BYTES,
@@ -48,14 +46,11 @@ from server_keys._sharing.store import (
     StoreError,
     Taken,
 )
-from server_keys.errors import SharePlaceError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _ATTEMPTS = 5
-_BETTER_PLACE_S = 1.0
-"""How often a store that is not in the best place looks whether that can be used now."""
 _MOST_ROUNDS = 100
 """How often asks are listed and removed while somebody may go on putting some there."""
 _WRITING_MS = 60_000
@@ -77,16 +72,7 @@ def _in_its_directory(
 
     @functools.wraps(work)
     def in_its_directory(store: "DirectoryStore", /, *arguments: P.args, **options: P.kwargs) -> R:
-        with store._one_at_a_time:
-            try:
-                for _ in range(_ATTEMPTS):
-                    with contextlib.suppress(FileNotFoundError):
-                        return work(store, store._directory(), *arguments, **options)
-            except SharePlaceError as error:
-                raise StoreError(str(error)) from error
-            except OSError as error:
-                raise StoreError(f"the directory {store.shown!r} cannot be used: {error.strerror or error}") from error
-            raise StoreError(f"the directory {store.shown!r} is removed again and again")
+        return store.directory.run(lambda directory: work(store, directory, *arguments, **options))
 
     return in_its_directory
 
@@ -94,25 +80,21 @@ def _in_its_directory(
 class DirectoryStore:
     """The store of one group, in a directory. See `Store` for what the methods promise.
 
-    Its directory may vanish at any time: systemd-logind removes a user's files in /dev/shm (RemoveIPC). Then there is
-    an empty store at the same place.
+    If its directory vanishes, there is an empty store at the same place.
 
     Args:
         place: where the directory may be.
     """
 
     def __init__(self, place: Place) -> None:
-        self._place = place
-        self._opened: OpenDirectory | None = None
-        self._better_at = 0.0
-        self._is_closed = False
-        self._one_at_a_time = threading.Lock()
+        self.directory = GroupDirectory(place)
+        """The directory, in which others may work, too."""
+        self._is_removed_at_the_end = place.is_removed_at_the_end
 
     @property
     def shown(self) -> str:
         """The path of the directory."""
-        opened = self._opened
-        return opened.path if opened else self._place.candidates[0]
+        return self.directory.path
 
     @_in_its_directory
     def look(self, directory: int, name: bytes) -> Look:
@@ -208,7 +190,7 @@ class DirectoryStore:
             remove(directory, file_name)
         if list_directory(directory).asks:
             return
-        if self._place.is_removed_at_the_end:
+        if self._is_removed_at_the_end:
             remove_directory(self.shown)
             return
         for replay_file in replay_file_names(directory):
@@ -228,54 +210,9 @@ class DirectoryStore:
             if not any(gone):
                 return
 
-    @_in_its_directory
-    def with_directory(self, directory: int, work: Callable[[int], R]) -> R:
-        """Return what `work` returns, which gets the descriptor of the directory.
-
-        Raises:
-            StoreError: the directory cannot be used.
-            Exception: whatever `work` raises. After a FileNotFoundError it is called again, with a new directory.
-        """
-        return work(directory)
-
     def close(self) -> None:
         """Close the descriptor. Never raises."""
-        with self._one_at_a_time:
-            self._is_closed = True
-            self._let_go()
-
-    def _directory(self) -> int:
-        """Return the descriptor of the directory, which is where members look for it now.
-
-        Raises:
-            SharePlaceError: no place can be used.
-        """
-        if self._is_closed:
-            raise StoreError(f"the directory {self.shown!r} is closed")
-        opened = self._opened
-        if opened is None or not opened.is_in_place():
-            self._let_go()
-            opened = self._opened = self._place.open()
-            self._better_at = boot_time() + _BETTER_PLACE_S
-        if opened.rank and boot_time() >= self._better_at:
-            opened = self._in_a_better_place(opened)
-        return opened.descriptor
-
-    def _in_a_better_place(self, opened: OpenDirectory) -> OpenDirectory:
-        """Return the directory to use. It is in a better place if that can be used now: newcomers take that one."""
-        self._better_at = boot_time() + _BETTER_PLACE_S
-        try:
-            better = self._place.open(better_than=opened.rank)
-        except SharePlaceError:
-            return opened
-        self._let_go()
-        self._opened = better
-        return better
-
-    def _let_go(self) -> None:
-        if self._opened is not None:
-            os.close(self._opened.descriptor)
-            self._opened = None
+        self.directory.close()
 
     def _put_register(self, directory: int, found: _Found, generation: bytes, register: bytes, keep_s: float) -> bool:
         """Put the register there that comes after the one that was found. Returns whether it happened."""
@@ -292,8 +229,7 @@ class DirectoryStore:
         Its number was free also if others used it during a long pause and removed its file since. They do that when
         they are two numbers further.
         """
-        if self._opened is None or not self._opened.is_in_place():
-            raise FileNotFoundError
+        self.directory.require_in_place()
         if list_directory(directory).number > before.names.number + 2:
             raise StoreError(f"the directory {self.shown!r} went on while the register was put there")
 

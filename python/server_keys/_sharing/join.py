@@ -14,6 +14,7 @@ from server_keys._log import logger
 from server_keys._native import GroupKeys
 from server_keys._sharing.directory import DirectoryStore
 from server_keys._sharing.door import Door
+from server_keys._sharing.group_directory import GroupDirectory
 from server_keys._sharing.group_replays import Everywhere, GroupReplays
 from server_keys._sharing.key_plan import KeyPlan
 from server_keys._sharing.member import Member
@@ -45,10 +46,10 @@ def ring_of(plan: KeyPlan) -> KeyRing:
         return _ring_of_siblings(share, schedule)
     if share.kind is ShareKind.FOLDER:
         store = DirectoryStore(named_directory(share.folder or ""))
-        _warn_of_a_full_disk(store)
+        _warn_of_a_full_disk(store.directory)
         # What an earlier boot left there is of another group: its times mean nothing now.
         keys = GroupKeys.of_name(f"{share.folder} {boot_id()}".encode())
-        return _shared(schedule, [(keys, store)], folder=store, across_hosts=False)
+        return _shared(schedule, [(keys, store)], folder=store.directory, across_hosts=False)
     if share.kind is ShareKind.VALKEY:
         doors, everywhere = _doors_to_valkey(share), _everywhere(share)
         folder = _folder_of_siblings(schedule)
@@ -56,15 +57,15 @@ def ring_of(plan: KeyPlan) -> KeyRing:
     return _alone(schedule, "share=None was asked for")
 
 
-def _warn_of_a_full_disk(store: DirectoryStore) -> None:
+def _warn_of_a_full_disk(directory: GroupDirectory) -> None:
     with contextlib.suppress(StoreError):  # it is told where it is used
-        file_system = store.with_directory(file_system_of)
+        file_system = directory.run(file_system_of)
         if file_system is not None and may_run_out_later(file_system):
             logger().warning(
                 "%r is on %s, which copies what is written. Where its disk gets full, the system ends processes that "
                 "remember requests there (SIGBUS), although they allocated the room: name a folder on a tmpfs, such as "
                 "one in /run",
-                store.shown,
+                directory.path,
                 file_system,
             )
 
@@ -104,7 +105,7 @@ def _ring_of_siblings(share: Share, schedule: Schedule) -> KeyRing:
             error,
         )
         return _alone(schedule, str(error))
-    return _shared(schedule, [(GroupKeys.of_name(name.encode()), store)], folder=store, across_hosts=False)
+    return _shared(schedule, [(GroupKeys.of_name(name.encode()), store)], folder=store.directory, across_hosts=False)
 
 
 def _name_of_siblings(schedule: Schedule) -> str | None:
@@ -112,13 +113,13 @@ def _name_of_siblings(schedule: Schedule) -> str | None:
     return group_of_siblings(f"{schedule.period_s} {schedule.overlap_s}")
 
 
-def _folder_of_siblings(schedule: Schedule) -> DirectoryStore | None:
+def _folder_of_siblings(schedule: Schedule) -> GroupDirectory | None:
     """Return where the workers of a server remember together which requests they saw; None for one that is alone."""
     name = _name_of_siblings(schedule)
     if name is None:
         return None
     try:
-        return DirectoryStore(directory_of_siblings(name))
+        return GroupDirectory(directory_of_siblings(name))
     except SharePlaceError as error:
         raise ValueError(
             f"the workers of this server cannot remember together which requests they saw: {error}. Make a place for "
@@ -150,7 +151,7 @@ def _shared(
     schedule: Schedule,
     doors: list[tuple[GroupKeys, Store]],
     *,
-    folder: DirectoryStore | None,
+    folder: GroupDirectory | None,
     across_hosts: bool,
     everywhere: Everywhere | None = None,
 ) -> KeyRing:
@@ -166,8 +167,7 @@ def _shared(
     )
     host = None
     if folder is not None:
-        is_alone = all(folder is not store for _, store in doors)
-        host = SharedReplays(folder, pace.life_s, notices, clock=boot_time, is_alone=is_alone)
+        host = SharedReplays(folder, pace.life_s, notices, clock=boot_time, is_alone=across_hosts)
     replays = GroupReplays(member, host=host, everywhere=everywhere)
     pairs = SharedPairs(member, schedule, poll_s=pace.poll_s, store=store, notices=notices, replays=replays)
     return KeyRing.over(pairs, schedule)

@@ -8,8 +8,8 @@ from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._keys.replays import SeenRequests
 from server_keys._native import ReplayTableError, ReplayTableLostError
-from server_keys._sharing.directory import DirectoryStore
 from server_keys._sharing.entries import remove
+from server_keys._sharing.group_directory import GroupDirectory
 from server_keys._sharing.leftovers import remove_directory
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.replay_files import (
@@ -46,7 +46,7 @@ class SharedReplays:
     is used no more at all, nor is one in whose place another was put, which others may use.
 
     Args:
-        store: where the files are.
+        directory: where the files are.
         life_s: how long a private key exists at most.
         notices: the log.
         clock: tells the time in seconds.
@@ -56,14 +56,14 @@ class SharedReplays:
 
     def __init__(
         self,
-        store: DirectoryStore,
+        directory: GroupDirectory,
         life_s: float,
         notices: Notices,
         *,
         clock: Callable[[], float],
         is_alone: bool = False,
     ) -> None:
-        self._store = store
+        self._directory = directory
         self._life_s = life_s
         self._notices = notices
         self._clock = clock
@@ -130,9 +130,9 @@ class SharedReplays:
             self._seen.clear()
         if self._is_alone:
             with contextlib.suppress(StoreError):
-                if self._store.with_directory(is_only_user):
-                    remove_directory(self._store.shown)
-            self._store.close()
+                if self._directory.run(is_only_user):
+                    remove_directory(self._directory.path)
+            self._directory.close()
 
     def _opened(self, public_key: bytes, *, may_make: bool) -> SeenRequests:
         name = replay_file_name(public_key)
@@ -145,7 +145,7 @@ class SharedReplays:
             return open_or_make(directory, name, may_make=may_make)
 
         try:
-            file = self._files[public_key] = self._store.with_directory(open_it)
+            file = self._files[public_key] = self._directory.run(open_it)
         except (ReplayTableError, StoreError) as error:
             self._notices.no_replay_table(str(error))
             self._is_news = True
@@ -156,9 +156,7 @@ class SharedReplays:
         """Remove the tables that members left which were killed."""
         names = [*map(replay_file_name, living), *map(replay_file_name, self._files)]
         with contextlib.suppress(StoreError):
-            self._store.with_directory(
-                lambda directory: remove_old(directory, but=names, older_than_s=2 * self._life_s)
-            )
+            self._directory.run(lambda directory: remove_old(directory, but=names, older_than_s=2 * self._life_s))
 
     def _look_after(self, public_key: bytes) -> None:
         """Find out whether the file of a table is still there, and tell others if it is not."""
@@ -170,14 +168,14 @@ class SharedReplays:
             seen.check()
         # Where the directory cannot be reached, whoever comes next cannot begin anew in it either.
         with contextlib.suppress(StoreError):
-            found = self._store.with_directory(lambda directory: in_place(directory, name, file))
+            found = self._directory.run(lambda directory: in_place(directory, name, file))
             if found is InPlace.SOMETHING_ELSE:
                 seen.lose()
             if seen.is_lost:
-                self._store.with_directory(lambda directory: mark_lost(directory, name))
+                self._directory.run(lambda directory: mark_lost(directory, name))
                 self._files[public_key] = file._replace(is_marked=True)
             elif found is InPlace.NOTHING:
-                self._store.with_directory(lambda directory: mark_gone(directory, name))
+                self._directory.run(lambda directory: mark_gone(directory, name))
             if seen.is_lost or (found is not InPlace.THE_FILE and not seen.is_retired):
                 seen.is_retired = self._is_news = True
                 self._notices.lost_replay_table()
@@ -194,4 +192,4 @@ class SharedReplays:
             del self._ended_at[name]
         if gone:
             with contextlib.suppress(StoreError):
-                self._store.with_directory(lambda directory: [remove(directory, name) for name in gone])
+                self._directory.run(lambda directory: [remove(directory, name) for name in gone])
