@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server_keys._sharing.directory import DirectoryStore
+from server_keys._sharing.directory_store import DirectoryStore
 from server_keys._sharing.places import Place, named_directory
 from tests.helpers.held_time import HeldTime
 from tests.helpers.valkey import KINDS, StoreServer, store_server

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server_keys._sharing.directory import DirectoryStore
+from server_keys._sharing.directory_store import DirectoryStore
 from server_keys._sharing.places import Place
 from server_keys._sharing.store import Store
 from tests.helpers.held_time import HeldTime

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from server_keys._sharing.directory import DirectoryStore
+from server_keys._sharing.directory_store import DirectoryStore
 from server_keys._sharing.places import Place
 from server_keys._sharing.store import MOST_ASKS, CrowdedStoreError, StoreError
 from tests.helpers.held_time import HeldTime
@@ -289,7 +289,7 @@ def test_a_commit_that_cannot_be_written_changes_nothing(folder: Path) -> None:
     run_script(
         """
         import os, resource, sys
-        from server_keys._sharing.directory import DirectoryStore
+        from server_keys._sharing.directory_store import DirectoryStore
         from server_keys._sharing.places import named_directory
         from server_keys._sharing.store import StoreError
 

@@ -8,7 +8,7 @@ from tests.helpers.scripts import run_script
 
 BEGIN = """
     import os, random, signal, sys, time
-    from server_keys._sharing.directory import DirectoryStore
+    from server_keys._sharing.directory_store import DirectoryStore
     from server_keys._sharing.places import named_directory
     from server_keys._sharing.store import StoreError
 

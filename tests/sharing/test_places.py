@@ -13,7 +13,7 @@ import pytest
 
 from server_keys._keys.schedule import Schedule
 from server_keys._sharing import join, places
-from server_keys._sharing.directory import DirectoryStore
+from server_keys._sharing.directory_store import DirectoryStore
 from server_keys._sharing.key_plan import KeyPlan
 from server_keys._sharing.leftovers import GroupName, parse_group_name
 from server_keys._sharing.mounts import file_system_of, is_seen_by_other_machines, type_of_mount

@@ -15,13 +15,13 @@ from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.retries import Retries
 from server_keys._keys.schedule import Schedule
 from server_keys._native import ReplayTableLostError
-from server_keys._sharing.directory import DirectoryStore
+from server_keys._sharing.directory_store import DirectoryStore
 from server_keys._sharing.epoch import Epoch, Epochs
 from server_keys._sharing.group_replays import GroupReplays
+from server_keys._sharing.host_replays import HostReplays
 from server_keys._sharing.member import Member
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.shared_pairs import SharedPairs
-from server_keys._sharing.shared_replays import SharedReplays
 from tests.sharing.memory_store import MemoryStore, Shelf
 
 STORE = MemoryStore(Shelf(boot_time))
@@ -67,7 +67,7 @@ class ScriptedMember:
 
 
 @contextmanager
-def pairs_of(member: ScriptedMember, host: SharedReplays | None = None) -> Iterator[SharedPairs]:
+def pairs_of(member: ScriptedMember, host: HostReplays | None = None) -> Iterator[SharedPairs]:
     notices = Notices(STORE, across_hosts=False)
     stands_in: Member = member  # type: ignore[assignment]
     replays = GroupReplays(stands_in, host=host)
@@ -97,7 +97,7 @@ def test_a_member_that_joins_remembers_nothing_for_a_key_in_use_whose_table_is_m
     used, begun, coming = (
         replace(epoch(number), publish_at=publish_at) for number, publish_at in enumerate((now - 30, now, now + 1), 1)
     )
-    replays = SharedReplays(store.directory, 120.0, Notices(store, across_hosts=False), clock=boot_time)
+    replays = HostReplays(store.directory, 120.0, Notices(store, across_hosts=False), clock=boot_time)
     member = ScriptedMember([], Epochs((used, begun, coming)))
     with pairs_of(member, replays) as pairs:
         for requested in (used, begun, coming):

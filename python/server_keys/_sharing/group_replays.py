@@ -1,6 +1,6 @@
 """Whether a group has seen a request: this process, the others of its host, and those of other hosts.
 
-Each of the three has its own memory: this process (`OwnReplays`), the host (`SharedReplays`), and the store that all
+Each of the three has its own memory: this process (`OwnReplays`), the host (`HostReplays`), and the store that all
 hosts ask (`Everywhere`).
 """
 
@@ -12,8 +12,8 @@ from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.replays import OwnReplays, SeenRequests
 from server_keys._native import ReplayTableLostError
 from server_keys._sharing.epoch import Epoch
+from server_keys._sharing.host_replays import HostReplays
 from server_keys._sharing.member import Member
-from server_keys._sharing.shared_replays import SharedReplays
 
 # How long an app that starts waits for the connections to the store that all hosts ask.
 _CONNECTING_S = 1.0
@@ -53,7 +53,7 @@ class GroupReplays:
         self,
         member: Member,
         *,
-        host: SharedReplays | None = None,
+        host: HostReplays | None = None,
         everywhere: Everywhere | None = None,
     ) -> None:
         self._member = member

@@ -12,10 +12,11 @@ from server_keys._keys.ring import KeyRing
 from server_keys._keys.schedule import Schedule
 from server_keys._log import logger
 from server_keys._native import GroupKeys
-from server_keys._sharing.directory import DirectoryStore
+from server_keys._sharing.directory_store import DirectoryStore
 from server_keys._sharing.door import Door
 from server_keys._sharing.group_directory import GroupDirectory
 from server_keys._sharing.group_replays import Everywhere, GroupReplays
+from server_keys._sharing.host_replays import HostReplays
 from server_keys._sharing.key_plan import KeyPlan
 from server_keys._sharing.member import Member
 from server_keys._sharing.messages import Who
@@ -25,7 +26,6 @@ from server_keys._sharing.pace import Pace
 from server_keys._sharing.places import boot_id, directory_of_siblings, named_directory
 from server_keys._sharing.share import SHORTEST_SHARED_S, Share, ShareKind
 from server_keys._sharing.shared_pairs import SharedPairs
-from server_keys._sharing.shared_replays import SharedReplays
 from server_keys._sharing.siblings import group_of_siblings
 from server_keys._sharing.store import Store, StoreError
 from server_keys.errors import SharePlaceError
@@ -167,7 +167,7 @@ def _shared(
     )
     host = None
     if folder is not None:
-        host = SharedReplays(folder, pace.life_s, notices, clock=boot_time, is_alone=across_hosts)
+        host = HostReplays(folder, pace.life_s, notices, clock=boot_time, is_alone=across_hosts)
     replays = GroupReplays(member, host=host, everywhere=everywhere)
     pairs = SharedPairs(member, schedule, poll_s=pace.poll_s, store=store, notices=notices, replays=replays)
     return KeyRing.over(pairs, schedule)

@@ -14,28 +14,26 @@ import pytest
 from server_keys._clock import boot_time
 from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._native import KeyPair, ReplayTable, ReplayTableError, ReplayTableLostError
-from server_keys._sharing.directory import DirectoryStore
+from server_keys._sharing.directory_store import DirectoryStore
+from server_keys._sharing.host_replays import HostReplays
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.places import Place
 from server_keys._sharing.replay_files import ReplayFile, open_or_make, replay_file_name
-from server_keys._sharing.shared_replays import SharedReplays
 from server_keys._sharing.store import StoreError
 from tests.helpers.held_time import HeldTime
 from tests.helpers.scripts import run_script
 
 LIFE_S = 60.0
-NewMember = Callable[..., SharedReplays]
+NewMember = Callable[..., HostReplays]
 
 
 @pytest.fixture
 def new_member(place: Place, handles: ExitStack) -> NewMember:
     """Make what one process of the group knows."""
 
-    def new_member(clock: Callable[[], float] = boot_time, *, is_alone: bool = False) -> SharedReplays:
+    def new_member(clock: Callable[[], float] = boot_time, *, is_alone: bool = False) -> HostReplays:
         store = handles.enter_context(closing(DirectoryStore(place)))
-        return SharedReplays(
-            store.directory, LIFE_S, Notices(store, across_hosts=False), clock=clock, is_alone=is_alone
-        )
+        return HostReplays(store.directory, LIFE_S, Notices(store, across_hosts=False), clock=clock, is_alone=is_alone)
 
     return new_member
 
@@ -274,15 +272,15 @@ def test_where_there_is_no_room_for_a_table_no_request_is_taken(tmp_path: Path) 
         from server_keys._clock import boot_time
         from server_keys._keys.epoch_pairs import EpochPairs
         from server_keys._native import ReplayTableLostError
-        from server_keys._sharing.directory import DirectoryStore
+        from server_keys._sharing.directory_store import DirectoryStore
         from server_keys._sharing.notices import Notices
         from server_keys._sharing.places import named_directory
-        from server_keys._sharing.shared_replays import SharedReplays
+        from server_keys._sharing.host_replays import HostReplays
         import logging, os
         logging.basicConfig(stream=sys.stdout, format="%(message)s")
 
         store = DirectoryStore(named_directory(sys.argv[1]))
-        member = SharedReplays(store.directory, 60.0, Notices(store, across_hosts=False), clock=boot_time)
+        member = HostReplays(store.directory, 60.0, Notices(store, across_hosts=False), clock=boot_time)
         pairs, following = EpochPairs(KeyPair.generate()), EpochPairs(KeyPair.generate())
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, resource.RLIM_INFINITY))
         assert member.keep_up([pairs])

@@ -37,7 +37,7 @@ def _is_new(_: EpochPairs) -> bool:
     return True
 
 
-class SharedReplays:
+class HostReplays:
     """Keeps a table in the group's directory for each epoch of the group.
 
     A table is opened when its epoch arrives, before that is published. Who comes later finds it, and makes none. If a
