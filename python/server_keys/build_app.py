@@ -4,42 +4,19 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 # OpenTelemetry replaces `fastapi.FastAPI` by a subclass. Apps that were made before are no instances of that.
 from fastapi.applications import FastAPI
-from starlette.types import ASGIApp
 
 from server_keys import middleware
-from server_keys._checks import (
-    Place,
-    Replay,
-    Required,
-    StoreAway,
-    checked_max_buffered_bytes,
-    checked_max_frame_bytes,
-    checked_open_paths,
-    checked_place,
-    checked_replay,
-    checked_required,
-    overlap_seconds,
-    period_seconds,
-)
-from server_keys._keys.lifespan import Lifespan, applied_plan, ephemeral_key_lifespan_factory
-from server_keys._keys.startup import StartupCheck
-from server_keys._outermost import put_outermost
-from server_keys._sealing.middleware import EncryptedBodyMiddleware
+from server_keys._additions import Additions, add, has_served
+from server_keys._checks import Place, Replay, Required, StoreAway, overlap_seconds, period_seconds
+from server_keys._keys.lifespan import ephemeral_key_lifespan_factory
 from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES, DEFAULT_MAX_FRAME_BYTES
-from server_keys._sealing.signer import Signer, checked_identity
-from server_keys._sharing.key_plan import KeyPlan
+from server_keys._sealing.sealing_plan import SealingPlan
+from server_keys._sealing.signer import Signer
 from server_keys.middleware import BuildAppFunc
-
-_STRICTNESS: dict[Required, int] = {False: 0, True: 1, "v1": 2}
-_TAKES: dict[Required, str] = {False: "takes bodies in plaintext", True: "takes more than version 1 of the wire"}
-
-# An attribute of the app: what was added to it. The app's state would not do, because that may be deleted.
-_ADDITIONS = "_server_keys_additions"
 
 
 def protect(
@@ -105,13 +82,13 @@ def protect(
     with_keys = ephemeral_key_lifespan_factory(
         refresh_time, overlap=overlap, share=share, group_secret_file=group_secret_file
     )
-    sealing = _Sealing.checked(
+    sealing = SealingPlan.checked(
         required, place, (replay, store_away), open_paths, (max_frame_bytes, max_buffered_bytes), identity
     )
-    if _has_served(app) and _Additions.of(app).sealing is None:
+    if has_served(app) and Additions.of(app).sealing is None:
         # Its lifespan may run already, and would make no keys.
         raise RuntimeError("the app has begun to serve: protect it before its first request")
-    _add(app, with_keys=with_keys, sealing=sealing)
+    add(app, with_keys=with_keys, sealing=sealing)
     return app
 
 
@@ -152,7 +129,7 @@ def inject_key_lifespan(
     with_keys = ephemeral_key_lifespan_factory(
         key_refresh_time_s, overlap=overlap_s, share=share, group_secret_file=group_secret_file
     )
-    return _then(build_app_func, functools.partial(_add, with_keys=with_keys))
+    return _then(build_app_func, functools.partial(add, with_keys=with_keys))
 
 
 def inject_middleware(
@@ -200,137 +177,10 @@ def inject_middleware(
             other places or open paths, another `replay`, or with less required.
     """
     _require_build_app_func(build_app_func)
-    sealing = _Sealing.checked(
+    sealing = SealingPlan.checked(
         required, place, (replay, store_away), open_paths, (max_frame_bytes, max_buffered_bytes), identity
     )
-    return _then(build_app_func, functools.partial(_add, sealing=sealing))
-
-
-@dataclass(frozen=True)
-class _Sealing:
-    """How an app is to seal bodies: the arguments of its `EncryptedBodyMiddleware`, checked."""
-
-    required: Required
-    place: Place
-    replay: Replay
-    store_away: StoreAway | None
-    open_paths: tuple[str, ...]
-    max_frame_bytes: int
-    max_buffered_bytes: int
-    identity: str | Signer | None
-
-    @classmethod
-    def checked(
-        cls,
-        required: Required,
-        place: Place,
-        replays: tuple[Replay, StoreAway | None],
-        open_paths: Sequence[str],
-        limits: tuple[int, int],
-        identity: str | os.PathLike[str] | Signer | None,
-    ) -> "_Sealing":
-        """Return them.
-
-        Raises:
-            TypeError: one is of another type.
-            ValueError: one has no known form, or is out of its range.
-        """
-        max_frame_bytes, max_buffered_bytes = limits
-        return cls(
-            checked_required(required),
-            checked_place(place),
-            *checked_replay(*replays),
-            checked_open_paths(open_paths),
-            checked_max_frame_bytes(max_frame_bytes),
-            checked_max_buffered_bytes(max_buffered_bytes, max_frame_bytes),
-            None if identity is None else checked_identity(identity),
-        )
-
-    def require_compatible(self, other: "_Sealing") -> None:
-        """Check that an app which seals like this already does what `other` asks for.
-
-        Raises:
-            RuntimeError: it does not; the message says why.
-        """
-        if _STRICTNESS[other.required] > _STRICTNESS[self.required]:
-            raise RuntimeError(
-                f"the app is protected already, and {_TAKES[self.required]}: pass required={other.required!r} to the "
-                "call that protected it first"
-            )
-        for name in (
-            *("place", "replay", "store_away", "open_paths"),
-            *("max_frame_bytes", "max_buffered_bytes", "identity"),
-        ):
-            has, asked = getattr(self, name), getattr(other, name)
-            if has != asked:
-                raise RuntimeError(
-                    f"the app is protected already, with {name}={has!r}, and cannot have {name}={asked!r}, too: give "
-                    "both calls the same"
-                )
-
-    def around(self, app: ASGIApp) -> ASGIApp:
-        """Return `app` with sealed bodies."""
-        return EncryptedBodyMiddleware(
-            app,
-            required=self.required,
-            place=self.place,
-            replay=self.replay,
-            store_away=self.store_away,
-            open_paths=self.open_paths,
-            max_frame_bytes=self.max_frame_bytes,
-            max_buffered_bytes=self.max_buffered_bytes,
-            identity=self.identity,
-        )
-
-
-@dataclass(frozen=True)
-class _Additions:
-    """The keys and the sealing that server_keys adds to an app."""
-
-    keys: KeyPlan | None = None
-    sealing: _Sealing | None = None
-
-    @classmethod
-    def of(cls, app: FastAPI) -> "_Additions":
-        """Return what was added to `app` already."""
-        additions = vars(app).get(_ADDITIONS)
-        return additions if isinstance(additions, cls) else cls()
-
-    def put_around(self, app: FastAPI) -> None:
-        """Add to `app` what it does not have.
-
-        Raises:
-            RuntimeError: it has something of the kind that contradicts this.
-        """
-        has = self.of(app)
-        if has.keys and self.keys:
-            has.keys.require_same(self.keys)
-        if has.sealing and self.sealing:
-            has.sealing.require_compatible(self.sealing)
-        both = _Additions(has.keys or self.keys, has.sealing or self.sealing)
-        if both != has:
-            vars(app)[_ADDITIONS] = both
-            put_outermost(app, both._around)
-
-    def _around(self, app: ASGIApp) -> ASGIApp:
-        if self.sealing:
-            app = self.sealing.around(app)
-        return StartupCheck(app, self.keys) if self.keys else app
-
-
-def _add(
-    app: FastAPI, *, with_keys: Callable[[Lifespan | None], Lifespan] | None = None, sealing: _Sealing | None = None
-) -> None:
-    """Add keys, sealing or both to `app`; add neither if one of them contradicts what the app has."""
-    lifespan = with_keys(app.router.lifespan_context) if with_keys else app.router.lifespan_context
-    keys = applied_plan(lifespan) if with_keys else None
-    _Additions(keys, sealing).put_around(app)
-    app.router.lifespan_context = lifespan
-
-
-def _has_served(app: FastAPI) -> bool:
-    # The first call of an app builds its stack. So does OpenTelemetry's `uninstrument_app`, which sets this to False.
-    return app.middleware_stack is not None and getattr(app, "_is_instrumented_by_opentelemetry", True)
+    return _then(build_app_func, functools.partial(add, sealing=sealing))
 
 
 def _then(build_app_func: BuildAppFunc, change: Callable[[FastAPI], None]) -> BuildAppFunc:

@@ -19,7 +19,7 @@ RING = {
     f"_keys.{name}"
     for name in ("epoch_pairs", "fork", "own_pairs", "pair_source", "replays", "retries", "ring", "schedule")
 }
-SERVER = KEYS | {"_sharing.key_plan", "_sealing", "_outermost", "middleware", "build_app"}
+SERVER = KEYS | {"_sharing.key_plan", "_sealing", "_additions", "middleware", "build_app"}
 # What an operator measures.
 OPERATIONS = {"metrics", "readiness"}
 # The parts of the package (modules and folders), and for each the others that it may import.
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "_outermost": set[str](),
     "_sharing": BASE | RING,
     "_sealing": KEYS,
+    "_additions": KEYS | {"_sharing.key_plan", "_sealing", "_outermost"},
     "middleware": {"_sealing"},
     "build_app": SERVER - {"build_app"},
     "_ring_gauges": KEYS,
@@ -52,11 +53,11 @@ MAY_IMPORT = {
 }
 # The packages of others, and for each the parts that may import it.
 MAY_BE_IMPORTED_BY = {
-    "fastapi": {"_keys.app_ring", "_keys.lifespan", "_keys.startup", "_outermost", "middleware", "build_app", "vllm"}
-    | {"proxy.opening", "command.workers_metrics"}
+    "fastapi": {"_keys.app_ring", "_keys.lifespan", "_keys.startup", "_outermost", "_additions", "middleware"}
+    | {"build_app", "vllm", "proxy.opening", "command.workers_metrics"}
     | OPERATIONS,
-    "starlette": {"_keys.app_ring", "_keys.startup", "_outermost", "_sealing", "build_app", "readiness"}
-    | {"proxy"}
+    "starlette": {"_keys.app_ring", "_keys.startup", "_outermost", "_additions", "_sealing"}
+    | {"readiness", "proxy"}
     | {f"command.{name}" for name in ("observed", "served_app", "serving", "status", "workers_metrics")},
     "click": {"command"},
     "uvicorn": {"command.serving", "command.http_protocol"},
