@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from server_keys._keys.identity_status import IdentityStatus
     from server_keys._keys.lifespan import Lifespan, ephemeral_key_lifespan_factory, periodic_refresh
     from server_keys._keys.pair_source import SharingStatus
-    from server_keys._keys.ring import KeyRing, KeyRingStatus
+    from server_keys._keys.ring import KeyRing
+    from server_keys._keys.ring_status import KeyRingStatus
     from server_keys._native import Engine, KeyPair, engine, generate_key_pairs
     from server_keys._sealing.signer import Signer
     from server_keys.build_app import inject_key_lifespan, inject_middleware, protect
@@ -72,7 +73,8 @@ _HOMES = {
     "_keys.identity_status": ("IdentityStatus",),
     "_keys.lifespan": ("Lifespan", "ephemeral_key_lifespan_factory", "periodic_refresh"),
     "_keys.pair_source": ("SharingStatus",),
-    "_keys.ring": ("KeyRing", "KeyRingStatus"),
+    "_keys.ring": ("KeyRing",),
+    "_keys.ring_status": ("KeyRingStatus",),
     "_native": ("Engine", "KeyPair", "engine", "generate_key_pairs"),
     "_sealing.signer": ("Signer",),
     "build_app": ("inject_key_lifespan", "inject_middleware", "protect"),

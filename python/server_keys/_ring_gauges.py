@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from server_keys._keys.ring import KeyRing, KeyRingStatus
+from server_keys._keys.ring import KeyRing
+from server_keys._keys.ring_status import KeyRingStatus
 
 _NONE_YET = float("inf")
 

@@ -1,10 +1,7 @@
 """The key ring: what apps, handlers and the middleware see of a server's key pairs."""
 
-import contextlib
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Self
 
 from server_keys._checks import overlap_seconds, period_seconds
@@ -14,45 +11,11 @@ from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._keys.fork import renew_lock_after_fork
 from server_keys._keys.identity_status import IdentityStatus
 from server_keys._keys.own_pairs import OwnPairs
-from server_keys._keys.pair_source import PairSource, SharingStatus, key_id
+from server_keys._keys.pair_source import PairSource
+from server_keys._keys.remembering import remember
+from server_keys._keys.ring_status import KeyRingStatus, RingReport
 from server_keys._keys.schedule import Schedule
-from server_keys._log import logger
-from server_keys._native import KeyPair, ReplayTableError, ReplayTableLostError
-
-# A member of a group may get a new key later than the others. Until then clients may fetch the one before from it.
-_PUBLISHED_EVERYWHERE_AFTER_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRingStatus:
-    """The state of a ring, for health checks and metrics. It contains no secret."""
-
-    key_id: str | None
-    """The first 8 bytes of the current public key, in hex; None if there is no key."""
-    age_s: float | None
-    """Seconds since the current pair was made."""
-    next_refresh_in_s: float | None
-    """Seconds until the next refresh, or the next try after a failed one; 0 when it is due; None once closed."""
-    previous_key_id: str | None
-    """The key id of the pair that is still accepted beside the current one."""
-    refreshes: int
-    """How often the current pair was replaced."""
-    failures: int
-    """How many tries to replace it failed."""
-    last_error: str | None
-    """Why the last try failed; None when it succeeded."""
-    closed: bool
-    """Whether the ring was closed."""
-    refusals: Mapping[str, int] = field(default_factory=dict, hash=False)
-    """How many requests were refused, by reason: `key_mismatch`, `malformed`, `frame_too_large`, `wrong_place`,
-    `plaintext`, `not_v1`, `keys_unavailable`, `key_path_method`, `key_not_signed`, `replayed`, `replay_table_full`,
-    `replay_table_lost`, `replay_store_away`, `buffers_full` and `given_up` (memory)."""
-    sharing: SharingStatus = field(default_factory=SharingStatus)
-    """Whether other processes have the same keys."""
-    identity: IdentityStatus | None = None
-    """Who signs the published keys; None for a server without an identity."""
-    buffers: BufferStatus | None = None
-    """The memory that unfinished requests hold; None where nothing opens requests with this ring's keys."""
+from server_keys._native import KeyPair
 
 
 class KeyRing:
@@ -116,10 +79,8 @@ class KeyRing:
     def _take_pairs_from(self, source: PairSource, schedule: Schedule) -> None:
         self._source = source
         self._schedule = schedule
-        self._refusals: Counter[str] = Counter()
-        self._buffer_status: Callable[[], BufferStatus] | None = None
+        self._report = RingReport()
         self._watchers: list[Callable[[KeyRing], None]] = []
-        self._identity_status: Callable[[], IdentityStatus] | None = None
         self._lock = threading.RLock()
         renew_lock_after_fork(self)
 
@@ -262,24 +223,7 @@ class KeyRing:
             ReplayTableFullError: it is new, and there is no room for it.
             ReplayTableError: it is not known which requests were seen, here or by other processes of the host.
         """
-        try:
-            seen = self._source.seen_requests(pairs)
-        except ReplayTableLostError:
-            self._replace_early(pairs)
-            raise
-        if seen.is_retired and self._is_replaced(pairs):
-            raise ReplayTableLostError("the key is retired: others may not know which requests were sealed to it")
-        try:
-            is_first = seen.add(request_id)
-        except ReplayTableError:
-            self._replace_early(pairs)
-            raise
-        if seen.fills():
-            logger().info(
-                "half of the room for the requests to key %s is taken: the next key comes early", key_id(pairs.x25519)
-            )
-            self._replace_early(pairs)
-        return is_first
+        return remember(self._source, pairs, request_id, refresh=self.refresh)
 
     async def remember_everywhere(self, pairs: EpochPairs, request_id: bytes) -> bool:
         """Do as `remember`, and ask the group's store as well, if it is one for many hosts.
@@ -301,42 +245,10 @@ class KeyRing:
         """Connect to the store that `remember_everywhere` asks, so that no request waits for that. Never raises."""
         await self._source.connect_everywhere()
 
-    def _is_replaced(self, pairs: EpochPairs) -> bool:
-        """Return whether other pairs are published, and for so long that whoever fetches a key gets those."""
-        status = self._source.status
-        return (
-            status.current != pairs.x25519
-            and status.age_s is not None
-            and status.age_s >= _PUBLISHED_EVERYWHERE_AFTER_S
-        )
-
-    def _replace_early(self, pairs: EpochPairs) -> None:
-        """Have the next pairs made if these are the current ones."""
-        # What fails is logged and counted, and tried again at the pairs' regular time.
-        with contextlib.suppress(Exception):
-            if self._source.current.x25519 == pairs.x25519:
-                self.refresh()
-
     @property
     def status(self) -> KeyRingStatus:
         """The state of the ring, for health checks and metrics. Reading it changes nothing."""
-        source = self._source.status
-        with self._lock:
-            refusals = dict(self._refusals)
-        return KeyRingStatus(
-            key_id=key_id(source.current) if source.current else None,
-            age_s=source.age_s,
-            next_refresh_in_s=source.next_refresh_in_s,
-            previous_key_id=key_id(source.previous) if source.previous else None,
-            refreshes=source.refreshes,
-            failures=source.failures,
-            last_error=source.last_error,
-            closed=source.closed,
-            refusals=refusals,
-            sharing=source.sharing,
-            identity=self._identity_status() if self._identity_status else None,
-            buffers=self._buffer_status() if self._buffer_status else None,
-        )
+        return self._report.status(self._source.status)
 
     def count_refusal(self, reason: str) -> None:
         """Count a request that was refused, for `status`.
@@ -344,8 +256,7 @@ class KeyRing:
         Args:
             reason: its kind, of which there are few: nothing that a client chooses.
         """
-        with self._lock:
-            self._refusals[reason] += 1
+        self._report.count_refusal(reason)
 
     def tell_of_identity(self, status: Callable[[], IdentityStatus]) -> None:
         """Let `status` say what this ring's status tells of the identity that signs its published keys.
@@ -353,7 +264,7 @@ class KeyRing:
         Args:
             status: returns the state of the identity; called each time that the ring's status is read.
         """
-        self._identity_status = status
+        self._report.identity = status
 
     def tell_of_buffers(self, status: Callable[[], BufferStatus]) -> None:
         """Let `status` say what this ring's status tells of the memory that unfinished requests hold.
@@ -361,7 +272,7 @@ class KeyRing:
         Args:
             status: returns what they hold; called each time that the ring's status is read.
         """
-        self._buffer_status = status
+        self._report.buffers = status
 
     def watch(self, watcher: Callable[["KeyRing"], None]) -> None:
         """Call `watcher` with this ring now, after each refresh or look whether one is due, and when the ring closes.
