@@ -23,6 +23,7 @@ from server_keys._sealing.arrival import path_in_app
 from server_keys._sealing.buffers import MemoryBoundError
 from server_keys._sealing.key_endpoint import KeyEndpoint
 from server_keys._sealing.notices import log_start
+from server_keys._sealing.opened_scope import OPENED, WIRE
 from server_keys._sealing.outcomes import Outcomes
 from server_keys._sealing.protected_app import ProtectedApp
 from server_keys._sealing.protocol import (
@@ -34,7 +35,7 @@ from server_keys._sealing.protocol import (
 from server_keys._sealing.recorder import Measured, Outcome
 from server_keys._sealing.refusals import KEY_MISMATCH, NOT_V1, PLAINTEXT, Refusal, refusal_of
 from server_keys._sealing.replays import ReplayRule
-from server_keys._sealing.request import OPENED, WIRE, SealedRequest
+from server_keys._sealing.request import SealedRequest
 from server_keys._sealing.signed_answers import SignedAnswers
 from server_keys._sealing.signed_lifespan import signing
 from server_keys._sealing.signer import Signer, checked_identity

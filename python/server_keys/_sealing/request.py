@@ -10,7 +10,7 @@ from server_keys._native import FrameTooLargeError, KeyErasedError, MalformedMes
 from server_keys._sealing import answers
 from server_keys._sealing.buffers import FREE_BYTES, GivenUpError, Holding, MemoryBoundError
 from server_keys._sealing.off_loop import run_off_loop
-from server_keys._sealing.protocol import NOT_OF_A_SEALED_REQUEST
+from server_keys._sealing.opened_scope import opened_scope
 from server_keys._sealing.recorder import Measured
 from server_keys._sealing.response import SealedResponse
 from server_keys._sealing.spans import record_opening
@@ -18,16 +18,6 @@ from server_keys._sealing.wires import RequestWire
 
 Broken = FrameTooLargeError | MalformedMessageError | MemoryBoundError
 """Why a request ends before its body does."""
-
-OPENED = "server_keys.opened"
-"""True in the scope of a request that arrived sealed."""
-WIRE = "server_keys.wire"
-"""In the scope of such a request: `ehbp`, or `v1` if also its head was sealed."""
-
-# ASGI extensions through which no part of a body travels. Others would go around the sealing: `http.response.pathsend`
-# hands the server a file to send.
-_HARMLESS_EXTENSIONS = frozenset({"http.response.trailers", "http.response.early_hint", "tls"})
-_HEADERS_OF_THE_SEALED = frozenset(name.encode() for name in NOT_OF_A_SEALED_REQUEST)
 
 # By how much a frame is longer than its plaintext: its length and its tag.
 _FRAME_OVERHEAD_BYTES = 20
@@ -153,7 +143,8 @@ class SealedRequest:
     async def _answer(self, app: ASGIApp, scope: Scope, response: SealedResponse) -> Broken | None:
         send = response.send_for_app()
         try:
-            await app(self._scope_for_app(scope), self._receive_opened, send)
+            body_bytes = len(self._opened) if self._body_ended else None
+            await app(opened_scope(scope, self._wire, body_bytes), self._receive_opened, send)
         except Exception:
             # If the request broke off, any exception of the app is a consequence: the client gets the refusal instead.
             if self._broken is None:
@@ -292,15 +283,3 @@ class SealedRequest:
             await response.break_off()
         elif self._broken is None:
             await answers.internal_error(send)
-
-    def _scope_for_app(self, scope: Scope) -> Scope:
-        headers = [(name, value) for name, value in scope["headers"] if name not in _HEADERS_OF_THE_SEALED]
-        headers.append((b"accept-encoding", b"identity"))
-        if not self._body_ended:
-            headers.append((b"transfer-encoding", b"chunked"))
-        elif self._wire.has_body or any(name == b"content-length" for name, _ in scope["headers"]):
-            headers.append((b"content-length", b"%d" % len(self._opened)))
-        extensions = {
-            name: value for name, value in scope.get("extensions", {}).items() if name in _HARMLESS_EXTENSIONS
-        }
-        return {**scope, "headers": headers, "extensions": extensions, OPENED: True, WIRE: self._wire.name}
