@@ -224,15 +224,19 @@ def test_an_answer_that_is_not_sealed_fails() -> None:
     assert "200" in says
 
 
-def test_headers_reach_the_server_and_are_not_printed() -> None:
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_headers_reach_the_server_and_are_not_printed(by_variable: bool) -> None:
     app = build_app()
-    seen: list[str] = []
+    seen: list[tuple[str, str]] = []
 
     @app.post("/mine")
     async def mine(request: Request) -> None:
-        seen.append(request.headers["authorization"])
+        seen.append((request.headers["authorization"], request.headers["x-team"]))
 
+    headers = ["Authorization: Bearer hunter2", "X-Team: a b"]
+    arguments = [] if by_variable else [word for header in headers for word in ("--header", header)]
+    environment = {"SERVER_KEYS_CHECK_HEADER": "\n".join([*headers, ""])} if by_variable else {}
     with running(app, STANDARD) as url:
-        done = run_here("check", url, "--path", "/mine", "--header", "Authorization: Bearer hunter2")
-    assert seen == ["Bearer hunter2"]
+        done = run_here("check", url, "--path", "/mine", *arguments, environment=environment)
+    assert seen == [("Bearer hunter2", "a b")]
     assert "hunter2" not in done.stdout + done.stderr

@@ -183,7 +183,8 @@ def test_each_option_is_an_environment_variable_that_its_help_names() -> None:
         said = run_here(name, "--help").stdout
         for parameter in command.params:
             if parameter.param_type_name == "option" and parameter.name != "help":
-                own = parameter.envvar or f"SERVER_KEYS_{name}_{parameter.name}".upper()
+                option = parameter.opts[0].removeprefix("--").replace("-", "_")
+                own = parameter.envvar or f"SERVER_KEYS_{name}_{option}".upper()
                 assert isinstance(own, str)
                 assert own in "".join(said.split()), (name, parameter.name)
 
