@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_keys import protect
+from server_keys._checks import Required
 from tests.helpers.commands import run_here, serving
 from tests.helpers.server_processes import free_port
 from tests.helpers.servers import STANDARD, running
@@ -103,6 +104,23 @@ def test_people_get_a_table() -> None:
     assert lines[0] == url
     assert any(line.startswith("plaintext ") and " ok " in line for line in lines)
     assert max(map(len, lines)) < 110
+
+
+@pytest.mark.parametrize("required", [True, "v1"])
+def test_one_that_refuses_plaintext_is_well(required: Required) -> None:
+    with running(build_app(required=required), STANDARD) as url:
+        assert examined(url, "--strict")["plaintext"][0] == "ok"
+
+
+def test_a_400_for_another_reason_does_not_refuse_plaintext() -> None:
+    app = build_app(required=False)
+
+    @app.post("/.well-known/server-keys-check")
+    async def refuse() -> JSONResponse:
+        return JSONResponse({"title": "no such thing"}, 400, media_type="application/problem+json")
+
+    with running(app, STANDARD) as url:
+        assert examined(url)["plaintext"][0] == "warning"
 
 
 def test_one_that_takes_plaintext_is_warned_of() -> None:

@@ -5,7 +5,7 @@ import json
 import httpx2
 
 from server_keys._native import FrameTooLargeError, MalformedMessageError
-from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, PROBLEM_MEDIA_TYPE
+from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, KEY_CONFIG_PATH, PROBLEM_MEDIA_TYPE
 from server_keys.command.doctor.findings import Finding, Verdict
 from server_keys.command.doctor.keys import HARMLESS_PATH
 from server_keys.command.doctor.wire import Exchanged, KeyAnswer, Target, exchange
@@ -99,4 +99,4 @@ def _says_sealed_only(response: httpx2.Response) -> bool:
         title = json.loads(response.content)["title"]
     except (ValueError, KeyError, TypeError):
         return False
-    return isinstance(title, str) and "EHBP" in title
+    return isinstance(title, str) and KEY_CONFIG_PATH in title  # where to get what it wants
