@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from server_keys._checks import Required
 from tests.helpers.commands import run_here, serving
 from tests.helpers.server_processes import free_port
 from tests.helpers.servers import STANDARD, running
+from tests.helpers.tcp_proxy import tcp_proxy
 from tests.helpers.upstream_app import Upstream
 from tests.helpers.wire_tap import tapped
 
@@ -121,6 +123,30 @@ def test_a_400_for_another_reason_does_not_refuse_plaintext() -> None:
 
     with running(app, STANDARD) as url:
         assert examined(url)["plaintext"][0] == "warning"
+
+
+def test_one_that_goes_away_while_it_is_waited_for_fails() -> None:
+    with running(build_app(), STANDARD) as url, tcp_proxy(int(url.rpartition(":")[2])) as proxy:
+        cutting = threading.Timer(2, proxy.cut)
+        cutting.start()
+        found = examined(f"http://127.0.0.1:{proxy.port}", "--wait-s", "4", status=1)
+        cutting.join()
+    assert found["key"][0] == "ok"
+    for subject in ("rotation", "sealed request"):
+        assert found[subject][0] == "failure"
+        assert "no answer" in found[subject][1]
+    assert {found[subject][0] for subject in ("plaintext", "streams")} == {"not checked"}
+
+
+def test_one_whose_answers_cannot_be_decoded_fails() -> None:
+    def change(message: Message) -> Message:
+        is_sealed = any(name == b"ehbp-response-nonce" for name, _ in message.get("headers", ()))
+        return with_header(b"content-encoding", b"gzip")(message) if is_sealed else message
+
+    with running(changed_by(change, build_app()), STANDARD) as url:
+        verdict, says, _ = examined(url, status=1)["sealed request"]
+    assert verdict == "failure"
+    assert "DecodingError" in says
 
 
 def test_one_that_takes_plaintext_is_warned_of() -> None:
