@@ -91,7 +91,11 @@ def test_the_version() -> None:
         *(((*command, "--identity", ""), "--identity: an identity begins with") for command in (SEAL, CHECK)),
         *(((*command, "--identity", WEAK), "--identity: the identity is no Ed25519 key") for command in (SEAL, CHECK)),
         *(((*command, *MANY), "--identity has 17 values: 16 at most") for command in (SEAL, CHECK)),
-        (("check", "https://my-server", "--header", "nothing"), "--header"),
+        ((*CHECK, "--header", "nothing"), "--header"),
+        ((*CHECK, "--header", "X: grün"), "--header must be NAME:VALUE, in ASCII"),
+        ((*CHECK, "--key-url", "relative"), "--key-url must be"),
+        ((*CHECK, "--key-url", "ftp://my-server/key"), "--key-url must be"),
+        ((*CHECK, "--key-url", "https://["), "--key-url: "),
         (("completion", "no-such-shell"), "no-such-shell"),
     ],
 )

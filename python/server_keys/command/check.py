@@ -5,6 +5,7 @@ import httpx2
 
 from server_keys._sealing.protocol import KEY_CONFIG_PATH
 from server_keys.client.identity import Identities
+from server_keys.client.key_location import KeyLocation
 from server_keys.command.common_options import (
     IDENTITY_MESSAGES,
     Seconds,
@@ -113,6 +114,8 @@ def check(
             raise ValueError("it must be a URL, such as https://my-server, and not a Unix socket")
     with usage_errors({}, otherwise="--ca-file"):
         context = httpx2.create_ssl_context(ca_file or True)
+    with usage_errors({"key_url": "--key-url"}, otherwise="--key-url"):
+        KeyLocation(key_url)
     if identity:
         with usage_errors(IDENTITY_MESSAGES, otherwise="--identity"):
             Identities(identity)
@@ -129,7 +132,7 @@ def _headers(given: tuple[str, ...]) -> dict[str, str]:
     headers = {"Content-Type": "application/json"}
     for header in given:
         name, colon, value = header.partition(":")
-        if not colon or not name.strip():
-            raise click.UsageError("--header must be NAME:VALUE")
+        if not colon or not name.strip() or not header.isascii():
+            raise click.UsageError("--header must be NAME:VALUE, in ASCII")
         headers[name.strip()] = value.strip()
     return headers
