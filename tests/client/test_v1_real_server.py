@@ -234,6 +234,35 @@ def test_what_somebody_on_the_way_changes_is_noticed(flavour: Flavour, app: Fast
 
 
 @every_flavour
+def test_headers_that_somebody_on_the_way_changes_arrive_as_the_security_page_says(flavour: Flavour) -> None:
+    app = build_app()
+    kept: dict[str, bytes] = {}
+
+    @app.post("/kept")
+    async def keep(request: Request) -> None:
+        kept[request.headers["Authorization"]] = await request.body()
+
+    protect(app, 300, required="v1")
+
+    async def between(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_changed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"set-cookie", b"theirs=1")]}
+            await send(message)
+
+        if scope["type"] == "http":
+            headers = [header for header in scope["headers"] if header[0] != b"authorization"]
+            scope = {**scope, "headers": [*headers, (b"authorization", b"Bearer theirs")]}
+        await app(scope, receive, send_changed)
+
+    with running(between) as url, flavour.client(require_v1=True) as client:
+        answer = client.request("POST", f"{url}/kept", content="x", headers={"Authorization": "Bearer ours"})
+        assert answer.status_code == 200
+        assert answer.headers["Set-Cookie"] == "theirs=1"
+    assert kept == {"Bearer theirs": b"x"}
+
+
+@every_flavour
 def test_a_page_beside_the_protected_app_is_refused(flavour: Flavour, app: FastAPI) -> None:
     async def beside(scope: Scope, receive: Receive, send: Send) -> None:
         is_other = scope["type"] == "http" and scope["path"] == "/v1/models"

@@ -2,19 +2,22 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server_keys import protect
+from server_keys._checks import Required
 from tests.helpers.commands import run_here, serving
 from tests.helpers.server_processes import free_port
 from tests.helpers.servers import STANDARD, running
+from tests.helpers.tcp_proxy import tcp_proxy
 from tests.helpers.upstream_app import Upstream
 from tests.helpers.wire_tap import tapped
 
@@ -103,6 +106,47 @@ def test_people_get_a_table() -> None:
     assert lines[0] == url
     assert any(line.startswith("plaintext ") and " ok " in line for line in lines)
     assert max(map(len, lines)) < 110
+
+
+@pytest.mark.parametrize("required", [True, "v1"])
+def test_one_that_refuses_plaintext_is_well(required: Required) -> None:
+    with running(build_app(required=required), STANDARD) as url:
+        assert examined(url, "--strict")["plaintext"][0] == "ok"
+
+
+def test_a_400_for_another_reason_does_not_refuse_plaintext() -> None:
+    app = build_app(required=False)
+
+    @app.post("/.well-known/server-keys-check")
+    async def refuse() -> JSONResponse:
+        return JSONResponse({"title": "no such thing"}, 400, media_type="application/problem+json")
+
+    with running(app, STANDARD) as url:
+        assert examined(url)["plaintext"][0] == "warning"
+
+
+def test_one_that_goes_away_while_it_is_waited_for_fails() -> None:
+    with running(build_app(), STANDARD) as url, tcp_proxy(int(url.rpartition(":")[2])) as proxy:
+        cutting = threading.Timer(2, proxy.cut)
+        cutting.start()
+        found = examined(f"http://127.0.0.1:{proxy.port}", "--wait-s", "4", status=1)
+        cutting.join()
+    assert found["key"][0] == "ok"
+    for subject in ("rotation", "sealed request"):
+        assert found[subject][0] == "failure"
+        assert "no answer" in found[subject][1]
+    assert {found[subject][0] for subject in ("plaintext", "streams")} == {"not checked"}
+
+
+def test_one_whose_answers_cannot_be_decoded_fails() -> None:
+    def change(message: Message) -> Message:
+        is_sealed = any(name == b"ehbp-response-nonce" for name, _ in message.get("headers", ()))
+        return with_header(b"content-encoding", b"gzip")(message) if is_sealed else message
+
+    with running(changed_by(change, build_app()), STANDARD) as url:
+        verdict, says, _ = examined(url, status=1)["sealed request"]
+    assert verdict == "failure"
+    assert "DecodingError" in says
 
 
 def test_one_that_takes_plaintext_is_warned_of() -> None:
@@ -224,15 +268,19 @@ def test_an_answer_that_is_not_sealed_fails() -> None:
     assert "200" in says
 
 
-def test_headers_reach_the_server_and_are_not_printed() -> None:
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_headers_reach_the_server_and_are_not_printed(by_variable: bool) -> None:
     app = build_app()
-    seen: list[str] = []
+    seen: list[tuple[str, str]] = []
 
     @app.post("/mine")
     async def mine(request: Request) -> None:
-        seen.append(request.headers["authorization"])
+        seen.append((request.headers["authorization"], request.headers["x-team"]))
 
+    headers = ["Authorization: Bearer hunter2", "X-Team: a b"]
+    arguments = [] if by_variable else [word for header in headers for word in ("--header", header)]
+    environment = {"SERVER_KEYS_CHECK_HEADER": "\n".join([*headers, ""])} if by_variable else {}
     with running(app, STANDARD) as url:
-        done = run_here("check", url, "--path", "/mine", "--header", "Authorization: Bearer hunter2")
-    assert seen == ["Bearer hunter2"]
+        done = run_here("check", url, "--path", "/mine", *arguments, environment=environment)
+    assert seen == [("Bearer hunter2", "a b")]
     assert "hunter2" not in done.stdout + done.stderr

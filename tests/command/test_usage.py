@@ -91,7 +91,11 @@ def test_the_version() -> None:
         *(((*command, "--identity", ""), "--identity: an identity begins with") for command in (SEAL, CHECK)),
         *(((*command, "--identity", WEAK), "--identity: the identity is no Ed25519 key") for command in (SEAL, CHECK)),
         *(((*command, *MANY), "--identity has 17 values: 16 at most") for command in (SEAL, CHECK)),
-        (("check", "https://my-server", "--header", "nothing"), "--header"),
+        ((*CHECK, "--header", "nothing"), "--header"),
+        ((*CHECK, "--header", "X: grün"), "--header must be NAME:VALUE, in ASCII"),
+        ((*CHECK, "--key-url", "relative"), "--key-url must be"),
+        ((*CHECK, "--key-url", "ftp://my-server/key"), "--key-url must be"),
+        ((*CHECK, "--key-url", "https://["), "--key-url: "),
         (("completion", "no-such-shell"), "no-such-shell"),
     ],
 )
@@ -183,7 +187,8 @@ def test_each_option_is_an_environment_variable_that_its_help_names() -> None:
         said = run_here(name, "--help").stdout
         for parameter in command.params:
             if parameter.param_type_name == "option" and parameter.name != "help":
-                own = parameter.envvar or f"SERVER_KEYS_{name}_{parameter.name}".upper()
+                option = parameter.opts[0].removeprefix("--").replace("-", "_")
+                own = parameter.envvar or f"SERVER_KEYS_{name}_{option}".upper()
                 assert isinstance(own, str)
                 assert own in "".join(said.split()), (name, parameter.name)
 

@@ -203,19 +203,46 @@ CASES: list[tuple[str, list[dict[str, str]], int, bool]] = [
     ("ServerKeysMemoryFull", [series("refusals_total", "0+2x80", reason="malformed")], 10, False),
     (
         "ServerKeysNotShared",
-        [series("shared_rings", "1x40"), series("available_rings", "2x40"), series("group_members", "2x40")],
+        [
+            series("shared_rings", "1x40"),
+            series("available_rings", "2x40"),
+            series("group_members", "2x40"),
+            series("group_contact_timestamp_seconds", "0+15x40"),
+        ],
+        5,
+        True,
+    ),
+    (
+        "ServerKeysNotShared",  # it started while the store was away, and has seen no group yet
+        [
+            series("shared_rings", "0x40"),
+            series("available_rings", "1x40"),
+            series("group_members", "0x40"),
+            series("group_contact_timestamp_seconds", "0x40"),
+        ],
         5,
         True,
     ),
     (
         "ServerKeysNotShared",  # no group, so nothing to share
-        [series("shared_rings", "0x40"), series("available_rings", "2x40"), series("group_members", "0x40")],
+        [
+            series("shared_rings", "0x40"),
+            series("available_rings", "2x40"),
+            series("group_members", "0x40"),
+            series("group_contact_timestamp_seconds", f"{FAR_FUTURE}x40"),
+        ],
         5,
         False,
     ),
     (
         "ServerKeysStoreAway",
         [series("group_contact_timestamp_seconds", "0x40"), series("group_members", "2x40")],
+        3,
+        True,
+    ),
+    (
+        "ServerKeysStoreAway",  # it started while the store was away, and has seen no group yet
+        [series("group_contact_timestamp_seconds", "0x40"), series("group_members", "0x40")],
         3,
         True,
     ),

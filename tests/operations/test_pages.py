@@ -45,6 +45,20 @@ with TestClient(app) as client:
     assert samples(scrape)["server_keys_available_rings"] == 1
 
 
+def test_the_paths_that_the_page_operations_opens_suffice_where_version_1_is_required() -> None:
+    (code,) = code_of("operations.md")
+    (protected,) = re.findall(r"`(protect\(app, required=.*?\))`", page("operations.md"))
+    end = """
+from fastapi.testclient import TestClient
+
+with TestClient(app) as client:
+    print([client.get(path).status_code for path in ("/ready", "/metrics", "/other")])
+"""
+    changed = code.replace("\nprotect(app)\n", f"\n{protected}\n")
+    assert changed != code
+    assert run_script(f"{changed}\nimport logging\nlogging.disable()\n{end}") == "[200, 200, 400]\n"
+
+
 def test_the_probe_of_the_page_operations_asks_for_the_path_of_its_app() -> None:
     (probe,) = code_of("operations.md", "yaml")
     assert "path: /ready," in probe

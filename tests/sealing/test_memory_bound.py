@@ -397,6 +397,7 @@ def test_an_upload_that_grows_where_there_is_no_room_ends_for_its_app_too(
             assert besieged.held_bytes == FULL
             await upload.arrives(second[HALF:] + b"".join(end), more_body=False)
             assert upload.status == 503
+            assert "ehbp-response-nonce" not in upload.response.headers
             assert not any(other.is_over for other in uploads)
 
     in_held_time(held, main)

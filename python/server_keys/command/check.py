@@ -5,6 +5,7 @@ import httpx2
 
 from server_keys._sealing.protocol import KEY_CONFIG_PATH
 from server_keys.client.identity import Identities
+from server_keys.client.key_location import KeyLocation
 from server_keys.command.common_options import (
     IDENTITY_MESSAGES,
     Seconds,
@@ -20,6 +21,14 @@ from server_keys.command.usage import usage_errors
 from server_keys.proxy.upstream import Upstream
 
 
+class _Header(click.types.StringParamType):
+    """A header. A variable has one a line, because their values have spaces."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """Return the lines that are not empty."""
+        return [line for line in rv.splitlines() if line.strip()]
+
+
 @click.command()
 @click.argument("url")
 @click.option(
@@ -32,10 +41,12 @@ from server_keys.proxy.upstream import Upstream
 @click.option("--data", default="{}", show_default=True, show_envvar=True, help="The body of the sealed request.")
 @click.option(
     "--header",
+    type=_Header(),
     multiple=True,
     show_envvar=True,
     metavar="NAME:VALUE",
-    help="A header of the sealed request, such as 'Authorization: Bearer ...'. May be repeated.",
+    help="A header of the sealed request, such as 'Authorization: Bearer ...'. May be repeated; the variable has one a "
+    "line. Every user of the host sees a command line, and not a variable.",
 )
 @click.option(
     "--connections",
@@ -66,7 +77,7 @@ from server_keys.proxy.upstream import Upstream
 @identity_option
 @key_url_option
 @ca_file_option
-@click.option("--json", "machine", is_flag=True, show_envvar=True, help="Print JSON.")
+@click.option("--json", is_flag=True, show_envvar=True, help="Print JSON.")
 @click.option("--strict", is_flag=True, show_envvar=True, help="End with status 1 for warnings, too.")
 def check(
     url: str,
@@ -79,7 +90,7 @@ def check(
     identity: tuple[str, ...],
     key_url: str | None,
     ca_file: str | None,
-    machine: bool,
+    json: bool,
     strict: bool,
 ) -> int:
     """Examine the server at URL, and say what is wrong with its sealing.
@@ -103,6 +114,8 @@ def check(
             raise ValueError("it must be a URL, such as https://my-server, and not a Unix socket")
     with usage_errors({}, otherwise="--ca-file"):
         context = httpx2.create_ssl_context(ca_file or True)
+    with usage_errors({"key_url": "--key-url"}, otherwise="--key-url"):
+        KeyLocation(key_url)
     if identity:
         with usage_errors(IDENTITY_MESSAGES, otherwise="--identity"):
             Identities(identity)
@@ -111,7 +124,7 @@ def check(
     target = Target(upstream, key_url or KEY_CONFIG_PATH, context, timeout_s, identity)
     request = target.request("POST", path, headers=_headers(header), body=data.encode())
     findings = list(examine(target, Questions(request, connections, wait_s)))
-    click.echo(as_json(url, findings, strict=strict) if machine else as_table(url, findings))
+    click.echo(as_json(url, findings, strict=strict) if json else as_table(url, findings))
     return 1 if has_failed(findings, strict=strict) else 0
 
 
@@ -119,7 +132,7 @@ def _headers(given: tuple[str, ...]) -> dict[str, str]:
     headers = {"Content-Type": "application/json"}
     for header in given:
         name, colon, value = header.partition(":")
-        if not colon or not name.strip():
-            raise click.UsageError("--header must be NAME:VALUE")
+        if not colon or not name.strip() or not header.isascii():
+            raise click.UsageError("--header must be NAME:VALUE, in ASCII")
         headers[name.strip()] = value.strip()
     return headers

@@ -5,10 +5,10 @@ import json
 import httpx2
 
 from server_keys._native import FrameTooLargeError, MalformedMessageError
-from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, PROBLEM_MEDIA_TYPE
+from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, KEY_CONFIG_PATH, PROBLEM_MEDIA_TYPE
 from server_keys.command.doctor.findings import Finding, Verdict
 from server_keys.command.doctor.keys import HARMLESS_PATH
-from server_keys.command.doctor.wire import Exchanged, KeyAnswer, Target, exchange
+from server_keys.command.doctor.wire import Exchanged, KeyAnswer, Target, exchange, fetch_key
 from server_keys.errors import SealedTransportError
 
 _PLAINTEXT = b'{"server-keys check": "this body is in plaintext, to see whether it is refused"}'
@@ -34,15 +34,15 @@ def of_plaintext(target: Target) -> Finding:
     return Finding("plaintext", Verdict.WARNING, says, values)
 
 
-def of_sealed_request(target: Target, key: KeyAnswer, request: httpx2.Request) -> tuple[Finding, Exchanged | None]:
-    """Send `request` sealed, and return whether its answer was sealed, with the answer."""
+def of_sealed_request(target: Target, request: httpx2.Request) -> tuple[Finding, Exchanged | None]:
+    """Send `request` sealed to the newest key, and return whether its answer was sealed, with the answer."""
     subject = "sealed request"
     try:
-        done = exchange(target, key, request)
+        done = exchange(target, fetch_key(target), request)
     except (SealedTransportError, MalformedMessageError, FrameTooLargeError) as error:
         return Finding(subject, Verdict.FAILURE, str(error)), None
-    except httpx2.TransportError as error:
-        return Finding(subject, Verdict.FAILURE, f"it got no answer: {type(error).__name__}"), None
+    except httpx2.RequestError as error:
+        return Finding(subject, Verdict.FAILURE, f"it got no answer that can be read: {type(error).__name__}"), None
     values = {"status": done.status, "sealed": done.is_sealed, "took_s": done.took_s, "bytes": len(done.body)}
     said = f"{request.method} {request.url.path}: status {done.status} after {done.took_s * 1000:.0f} ms"
     if done.is_key_refused:
@@ -99,4 +99,4 @@ def _says_sealed_only(response: httpx2.Response) -> bool:
         title = json.loads(response.content)["title"]
     except (ValueError, KeyError, TypeError):
         return False
-    return isinstance(title, str) and "EHBP" in title
+    return isinstance(title, str) and KEY_CONFIG_PATH in title  # where to get what it wants

@@ -28,7 +28,7 @@ def examine(target: Target, questions: Questions) -> Iterator[Finding]:
     """Yield what is found, one answer after the other. Without a key there is nothing more to ask."""
     try:
         answers = [fetch_key(target) for _ in range(max(2, questions.connections))]
-    except httpx2.TransportError as error:
+    except httpx2.RequestError as error:
         cause = type(error).__name__
         yield Finding("key", Verdict.FAILURE, f"{target.upstream.shown} does not answer ({cause}): {error}")
         return
@@ -46,13 +46,13 @@ def examine(target: Target, questions: Questions) -> Iterator[Finding]:
     yield of_rotation(target, last, questions.wait_s)
     try:
         yield of_plaintext(target)
-    except httpx2.TransportError as error:
+    except httpx2.RequestError as error:
         yield Finding("plaintext", Verdict.NOT_CHECKED, f"it got no answer ({type(error).__name__})")
     if identity.verdict is Verdict.FAILURE:
         says = "it was not sent: nothing is sealed to keys whose identity is refused"
         finding, done = Finding("sealed request", Verdict.NOT_CHECKED, says), None
     else:
-        finding, done = of_sealed_request(target, fetch_key(target), questions.request)
+        finding, done = of_sealed_request(target, questions.request)
     yield finding
     yield of_headers(first, done)
     yield of_stream(done)

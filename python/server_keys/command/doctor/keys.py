@@ -111,7 +111,12 @@ def of_rotation(target: Target, first: KeyAnswer, wait_s: float) -> Finding:
     newest = first
     while newest.key_id == first.key_id and (left_s := began_at + wait_s - time.monotonic()) > 0:
         time.sleep(min(left_s, max(0.1, wait_s / 100)))
-        newest = fetch_key(target)
+        try:
+            newest = fetch_key(target)
+        except httpx2.TransportError as error:
+            waited_s = time.monotonic() - began_at
+            says = f"after {waited_s:.0f} s there was no answer any more ({type(error).__name__})"
+            return Finding("rotation", Verdict.FAILURE, says, {"waited_s": waited_s})
     waited_s = time.monotonic() - began_at
     values: dict[str, object] = {"waited_s": waited_s, "changed": newest.key_id != first.key_id}
     if newest.public_key is None:
@@ -159,7 +164,7 @@ def _accepted(target: Target, key: KeyAnswer, connections: int) -> tuple[int, in
     for _ in range(connections):
         try:
             done = exchange(target, key, target.request("POST", HARMLESS_PATH, body=b"{}"))
-        except (SealedTransportError, MalformedMessageError, FrameTooLargeError, httpx2.TransportError):
+        except (SealedTransportError, MalformedMessageError, FrameTooLargeError, httpx2.RequestError):
             continue
         accepted += done.is_sealed
         tried += done.is_sealed or done.is_key_refused

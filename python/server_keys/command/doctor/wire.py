@@ -187,7 +187,7 @@ def exchange(target: Target, key: KeyAnswer, request: httpx2.Request) -> Exchang
         KeyRejectedError: no identity of the target has signed `key`. Nothing was sent.
         SealedTransportError: the answer is not sealed, and a success or a redirect.
         MalformedMessageError: it cannot be opened.
-        httpx2.TransportError: nobody answers.
+        httpx2.RequestError: nobody answers, or so that it cannot be read.
     """
     wire = Wire(target.connection(), key, key_address(target))
     began_at = time.monotonic()
