@@ -6,9 +6,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server_keys import protect
 from server_keys._sharing.share import Share, ShareKind, checked_share
 from server_keys._sharing.valkey_url import without_credentials
 from tests.helpers.scripts import run_script
@@ -36,6 +39,33 @@ def test_auto_and_none_need_nothing() -> None:
 @pytest.mark.parametrize("share", ["auto", None, "file:///run/ring"])
 def test_a_secret_in_the_environment_is_for_valkey_alone(share: str | None) -> None:
     assert check(share, environment=IN_FILE | IN_TEXT) == check(share)
+
+
+@pytest.mark.parametrize(
+    ("share", "variable", "warns"),
+    [
+        ("auto", f"valkey://ring:{SECRET}@store", True),
+        ("auto", "file:///run/ring", True),
+        ("auto", "auto", False),
+        ("auto", None, False),
+        (None, "file:///run/ring", False),
+    ],
+)
+def test_an_app_that_does_not_pass_the_variable_on_is_warned_of(
+    share: str | None,
+    variable: str | None,
+    warns: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if variable is None:
+        monkeypatch.delenv("SERVER_KEYS_SHARE", raising=False)
+    else:
+        monkeypatch.setenv("SERVER_KEYS_SHARE", variable)
+    with TestClient(protect(FastAPI(), 300, share=share)):
+        warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert ["share=os.environ['SERVER_KEYS_SHARE']" in warning for warning in warnings] == [True] * warns
+    assert SECRET not in str(warnings)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from server_keys._sharing.mounts import file_system_of, may_run_out_later
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
 from server_keys._sharing.places import boot_id, directory_of_siblings, named_directory
-from server_keys._sharing.share import SHORTEST_SHARED_S, Share, ShareKind
+from server_keys._sharing.share import SHARE_VARIABLE, SHORTEST_SHARED_S, Share, ShareKind
 from server_keys._sharing.shared_pairs import SharedPairs
 from server_keys._sharing.siblings import group_of_siblings
 from server_keys._sharing.store import Store, StoreError
@@ -70,6 +70,17 @@ def _warn_of_a_full_disk(directory: GroupDirectory) -> None:
             )
 
 
+def _warn_of_a_variable_that_nobody_reads() -> None:
+    if os.environ.get(SHARE_VARIABLE, "auto") != "auto":
+        # Its value may have a password.
+        logger().warning(
+            '%s is set, but this app has share="auto", which does not read it: its keys are shared by the workers of '
+            "this server alone. Pass share=os.environ[%r] where the app gets its keys",
+            SHARE_VARIABLE,
+            SHARE_VARIABLE,
+        )
+
+
 def check(plan: KeyPlan) -> None:
     """Check that the place and the secret which `plan` names can be used, without joining a group.
 
@@ -85,6 +96,7 @@ def check(plan: KeyPlan) -> None:
 
 
 def _ring_of_siblings(share: Share, schedule: Schedule) -> KeyRing:
+    _warn_of_a_variable_that_nobody_reads()
     name = _name_of_siblings(schedule)
     if name is None:
         return _alone(schedule, _ALONE)

@@ -13,6 +13,8 @@ from server_keys._sharing.valkey_url import ValkeyUrl, without_credentials
 SHORTEST_SHARED_S = 0.5
 """The shortest refresh time and the shortest overlap with which members can keep up with each other."""
 
+SHARE_VARIABLE = "SERVER_KEYS_SHARE"
+"""Says to the commands by what keys are shared. An app has to pass it on."""
 SECRET_FILE_VARIABLE = "SERVER_KEYS_GROUP_SECRET_FILE"  # noqa: S105
 SECRET_VARIABLE = "SERVER_KEYS_GROUP_SECRET"  # noqa: S105
 

@@ -17,7 +17,7 @@ from server_keys._checks import (
     period_seconds,
 )
 from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES
-from server_keys._sharing.share import SECRET_FILE_VARIABLE, checked_share
+from server_keys._sharing.share import SECRET_FILE_VARIABLE, SHARE_VARIABLE, checked_share
 from server_keys.command.common_options import (
     ca_file_option,
     limit_options,
@@ -161,7 +161,7 @@ _NOBODY = "none"
     "--key-share",
     default="auto",
     show_default=True,
-    envvar="SERVER_KEYS_SHARE",
+    envvar=SHARE_VARIABLE,
     show_envvar=True,
     metavar="SHARE",
     help="Which processes serve the same keys: auto, the workers of this command; none; file:///a/folder, those of "

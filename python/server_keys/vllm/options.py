@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from server_keys._sealing.protocol import DEFAULT_MAX_BUFFERED_BYTES
-from server_keys._sharing.share import SECRET_FILE_VARIABLE
+from server_keys._sharing.share import SECRET_FILE_VARIABLE, SHARE_VARIABLE
 
 PROGRAM = "server-keys-vllm"
 DEFAULT_REFRESH_TIME_S = 300.0
@@ -112,7 +112,7 @@ MAX_BUFFERED_BYTES = Option(
 )
 SHARE = Option(
     "--key-share",
-    "SERVER_KEYS_SHARE",
+    SHARE_VARIABLE,
     "Which processes serve the same keys: auto, the API server processes of this server (the default); none; "
     "file:///a/folder, those of this host that name the folder; valkey://host, or valkeys://host with TLS, all that "
     "name the server and have the group's secret. A URL with a password is safer in the variable: every user of the "
