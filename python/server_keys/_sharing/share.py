@@ -136,7 +136,7 @@ def _secret_place(shown: str, file: str | None, environment: Mapping[str, str]) 
         return SecretPlace(text=text)
     raise ValueError(
         f"share={shown!r} needs the group's secret: make one with `openssl rand -hex 32 > FILE`, give every member a "
-        f"copy, and name it by group_secret_file= or {SECRET_FILE_VARIABLE}"
+        f"copy, and name it by group_secret_file= (commands: --group-secret-file) or {SECRET_FILE_VARIABLE}"
     )
 
 
