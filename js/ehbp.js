@@ -75,14 +75,14 @@ export class EhbpClient {
         const sealed = await this.#sealed(keys, message);
         const response = await this.#send(sealed, keys, message, headers, signal);
         const nonce = response.headers.get("Ehbp-Response-Nonce");
-        if (nonce !== null) return await this.#opened(sealed, response, nonce);
+        if (nonce !== null) return await this.#opened(sealed, response, nonce, signal);
         const text = await this.#unsealed(response);
         if (!mayRetry || !sealed.refusesKey(response.status, text)) throw new UnsealedResponseError(response.status, text, response.headers);
         this.#onWire({ kind: "mismatch", status: response.status });
       } catch (error) {
         // The server may have refused the key, and a gateway may have replaced the refusal. So fetch the key anew.
         this.#serverKey.discard(keys);
-        throw error;
+        throw reasonOf(error, signal);
       }
       this.#serverKey.discard(keys);
     }
@@ -123,19 +123,22 @@ export class EhbpClient {
     return request(url.href, { method, headers: allHeaders, body: framed, cache: "no-store", signal });
   }
 
-  async #opened(sealed, response, nonce) {
+  async #opened(sealed, response, nonce, signal) {
     this.#onWire({ kind: "response", status: response.status, header: nonce });
     const open = await sealed.opener(nonce, response.status).catch(async (error) => {
       await response.body?.cancel();
       if (error instanceof StatusMismatchError) throw error;
       throw new UnsealedResponseError(response.status, `the header Ehbp-Response-Nonce cannot be used: ${error.message}`, response.headers);
     });
+    const opened = open(response.body, (index, ciphertext) => this.#onWire({ kind: "frame", sent: false, index, ciphertext }));
+    const pieces = begun(opened, response.body, signal);
+    await pieces.next();
     return {
       status: response.status,
       contentType: response.headers.get("Content-Type") ?? "",
       headers: response.headers,
       version: sealed.version,
-      pieces: open(response.body, (index, ciphertext) => this.#onWire({ kind: "frame", sent: false, index, ciphertext })),
+      pieces,
     };
   }
 
@@ -149,6 +152,22 @@ export class EhbpClient {
     return text === null ? `more than ${MOST_UNSEALED_BYTES} bytes, which were not read` : new TextDecoder().decode(text);
   }
 }
+
+// Yields the pieces of a response, after one that is nothing. Who makes it takes that one: a generator that was not begun
+// does nothing when it is returned, and the response of a caller who wants no piece of it would stay open.
+async function* begun(pieces, stream, signal) {
+  try {
+    yield;
+    yield* pieces;
+  } catch (error) {
+    throw reasonOf(error, signal);
+  } finally {
+    await stream?.cancel().catch(() => {}); // what has a reader was cancelled by it
+  }
+}
+
+// What a caller has aborted ends with the caller's own reason. Engines tell it in several ways, and not always.
+const reasonOf = (error, signal) => (signal?.aborted ? signal.reason : error);
 
 const NO_CRYPTO = "This page has no WebCrypto, so nothing was sent: browsers give it to pages of https and of localhost alone";
 

@@ -43,7 +43,7 @@ async function inPlainWords(words, promise) {
     return await promise;
   } catch (error) {
     // fetch and its streams reject with a TypeError when the network fails. Each browser words it differently.
-    if (error instanceof TypeError || error.name === "TimeoutError") throw new Error(words, { cause: error });
+    if (error instanceof TypeError || error?.name === "TimeoutError") throw new Error(words, { cause: error });
     throw error;
   }
 }

@@ -47,10 +47,10 @@ export class ServerKey {
   async #fetch() {
     const askedAt = performance.now();
     const response = await request(this.#url, { cache: "no-store", signal: AbortSignal.timeout(LONGEST_FETCH_MS) });
-    if (!response.ok) throw new KeyConfigurationError(`GET ${this.#url} was answered ${response.status}`);
-    const mediaType = (response.headers.get("Content-Type") ?? "").split(";")[0].trim().toLowerCase();
-    if (mediaType !== MEDIA_TYPE) {
-      throw new KeyConfigurationError(`GET ${this.#url} was answered with ${mediaType || "no media type"}, not ${MEDIA_TYPE}`);
+    const fault = faultOf(response);
+    if (fault !== null) {
+      await response.body?.cancel();
+      throw new KeyConfigurationError(`GET ${this.#url} was answered ${fault}`);
     }
     const answer = await receivedAtMost(response, MOST_ANSWER_BYTES);
     if (answer === null) throw new KeyConfigurationError(`GET ${this.#url} was answered with more than ${MOST_ANSWER_BYTES} bytes`);
@@ -62,6 +62,13 @@ export class ServerKey {
     this.#keys = keys;
     return keys;
   }
+}
+
+// Returns what tells that a response is no key answer, or null.
+function faultOf(response) {
+  if (!response.ok) return response.status;
+  const mediaType = (response.headers.get("Content-Type") ?? "").split(";")[0].trim().toLowerCase();
+  return mediaType === MEDIA_TYPE ? null : `with ${mediaType || "no media type"}, not ${MEDIA_TYPE}`;
 }
 
 // Returns the seconds for which a response may be reused (RFC 9111): 0 where the server does not say.
