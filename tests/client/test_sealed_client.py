@@ -5,7 +5,9 @@ import datetime
 import inspect
 import ipaddress
 import ssl
+import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -184,6 +186,29 @@ def test_the_environment_can_be_left_out(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     chat(flavour, url, trust_env=False)
+    assert proxy.requests == []
+
+
+@every_flavour
+@pytest.mark.parametrize(
+    ("named", "says"),
+    [
+        ("socks://me:hunter2@127.0.0.1:1", "its scheme is 'socks', and must be one of http, https, socks5, socks5h"),
+        ("socks5://me:hunter2@127.0.0.1:1", "'socksio' package is not installed"),
+        ("http://me:hunter2@[::1", "the URL cannot be read"),
+    ],
+)
+def test_a_proxy_of_the_environment_that_cannot_be_used_is_told_as_that(
+    flavour: Flavour, url: str, proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch, named: str, says: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", named)
+    with pytest.raises(ValueError, match=r"environment names \(HTTP_PROXY, HTTPS_PROXY, ALL_PROXY\)") as caught:
+        flavour.sealed_client()
+    assert says in str(caught.value)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+    monkeypatch.setenv("NO_PROXY", "localhost, *")
+    chat(flavour, url)
     assert proxy.requests == []
 
 

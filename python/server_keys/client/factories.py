@@ -41,7 +41,8 @@ _DOCUMENTATION = """Return a client that seals its requests, for `http_client=` 
     Raises:
         TypeError: an argument has the wrong type, or is `transport` or `mounts`: bodies would go around the sealing; or
             `require_v1` comes with `verify_key` alone.
-        ValueError: `max_frame_bytes` is out of its range, `key_url` is neither a path nor a URL, or `identity` is none.
+        ValueError: `max_frame_bytes` is out of its range, `key_url` is neither a path nor a URL, `identity` is none, or
+            a proxy that the environment names cannot be used.
     """
 
 

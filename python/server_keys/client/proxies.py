@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 TransportT = TypeVar("TransportT")
 
+UNUSABLE_PROXY = "the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) cannot be used"
+"""How the message of an error about a proxy of the environment begins."""
+
+_SCHEMES = ("http", "https", "socks5", "socks5h")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -21,10 +25,14 @@ class EnvironmentProxies:
 
     def __init__(self) -> None:
         self._proxies = getproxies()
+        entries = (entry.strip().lower() for entry in self._proxies.get("no", "").split(","))
+        self._left_out = [entry for entry in entries if entry]
 
     @property
     def urls(self) -> set[str]:
-        """The proxies' URLs."""
+        """The proxies' URLs; none if `NO_PROXY` leaves out everything."""
+        if "*" in self._left_out:
+            return set()
         return {url for scheme in ("http", "https") if (url := self._of(scheme)) is not None}
 
     def url_for(self, url: http.URL) -> str | None:
@@ -36,16 +44,28 @@ class EnvironmentProxies:
         return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
     def _is_left_out(self, url: http.URL) -> bool:
-        entries = (entry.strip().lower() for entry in self._proxies.get("no", "").split(","))
-        return any(_covers(entry, url) for entry in entries if entry)
+        return any(_covers(entry, url) for entry in self._left_out)
 
 
 class Routes(Generic[TransportT]):
-    """Sends each request through the proxy that the environment names for it, or directly."""
+    """Sends each request through the proxy that the environment names for it, or directly.
+
+    Args:
+        proxies: the proxies.
+        transport_through: makes the transport through the proxy with this URL, or through none.
+
+    Raises:
+        ValueError: one of the proxies cannot be used. The message does not quote its URL, which may have a password.
+    """
 
     def __init__(self, proxies: EnvironmentProxies, transport_through: Callable[[str | None], TransportT]) -> None:
         self._proxies = proxies
-        self._transports = {url: transport_through(url) for url in (None, *proxies.urls)}
+        self._transports: dict[str | None, TransportT] = {None: transport_through(None)}
+        for url in proxies.urls:
+            try:
+                self._transports[url] = transport_through(url)
+            except Exception as error:  # noqa: BLE001 - each library has errors of its own for a URL that it cannot use
+                raise ValueError(f"{UNUSABLE_PROXY}: {_why(error, url)}") from None
 
     def _transport_for(self, url: http.URL) -> TransportT:
         return self._transports[self._proxies.url_for(url)]
@@ -77,6 +97,15 @@ class AsyncRoutes(Routes["http.AsyncBaseTransport"]):
         async with AsyncExitStack() as stack:
             for transport in self._transports.values():
                 stack.push_async_callback(transport.aclose)
+
+
+def _why(error: Exception, url: str) -> str:
+    if isinstance(error, ImportError):
+        return str(error)  # it says what to install
+    scheme = url.partition("://")[0]
+    if scheme in _SCHEMES:
+        return "the URL cannot be read"
+    return f"its scheme is {scheme!r}, and must be one of {', '.join(_SCHEMES)}"
 
 
 def _covers(entry: str, url: http.URL) -> bool:
