@@ -233,6 +233,13 @@ def test_whatever_stands_in_between_and_changes_answers_is_found(
     assert says in said
 
 
+def test_a_key_whose_media_type_is_written_in_another_way_is_one() -> None:
+    with running(
+        changed_by(with_header(b"content-type", b"Application/OHTTP-keys; v=1"), build_app()), STANDARD
+    ) as url:
+        assert examined(url)["key"][0] == "ok"
+
+
 def test_a_stream_that_is_held_back_is_found() -> None:
     app = build_app()
 

@@ -91,16 +91,42 @@ def test_the_version() -> None:
         *(((*command, "--identity", ""), "--identity: an identity begins with") for command in (SEAL, CHECK)),
         *(((*command, "--identity", WEAK), "--identity: the identity is no Ed25519 key") for command in (SEAL, CHECK)),
         *(((*command, *MANY), "--identity has 17 values: 16 at most") for command in (SEAL, CHECK)),
-        ((*CHECK, "--header", "nothing"), "--header"),
+        ((*CHECK, "--header", "nothing"), "--header must be NAME:VALUE"),
         ((*CHECK, "--header", "X: grün"), "--header must be NAME:VALUE, in ASCII"),
         ((*CHECK, "--key-url", "relative"), "--key-url must be"),
         ((*CHECK, "--key-url", "ftp://my-server/key"), "--key-url must be"),
         ((*CHECK, "--key-url", "https://["), "--key-url: "),
+        ((*CHECK, "--header", "ü: hunter2"), "--header must be NAME:VALUE"),
+        ((*CHECK, "--header", "an X: hunter2"), "--header must be NAME:VALUE"),
+        ((*CHECK, "--header", "X: hunter2\nY: z"), "--header X: its value has control"),
+        ((*CHECK, "--path", "/a\nb"), "--path: it cannot be a path: '/a\\nb'"),
+        ((*CHECK, "--path", "/\udcff"), "--path: it cannot be a path"),
+        ((*SEAL, "--ca-file", __file__), "--ca-file: [X509"),
+        ((*CHECK, "--ca-file", __file__), "--ca-file: [X509"),
         (("completion", "no-such-shell"), "no-such-shell"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(arguments: tuple[str, ...], says: str) -> None:
     done = run_here(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"server-keys( \w+)?: .+\n", done.stderr), done.stderr
+    assert says in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [SEAL, CHECK])
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("SSL_CERT_FILE", "/no/such/file", "SSL_CERT_FILE: "),
+        ("ALL_PROXY", "socks://me:hunter2@127.0.0.1:1", "the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)"),
+        ("https_proxy", "http://me:hunter2@[::1", "the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)"),
+    ],
+)
+def test_what_the_environment_says_wrong_is_one_line_that_names_it(
+    command: tuple[str, ...], variable: str, value: str, says: str
+) -> None:
+    done = run_here(*command, environment={variable: value})
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r"server-keys( \w+)?: .+\n", done.stderr), done.stderr
     assert says in done.stderr

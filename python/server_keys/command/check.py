@@ -1,11 +1,14 @@
 """`server-keys check`: a doctor for a server that seals."""
 
+import ssl
+
 import click
 import httpx2
 
 from server_keys._sealing.protocol import KEY_CONFIG_PATH
 from server_keys.client.identity import Identities
 from server_keys.client.key_location import KeyLocation
+from server_keys.client.proxies import UNUSABLE_PROXY
 from server_keys.command.common_options import (
     IDENTITY_MESSAGES,
     Seconds,
@@ -17,16 +20,9 @@ from server_keys.command.doctor.examination import Questions, examine
 from server_keys.command.doctor.findings import as_json, as_table, has_failed
 from server_keys.command.doctor.keys import HARMLESS_PATH
 from server_keys.command.doctor.wire import Target
-from server_keys.command.usage import usage_errors
+from server_keys.command.header_option import Header, HeaderType
+from server_keys.command.usage import place_of_certificates, usage_errors
 from server_keys.proxy.upstream import Upstream
-
-
-class _Header(click.types.StringParamType):
-    """A header. A variable has one a line, because their values have spaces."""
-
-    def split_envvar_value(self, rv: str) -> list[str]:
-        """Return the lines that are not empty."""
-        return [line for line in rv.splitlines() if line.strip()]
 
 
 @click.command()
@@ -41,7 +37,7 @@ class _Header(click.types.StringParamType):
 @click.option("--data", default="{}", show_default=True, show_envvar=True, help="The body of the sealed request.")
 @click.option(
     "--header",
-    type=_Header(),
+    type=HeaderType(),
     multiple=True,
     show_envvar=True,
     metavar="NAME:VALUE",
@@ -83,7 +79,7 @@ def check(
     url: str,
     path: str,
     data: str,
-    header: tuple[str, ...],
+    header: tuple[Header, ...],
     connections: int,
     wait_s: float,
     timeout_s: float,
@@ -112,8 +108,8 @@ def check(
         upstream = Upstream.parse(url)
         if upstream.socket_path is not None:
             raise ValueError("it must be a URL, such as https://my-server, and not a Unix socket")
-    with usage_errors({}, otherwise="--ca-file"):
-        context = httpx2.create_ssl_context(ca_file or True)
+    with usage_errors({}, otherwise=place_of_certificates(ca_file)):
+        context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx2.create_ssl_context()
     with usage_errors({"key_url": "--key-url"}, otherwise="--key-url"):
         KeyLocation(key_url)
     if identity:
@@ -122,17 +118,10 @@ def check(
     if not path.startswith("/"):
         raise click.UsageError(f"--path must begin with a slash, not {path!r}")
     target = Target(upstream, key_url or KEY_CONFIG_PATH, context, timeout_s, identity)
-    request = target.request("POST", path, headers=_headers(header), body=data.encode())
+    with usage_errors({}, otherwise="--path"):
+        request = target.request("POST", path, headers=header, body=data.encode(errors="surrogateescape"))
+    with usage_errors({UNUSABLE_PROXY: UNUSABLE_PROXY}, otherwise="URL"):
+        target.connection().close()
     findings = list(examine(target, Questions(request, connections, wait_s)))
     click.echo(as_json(url, findings, strict=strict) if json else as_table(url, findings))
     return 1 if has_failed(findings, strict=strict) else 0
-
-
-def _headers(given: tuple[str, ...]) -> dict[str, str]:
-    headers = {"Content-Type": "application/json"}
-    for header in given:
-        name, colon, value = header.partition(":")
-        if not colon or not name.strip() or not header.isascii():
-            raise click.UsageError("--header must be NAME:VALUE, in ASCII")
-        headers[name.strip()] = value.strip()
-    return headers

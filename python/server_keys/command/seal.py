@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from server_keys.client.proxies import UNUSABLE_PROXY
 from server_keys.command.common_options import (
     IDENTITY_MESSAGES,
     ca_file_option,
@@ -22,7 +23,7 @@ from server_keys.command.named_function import named_function
 from server_keys.command.observed import observed
 from server_keys.command.served_app import sealing
 from server_keys.command.serving import serve
-from server_keys.command.usage import usage_errors
+from server_keys.command.usage import place_of_certificates, usage_errors
 from server_keys.proxy.options import SealOptions
 
 
@@ -110,9 +111,11 @@ def seal(
             "max_frame_bytes": "--max-frame-bytes",
             "key_url": "--key-url",
             "require_v1": "--require-v1",
+            UNUSABLE_PROXY: UNUSABLE_PROXY,
             **IDENTITY_MESSAGES,
         },
         otherwise="--to",
+        of_files=place_of_certificates(values["ca_file"]),
     ):
         options = SealOptions(
             to=to,

@@ -21,9 +21,8 @@ _LATE = 0.8
 
 def of_plaintext(target: Target) -> Finding:
     """Return whether a body in plaintext is refused."""
-    headers = {"Content-Type": "application/json"}
     with httpx2.Client(transport=target.connection()) as client:
-        response = client.send(target.request("POST", HARMLESS_PATH, headers=headers, body=_PLAINTEXT))
+        response = client.send(target.request("POST", HARMLESS_PATH, body=_PLAINTEXT))
     values = {"status": response.status_code}
     if response.status_code == 400 and _says_sealed_only(response):
         return Finding("plaintext", Verdict.OK, "a body in plaintext is refused", values)

@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -12,9 +12,13 @@ from server_keys._sealing.key_entries import PublishedKeys, keys_of
 from server_keys._sealing.key_signature import KeySignature, signature_of
 from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, RESPONSE_NONCE_HEADER
 from server_keys.client.httpx2 import SealedTransport
+from server_keys.client.proxies import EnvironmentProxies, SyncRoutes
+from server_keys.client.unsealed import media_type
 from server_keys.proxy.upstream import Upstream
 
 _ID_DIGITS = 16
+# Firewalls refuse requests that do not say what asks.
+_HEADERS = ((b"User-Agent", b"server-keys"), (b"Content-Type", b"application/json"))
 
 
 @dataclass(frozen=True)
@@ -28,17 +32,39 @@ class Target:
     identities: tuple[str, ...] = ()
     """The identities, one of which must have signed its keys. Without any, whoever signed them is believed."""
 
-    def connection(self) -> httpx2.HTTPTransport:
-        """Return a connection of its own."""
-        return httpx2.HTTPTransport(verify=self.context, limits=httpx2.Limits(max_connections=1))
+    def connection(self) -> httpx2.BaseTransport:
+        """Return a connection of its own, through the proxy that the environment names for it, as a client's.
+
+        Raises:
+            ValueError: that proxy cannot be used.
+        """
+
+        def through(proxy: str | None) -> httpx2.BaseTransport:
+            return httpx2.HTTPTransport(verify=self.context, proxy=proxy, limits=httpx2.Limits(max_connections=1))
+
+        return _Routes(EnvironmentProxies(), through)
 
     def request(
-        self, method: str, path: str, *, headers: dict[str, str] | None = None, body: bytes = b""
+        self, method: str, path: str, *, headers: Sequence[tuple[bytes, bytes]] = (), body: bytes = b""
     ) -> httpx2.Request:
-        """Return a request for it."""
-        url = httpx2.URL(self.upstream.url).join(path)
+        """Return a request for it. Headers of the caller's replace those that it has by itself.
+
+        Raises:
+            ValueError: `path` cannot be a part of a URL.
+        """
+        try:
+            # Not joined: a path that begins with two slashes would be another server's.
+            url = httpx2.URL(self.upstream.url.removesuffix("/") + path)
+        except (httpx2.InvalidURL, UnicodeError):
+            raise ValueError(f"it cannot be a path: {path!r}") from None
+        given = {name.lower() for name, _ in headers}
+        own = [(name, value) for name, value in _HEADERS if name.lower() not in given]
         extensions = {"timeout": httpx2.Timeout(self.timeout_s).as_dict()}
-        return httpx2.Request(method, url, headers=headers, content=body or None, extensions=extensions)
+        return httpx2.Request(method, url, headers=[*own, *headers], content=body or None, extensions=extensions)
+
+
+class _Routes(SyncRoutes, httpx2.BaseTransport):
+    pass
 
 
 @dataclass(frozen=True)
@@ -54,7 +80,7 @@ class KeyAnswer:
     @property
     def public_key(self) -> bytes | None:
         """The key, or None if the answer is none."""
-        if self.status != 200 or self.headers.get("Content-Type") != KEY_CONFIG_MEDIA_TYPE:
+        if self.status != 200 or media_type(self.headers.get("Content-Type")) != KEY_CONFIG_MEDIA_TYPE:
             return None
         keys = self._keys
         return keys and keys.x25519
