@@ -6,8 +6,15 @@ class NamedError extends Error {
   }
 }
 
-// The server published no key that can be used, or none that the caller's options or the request ask for.
-export class KeyConfigurationError extends NamedError {}
+// The server published no key that can be used, or none that the caller's options or the request ask for. status and headers
+// are those of the answer that came in place of a key, or null: after a 503, Retry-After may tell when to come back.
+export class KeyConfigurationError extends NamedError {
+  constructor(message, { status = null, headers = null, ...options } = {}) {
+    super(message, options);
+    this.status = status;
+    this.headers = headers;
+  }
+}
 
 // The key answer is not signed by the server's identity, or not for this time.
 export class KeyRejectedError extends NamedError {}

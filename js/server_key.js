@@ -50,7 +50,8 @@ export class ServerKey {
     const fault = faultOf(response);
     if (fault !== null) {
       await response.body?.cancel();
-      throw new KeyConfigurationError(`GET ${this.#url} was answered ${fault}`);
+      const { status, headers } = response;
+      throw new KeyConfigurationError(`GET ${this.#url} was answered ${fault}`, { status, headers });
     }
     const answer = await receivedAtMost(response, MOST_ANSWER_BYTES);
     if (answer === null) throw new KeyConfigurationError(`GET ${this.#url} was answered with more than ${MOST_ANSWER_BYTES} bytes`);

@@ -207,6 +207,16 @@ def test_the_headers_tell_when_to_come_back(engine: Engine, server: Server, stat
     assert run(engine, body, server.url) == ["7", True]
 
 
+def test_an_answer_in_place_of_the_key_tells_when_to_come_back(engine: Engine, server: Server) -> None:
+    cors = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "*"}
+    server.answers[KEY_PATH] = PlainTextResponse("starting", 503, headers=cors | {"Retry-After": "7"})
+    body = """
+        const error = await client.post("/echo", "a").catch((error) => error);
+        return [error.name, error.status, error.headers.get("Retry-After")];
+    """
+    assert run(engine, body, server.url) == ["KeyConfigurationError", 503, "7"]
+
+
 @pytest.mark.parametrize(
     ("headers", "told"),
     [
