@@ -136,6 +136,8 @@ class EncryptedBodyMiddleware:
             return await self._run(scope, receive, send)
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        if not isinstance(scope["headers"], list | tuple):
+            scope["headers"] = list(scope["headers"])  # ASGI allows an iterator, which can be read once
         required = self._required_of(scope)
         if OPENED in scope:  # by a middleware around this one
             if required == "v1" and scope.get(WIRE) != "v1":

@@ -115,6 +115,8 @@ class SealedResponse:
             return
         if kind == "http.response.start":
             record_opening(self._measured)
+            # ASGI allows any iterable, and Sanic gives a generator, which can be read once.
+            message = {**message, "headers": list(message.get("headers", ()))}
             self._has_body = self._wire.has_body(message["status"])
             self._declared = DeclaredLength.of(message) if self._has_body else None
             self._decoder = ContentDecoder.of(message) if self._has_body else None
