@@ -66,7 +66,7 @@ def _sealed() -> Send:
 
 
 def _ours() -> Send:
-    return SealedResponse(PlainResponse(_sealer()), _nothing, Measured()).send_for_app()
+    return SealedResponse(PlainResponse(_sealer()), _nothing, Measured(), lambda: None).send_for_app()
 
 
 CONTESTANTS: Final[dict[str, Callable[[], Send]]] = {

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any
 
@@ -11,7 +11,15 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.testclient import TestClient
 
-from server_keys import KeyPair, KeyRing, Lifespan, ephemeral_key_lifespan_factory, inject_key_lifespan, protect
+from server_keys import (
+    KeyPair,
+    KeyRing,
+    Lifespan,
+    ephemeral_key_lifespan_factory,
+    inject_key_lifespan,
+    periodic_refresh,
+    protect,
+)
 from tests.helpers.held_time import HeldTime, run_in_held_time
 from tests.helpers.servers import running
 
@@ -556,3 +564,25 @@ def test_one_wrapped_lifespan_serves_many_apps(held: HeldTime) -> None:
             assert not ring_of(apps[0]).status.closed
 
     run_in_held_time(held, main)
+
+
+@pytest.mark.parametrize(
+    "started",
+    [
+        lambda app: ephemeral_key_lifespan_factory(300)(None)(app).__aenter__(),
+        lambda app: ephemeral_key_lifespan_factory(300, share=None)(None)(app).__aenter__(),
+        lambda app: periodic_refresh(app, 300),
+        lambda app: periodic_refresh(app, 300, share=None),
+    ],
+    ids=["lifespan", "lifespan that shares nothing", "task", "task that shares nothing"],
+)
+def test_a_server_that_runs_on_something_else_than_asyncio_is_told_so(
+    started: Callable[[FastAPI], Coroutine[Any, Any, object]],
+) -> None:
+    app = FastAPI()
+    # As trio steps through coroutines: no event loop of asyncio knows of it.
+    with pytest.raises(
+        RuntimeError, match=r"no event loop of asyncio runs here.*hypercorn without `--worker-class trio`"
+    ):
+        started(app).send(None)
+    assert not hasattr(app.state, "ephemeral_keys")

@@ -321,6 +321,7 @@ def test_where_nobody_runs_the_lifespan_the_first_request_says_so(caplog: pytest
     (line,) = errors_of(caplog, "the app serves without keys, so sealed requests and handlers that want keys fail")
     assert "nobody runs its lifespan" in line
     assert "`--lifespan off`" in line
+    assert "daphne" in line
     assert "with TestClient(app) as client:" in line
 
 

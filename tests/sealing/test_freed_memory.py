@@ -1,6 +1,7 @@
 """Freed memory goes back to the system while much is held, and when that is gone, without taking much time."""
 
 import ctypes
+import sys
 
 import pytest
 
@@ -76,6 +77,15 @@ def test_a_c_library_that_gives_nothing_back_is_left_alone(monkeypatch: pytest.M
     freed_memory._trim_of_libc.cache_clear()
     try:
         assert freed_memory._trim_of_libc() is None
+        FreedMemory().note(800, 800, MOST)
+    finally:
+        freed_memory._trim_of_libc.cache_clear()
+
+
+def test_a_python_without_ctypes_keeps_what_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+    freed_memory._trim_of_libc.cache_clear()
+    try:
         FreedMemory().note(800, 800, MOST)
     finally:
         freed_memory._trim_of_libc.cache_clear()

@@ -4,7 +4,8 @@ import asyncio
 import gzip
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -181,6 +182,64 @@ def test_an_app_hears_nothing_of_the_bytes_of_the_sealed_request(ring: KeyRing) 
     headers = {name.decode(): value.decode() for name, value in seen}
     assert len(headers) == len(seen)
     assert {name: value for name, value in headers.items() if not name.startswith("ehbp-")} == expected
+
+
+Pairs = list[tuple[bytes, bytes]]
+# ASGI allows any iterable of pairs. Sanic gives a generator.
+ANY_ITERABLE: dict[str, Callable[[Pairs], Iterable[Any]]] = {
+    "generator": lambda headers: (header for header in headers),
+    "iterator": iter,
+    "map": lambda headers: map(list, headers),
+    "tuple": tuple,
+    "pairs that are lists": lambda headers: [list(header) for header in headers],
+}
+
+
+@pytest.mark.parametrize("of_pairs", ANY_ITERABLE.values(), ids=ANY_ITERABLE)
+def test_headers_that_an_app_gives_as_any_iterable_all_count(
+    ring: KeyRing, of_pairs: Callable[[Pairs], Iterable[Any]]
+) -> None:
+    compressed = gzip.compress(TEXT)
+    headers = [
+        (b"content-length", b"%d" % len(compressed)),
+        (b"content-encoding", b"gzip"),
+        (b"content-type", b"text/plain"),
+        (b"set-cookie", b"a=b"),
+    ]
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": of_pairs(headers)})
+        await send({"type": "http.response.body", "body": compressed})
+
+    client = Client(ring.current)
+    response = sealed_call(app, ring, client, "/", client.seal(b"x"))
+    assert client.open(response) == [TEXT]
+    assert response.headers["content-type"] == "text/plain"
+    assert response.headers["set-cookie"] == "a=b"
+    assert "content-encoding" not in response.headers
+
+
+@pytest.mark.parametrize("of_pairs", ANY_ITERABLE.values(), ids=ANY_ITERABLE)
+@pytest.mark.parametrize("is_sealed", [True, False], ids=["sealed", "in plaintext"])
+def test_headers_that_a_server_gives_as_any_iterable_reach_the_app(
+    ring: KeyRing, of_pairs: Callable[[Pairs], Iterable[Any]], is_sealed: bool
+) -> None:
+    seen: list[list[bytes]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.extend(list(header) for header in scope["headers"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": (await receive())["body"]})
+
+    async def server(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = of_pairs(scope["headers"])
+        await EncryptedBodyMiddleware(app, key_ring=ring)({**scope, "headers": headers}, receive, send)
+
+    client = Client(ring.current)
+    headers, pieces = (client.headers, client.seal(b"x")) if is_sealed else ([], [b"x"])
+    response = asyncio.run(asgi.call(server, "POST", "/", headers=[*headers, ("X-Of-The-Client", "1")], pieces=pieces))
+    assert (client.open(response) if is_sealed else response.pieces) == [b"x"]
+    assert [b"x-of-the-client", b"1"] in seen
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS, ids=str)

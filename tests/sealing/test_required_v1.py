@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from server_keys import EncryptedBodyMiddleware, KeyPair, KeyRing, inject_middleware, metrics, protect
 from tests.helpers import asgi
 from tests.helpers.sealed_requests import Client, ClientV1, call_v1, unreachable
+from tests.helpers.served_app import served
 
 KEY_PATH = "/.well-known/hpke-keys"
 
@@ -93,6 +94,28 @@ def test_open_paths_are_those_that_the_app_sees(ring: KeyRing) -> None:
     app = EncryptedBodyMiddleware(tells, key_ring=ring, required="v1", open_paths=("/health",))
     for path in ("/api/health", "/health"):
         assert asyncio.run(asgi.call(app, "GET", path, root_path="/api")).body == b"None"
+
+
+@pytest.mark.parametrize("of_server", ["", "/api", "/api/"])
+@pytest.mark.parametrize("of_app", ["", "/api", "/api/", "/api//", "api", "/health"])
+@pytest.mark.parametrize(
+    "path", ["/health", "/api/health", "/api//health", "/api/api/health", "//health", "/apihealth", "/health/health"]
+)
+def test_a_request_is_served_unsealed_only_by_the_route_of_an_open_path(path: str, of_app: str, of_server: str) -> None:
+    api = FastAPI()
+    api.root_path = of_app  # as vLLM does after it made the app
+    routes: list[str] = []
+
+    @api.get("/{route:path}")
+    async def answer(route: str) -> None:
+        routes.append(f"/{route}")
+
+    async def status() -> int | None:
+        async with served(protect(api, required="v1", open_paths=["/health"])):
+            return (await asgi.call(api, "GET", path, root_path=of_server)).status
+
+    assert (asyncio.run(status()), routes) in ((200, ["/health"]), (400, []))
+    assert path != (of_app or of_server) + "/health" or routes == ["/health"]
 
 
 def test_sealed_requests_to_open_paths_are_opened(ring: KeyRing) -> None:

@@ -197,6 +197,45 @@ def test_they_are_gone_when_the_app_has_been_called_and(way: str) -> None:
         assert process.where(words(secrets_of(keys, response))) == []
 
 
+ENDS = {
+    "a stream": """
+            await begin(receive, send)
+            await end(send)
+    """,
+    "an answer with a length and trailers": """
+            held.append((receive, send))
+            assert (await receive())["body"] == b"question"
+            headers = [(b"content-length", b"6")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": True})
+            await send({"type": "http.response.body", "body": b"answer"})
+            await send({"type": "http.response.trailers", "headers": [(b"x-tokens", b"1")]})
+            sent.pop()  # It has no body.
+    """,
+}
+
+
+@pytest.mark.parametrize("answer", ENDS.values(), ids=ENDS.keys())
+def test_they_are_gone_when_the_answer_has_ended_although_the_app_works_on_in_the_background(answer: str) -> None:
+    way = f"""
+        async def app(scope, receive, send):
+{answer}
+            report()
+            assert (await receive())["type"] == "http.disconnect"
+            try:
+                await send({{"type": "http.response.body", "body": b"more"}})
+            except RuntimeError as error:
+                assert "has ended" in str(error), error
+            else:
+                raise AssertionError("sealed after the end")
+        run(app)
+    """
+    with serving(way) as process:
+        keys = RequestKeys.drawn_for(bytes.fromhex(process.run_to("ready")))
+        response = json.loads(process.run_to("over", told=told(keys, keys.frame(0, b"question"))))
+        assert process.where(words(secrets_of(keys, response))) == []
+        assert json.loads(process.run_to("over")) == response
+
+
 def test_they_are_gone_when_the_app_has_been_called_and_the_rest_of_the_request_is_malformed() -> None:
     way = """
         async def app(scope, receive, send):

@@ -144,7 +144,19 @@ def test_the_key_may_be_kept_for_a_little_less_than_the_overlap_by_its_client_al
 
 
 @pytest.mark.parametrize(
-    ("root_path", "before"), [("/api", "/api"), ("/api/", "/api"), ("/", ""), ("/elsewhere", ""), ("/.well", "")]
+    ("root_path", "before"),
+    [
+        *(
+            ("/api", "/api"),
+            ("/api", ""),
+            ("/api/", "/api"),
+            ("/api/", ""),
+            ("/", ""),
+            ("/elsewhere", ""),
+            ("/.well", ""),
+        ),
+        ("/api/", "/api/"),  # uvicorn --root-path /api/
+    ],
 )
 def test_the_key_is_found_under_a_root_path(ring: KeyRing, root_path: str, before: str) -> None:
     app = EncryptedBodyMiddleware(echo, key_ring=ring)

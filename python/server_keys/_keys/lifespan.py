@@ -74,7 +74,8 @@ def ephemeral_key_lifespan_factory(
             argument is no lifespan.
         ValueError: a duration is out of its range, `share` has no known form or lacks its secret; from the lifespan:
             the folder or the secret cannot be used.
-        RuntimeError: from the returned function: the lifespan is wrapped already, with other arguments.
+        RuntimeError: from the returned function: the lifespan is wrapped already, with other arguments; from the
+            lifespan: the server does not run on asyncio.
     """
     if callable(refresh_time):
         given = f"{refresh_time!r} ({type(refresh_time).__name__})"
@@ -93,6 +94,7 @@ def ephemeral_key_lifespan_factory(
         @functools.wraps(inner, updated=())
         @asynccontextmanager
         async def lifespan_with_keys(app: FastAPI) -> AsyncIterator[Mapping[str, Any] | None]:
+            _require_asyncio()
             with app_ring(app, plan) as ring:
                 await ring.ready()
                 async with _refreshed(ring), _context_of(inner, app) as state:
@@ -133,6 +135,7 @@ async def periodic_refresh(app: FastAPI, period: float, *, share: str | None = "
         ValueError: `period` is out of its range, `share` has no known form or cannot be used.
     """
     period = period_seconds("period", period)
+    _require_asyncio()
     ring = held_ring(app)
     if ring is not None:
         watch_ring(app, ring)
@@ -142,6 +145,21 @@ async def periodic_refresh(app: FastAPI, period: float, *, share: str | None = "
             await ring.ready()
             with serving(ring):
                 await _keep_fresh(ring, period)
+
+
+def _require_asyncio() -> None:
+    """Check that a loop of asyncio runs, uvloop's or another one.
+
+    Raises:
+        RuntimeError: none does.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "keys are refreshed on asyncio, and no event loop of asyncio runs here. If the server runs on trio, start "
+            "it on asyncio or uvloop: hypercorn without `--worker-class trio`, a TestClient without backend='trio'"
+        ) from None
 
 
 async def _keep_fresh(ring: KeyRing, period_s: float) -> None:

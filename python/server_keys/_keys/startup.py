@@ -112,6 +112,7 @@ def _why_missing_while_serving(app: FastAPI) -> str:
         return f"the app serves without its keys, so sealed requests and handlers that want keys fail: {STATE_CHANGED}"
     return (
         "the app serves without keys, so sealed requests and handlers that want keys fail: nobody runs its lifespan, "
-        "which makes them. Start uvicorn without `--lifespan off`; in a test, enter the client (`with TestClient(app) "
-        "as client:`). Nobody runs the lifespan of a mounted app: protect the outer app instead"
+        "which makes them. Start uvicorn without `--lifespan off`; take another server than daphne, which runs none; "
+        "in a test, enter the client (`with TestClient(app) as client:`). Nobody runs the lifespan of a mounted app: "
+        "protect the outer app instead"
     )

@@ -4,14 +4,23 @@ from starlette.types import Scope
 
 from server_keys._checks import Place
 from server_keys._sealing.place import arrived_path, below, with_query
+from server_keys._sealing.protocol import KEY_CONFIG_PATH
 from server_keys._sealing.wire_v1 import RequestHead, sealed_target
 
 
 def path_in_app(scope: Scope) -> str:
-    """Return the path of a request below the app's root path."""
+    """Return the path of a request below the app's root path, by which the app chooses a route: Starlette's rule."""
     path: str = scope["path"]
+    root_path: str = scope.get("root_path", "")
+    below_root = path.removeprefix(root_path)
+    # A root path that ends with a slash is taken away only before another slash, which uvicorn puts there.
+    return below_root if below_root[:1] in ("", "/") else path
+
+
+def is_for_key(scope: Scope) -> bool:
+    """Return whether a request is for the published key, below the app's root path or without that."""
     root_path = scope.get("root_path", "").rstrip("/")
-    return path.removeprefix(root_path) if path.startswith(f"{root_path}/") else path
+    return KEY_CONFIG_PATH in (path_in_app(scope), scope["path"].removeprefix(root_path))
 
 
 def is_in_place(head: RequestHead, scope: Scope, place: Place) -> bool:

@@ -14,12 +14,12 @@ _MOST_OF_THE_TIME = 0.1
 
 @cache
 def _trim_of_libc() -> Callable[[int], int] | None:
-    # Most processes never hold much, and need no ctypes.
-    import ctypes
-
     try:
+        # Most processes never hold much, and need no ctypes. A Python that was built without libffi has none.
+        import ctypes
+
         trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # other C libraries have none
+    except (ImportError, AttributeError, OSError, TypeError):  # other C libraries do not trim
         return None
     return trim
 

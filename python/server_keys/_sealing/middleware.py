@@ -19,7 +19,7 @@ from server_keys._checks import (
 from server_keys._keys.ring import KeyRing
 from server_keys._sealing import answers
 from server_keys._sealing.admission import Admission
-from server_keys._sealing.arrival import path_in_app
+from server_keys._sealing.arrival import is_for_key, path_in_app
 from server_keys._sealing.buffers import MemoryBoundError
 from server_keys._sealing.key_endpoint import KeyEndpoint
 from server_keys._sealing.notices import log_start
@@ -30,7 +30,6 @@ from server_keys._sealing.protocol import (
     DEFAULT_MAX_BUFFERED_BYTES,
     DEFAULT_MAX_FRAME_BYTES,
     ENCAPSULATED_KEY_HEADER,
-    KEY_CONFIG_PATH,
 )
 from server_keys._sealing.recorder import Measured, Outcome
 from server_keys._sealing.refusals import KEY_MISMATCH, NOT_V1, PLAINTEXT, Refusal, refusal_of
@@ -136,12 +135,14 @@ class EncryptedBodyMiddleware:
             return await self._run(scope, receive, send)
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        if not isinstance(scope["headers"], list | tuple):
+            scope["headers"] = list(scope["headers"])  # ASGI allows an iterator, which can be read once
         required = self._required_of(scope)
         if OPENED in scope:  # by a middleware around this one
             if required == "v1" and scope.get(WIRE) != "v1":
                 return await self._outcomes.refuse(NOT_V1, scope, Upload(scope, receive), send)
             return await self.app(scope, receive, send)
-        if path_in_app(scope) == KEY_CONFIG_PATH and scope["method"] != "OPTIONS":
+        if is_for_key(scope) and scope["method"] != "OPTIONS":
             return await self._key_endpoint.serve(scope, Upload(scope, receive), send)
         keys = _encapsulated_keys(scope)
         if keys:

@@ -133,7 +133,7 @@ class SealedRequest:
         if self._broken is not None:
             return None
         try:
-            self._response = SealedResponse(self._wire.response(), self._send, self._measured)
+            self._response = SealedResponse(self._wire.response(), self._send, self._measured, self._end_body)
         except KeyErasedError:
             if self._broken is None:  # another thread may give it up at this moment
                 raise

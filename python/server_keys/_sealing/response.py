@@ -1,6 +1,7 @@
 """The response to a sealed request: what the app sends, sealed in the order in which the server takes it."""
 
 import contextlib
+from collections.abc import Callable
 
 from starlette.types import Message, Send
 
@@ -27,13 +28,16 @@ class SealedResponse:
         wire: knows how the response is sealed.
         send: the server's.
         measured: counts what is sent.
+        when_ended: is called when the server has taken the last message of the body. The app may work on after that,
+            for hours: Starlette's background tasks do.
     """
 
-    def __init__(self, wire: ResponseWire, send: Send, measured: Measured) -> None:
+    def __init__(self, wire: ResponseWire, send: Send, measured: Measured, when_ended: Callable[[], None]) -> None:
         self._wire = wire
         self._sealer = wire.sealer
         self._send = send
         self._measured = measured
+        self._when_ended: Callable[[], None] | None = when_ended
         self._declared: DeclaredLength | None = None
         self._decoder: ContentDecoder | None = None
         # Whether the pieces of the body leave as they come: it has neither a declared length nor a coding.
@@ -101,6 +105,7 @@ class SealedResponse:
     def end(self) -> None:
         """Wipe the keys, and take nothing more from tasks that the app left behind."""
         self._over = True
+        self._when_ended = None  # It refers to the request, which refers to this.
         self.drop_the_rest()
         self._sealer.erase()
         streamed_frames, streamed_bytes = self._sealer.streamed
@@ -115,6 +120,8 @@ class SealedResponse:
             return
         if kind == "http.response.start":
             record_opening(self._measured)
+            # ASGI allows any iterable, and Sanic gives a generator, which can be read once.
+            message = {**message, "headers": list(message.get("headers", ()))}
             self._has_body = self._wire.has_body(message["status"])
             self._declared = DeclaredLength.of(message) if self._has_body else None
             self._decoder = ContentDecoder.of(message) if self._has_body else None
@@ -137,6 +144,8 @@ class SealedResponse:
 
     async def _send_body(self, message: Message) -> None:
         """Send a message that is long, ends its body, or belongs to a response with a length, a coding, or no body."""
+        if self._ended:
+            raise RuntimeError(f"the response has ended already, before this {message['type']!r}")
         if not self._has_body:
             return await self._send_nothing(message)
         if self._declared is not None:
@@ -153,7 +162,8 @@ class SealedResponse:
     async def _send_nothing(self, message: Message) -> None:
         """Send a message without its body, because HTTP lets none follow."""
         await self._send({**message, "body": b""})
-        self._ended = not message.get("more_body", False)
+        if not message.get("more_body", False):
+            self._note_end()
 
     async def _send_frames(self, message: Message, body: bytes) -> None:
         """Send a body in frames, some at once. These are sealed when the server has taken those before them."""
@@ -172,9 +182,17 @@ class SealedResponse:
                 self._measured.sent_bytes += len(sealed)
                 self._measured.sent_frames += frames_of(len(part)) + bool(self._wire.end_bytes and not more_body)
                 # Note it only now: a message that the server has not taken has not ended the response.
-                self._ended = not more_body
+                if not more_body:
+                    self._note_end()
         finally:
             if not is_last and not self._over:
                 # The app may catch what has cut its message short, and go on. Leave a frame's number out: without that
                 # gap clients would take the next message for the rest of this one.
                 self._sealer.seal(b"\0", max_frame_bytes=MAX_FRAME_BYTES)
+
+    def _note_end(self) -> None:
+        """Seal nothing any more. Trailers may follow."""
+        self._ended, self._seals_at_once = True, False
+        self._sealer.erase()
+        if self._when_ended is not None:
+            self._when_ended()
