@@ -8,8 +8,8 @@ from server_keys._keys.epoch_pairs import EpochPairs
 from server_keys._native import GroupKeys, KeyPair
 from server_keys._sharing.door import Door
 from server_keys._sharing.epoch import Epochs
-from server_keys._sharing.member import Member
 from server_keys._sharing.messages import Ask, name_of
+from server_keys._sharing.pair_maker import PairMaker
 
 
 class OldDoor(Door):
@@ -34,11 +34,11 @@ class OldDoor(Door):
         self._waits_for = None
 
 
-class OldMember(Member):
-    """A member that makes no X-Wing pairs."""
+class OldPairMaker(PairMaker):
+    """A maker that makes no X-Wing pairs."""
 
-    def _new_pairs(self, life_s: float, *, with_xwing: bool) -> EpochPairs | None:
-        return super()._new_pairs(life_s, with_xwing=False)
+    def make(self, life_s: float, *, with_xwing: bool) -> EpochPairs | None:
+        return super().make(life_s, with_xwing=False)
 
 
 def is_known(name: bytes, ask: bytes, keys: GroupKeys) -> bool:

@@ -13,8 +13,9 @@ from server_keys._sharing.member import Member
 from server_keys._sharing.messages import Who
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
+from server_keys._sharing.pair_maker import PairMaker
 from server_keys._sharing.store import StoreError
-from tests.sharing.before_xwing import OldDoor, OldMember
+from tests.sharing.before_xwing import OldDoor, OldPairMaker
 from tests.sharing.memory_store import MemoryStore, Shelf
 
 GROUP = [GroupKeys.of_name(b"a group")]
@@ -170,16 +171,17 @@ class Group:
             return pair
 
         who = Who(name, "host", len(self.processes), "today")
-        member = (OldMember if old else Member)(
+        notices = Notices(stores[0], across_hosts=False)
+        maker = OldPairMaker if old else PairMaker
+        member = Member(
             [
                 (OldDoor if old else Door)(keys, store, who, clock=clock, life_s=pace.life_s)
                 for keys, store in zip(doors, stores, strict=True)
             ],
             pace,
-            Notices(stores[0], across_hosts=False),
+            notices,
+            maker(notices, clock=clock, generate=generate, erase_on_time=False),
             clock=clock,
-            generate=generate,
-            erase_on_time=False,
         )
         process = Process(name, member, pace, stores, clock, old, self.now + self.random.random() * pace.poll_s)
         self.processes.append(process)

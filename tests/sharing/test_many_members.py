@@ -15,6 +15,7 @@ from server_keys._sharing.member import Member
 from server_keys._sharing.messages import Who
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
+from server_keys._sharing.pair_maker import PairMaker
 from server_keys._sharing.valkey import ValkeyStore
 from server_keys._sharing.valkey_url import ValkeyUrl
 from tests.helpers.valkey import VALKEY, StoreServer, store_server
@@ -41,7 +42,9 @@ def members(store: StoreServer) -> Iterator[list[Member]]:
             secrets.token_hex(8), "a-host-with-a-long-name-in-a-cluster-0001", number, "2026-01-01 00:00:00 +0000"
         )
         door = Door(keys, shared, who, clock=boot_time, life_s=pace.life_s)
-        members.append(Member([door], pace, Notices(shared, across_hosts=False), clock=boot_time, erase_on_time=False))
+        notices = Notices(shared, across_hosts=False)
+        maker = PairMaker(notices, clock=boot_time, erase_on_time=False)
+        members.append(Member([door], pace, notices, maker, clock=boot_time))
     yield members
     for member in members:
         member.erase()

@@ -24,6 +24,7 @@ from server_keys._sharing.member import Member
 from server_keys._sharing.messages import Who, name_of
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
+from server_keys._sharing.pair_maker import PairMaker
 from server_keys._sharing.valkey import ValkeyStore
 from server_keys._sharing.valkey_url import ValkeyUrl
 from tests.helpers.group_boxes import GroupSecrets
@@ -145,14 +146,9 @@ def member_of(
     store = ValkeyStore(ValkeyUrl.parse(f"valkey://127.0.0.1:{proxy.port}"), keys.group_id, timeout_s=5)
     pace = Pace(SCHEDULE)
     door = Door(keys, store, Who(f"{number}", "host", number, "today"), clock=boot_time, life_s=pace.life_s)
-    return Member(
-        [door],
-        pace,
-        Notices(store, across_hosts=False),
-        clock=boot_time,
-        generate=made.generate,
-        generate_xwing=made_xwing.generate,
-    )
+    notices = Notices(store, across_hosts=False)
+    maker = PairMaker(notices, clock=boot_time, generate=made.generate, generate_xwing=made_xwing.generate)
+    return Member([door], pace, notices, maker, clock=boot_time)
 
 
 def rotate(members: list[Member], made: KnownKeys[KeyPair]) -> None:
@@ -176,6 +172,7 @@ from server_keys._sharing.member import Member
 from server_keys._sharing.messages import Who
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
+from server_keys._sharing.pair_maker import PairMaker
 from server_keys._sharing.valkey import ValkeyStore
 from server_keys._sharing.valkey_url import ValkeyUrl
 from tests.helpers.process_memory import reached
@@ -194,7 +191,8 @@ def generate():
 pace = Pace(Schedule(0.5, 0.5))
 store = ValkeyStore(ValkeyUrl.parse(url), keys.group_id, timeout_s=5)
 door = Door(keys, store, Who("x", "host", os.getpid(), "today"), clock=boot_time, life_s=pace.life_s)
-member = Member([door], pace, Notices(store, across_hosts=False), clock=boot_time, generate=generate)
+notices = Notices(store, across_hosts=False)
+member = Member([door], pace, notices, PairMaker(notices, clock=boot_time, generate=generate), clock=boot_time)
 
 def held():
     return " ".join(epoch.pair.public_key.hex() for epoch in member.epochs.held)

@@ -23,6 +23,7 @@ from server_keys._sharing.messages import Who
 from server_keys._sharing.mounts import file_system_of, may_run_out_later
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
+from server_keys._sharing.pair_maker import PairMaker
 from server_keys._sharing.places import boot_id, directory_of_siblings, named_directory
 from server_keys._sharing.share import SHARE_VARIABLE, SHORTEST_SHARED_S, Share, ShareKind
 from server_keys._sharing.shared_pairs import SharedPairs
@@ -175,6 +176,7 @@ def _shared(
         [Door(keys, store, who, clock=boot_time, life_s=pace.life_s) for keys, store in doors],
         pace,
         notices,
+        PairMaker(notices, clock=boot_time),
         clock=boot_time,
     )
     host = None

@@ -10,28 +10,23 @@ One thread looks and changes `epochs`. Any may read them, and any may make a pai
 import contextlib
 import math
 import random
-import threading
 from collections.abc import Callable
 
-from server_keys._keys.epoch_pairs import EpochPairs
-from server_keys._keys.fork import renew_lock_after_fork
-from server_keys._keys.retries import Retries
-from server_keys._keys.schedule import Schedule
-from server_keys._native import KeyPair, MalformedMessageError, XWingKeyPair
+from server_keys._native import MalformedMessageError
 from server_keys._sharing.door import Door
 from server_keys._sharing.epoch import NONE, Epoch, Epochs, Rank, erase_those_gone
+from server_keys._sharing.fallback_pairs import FallbackPairs
 from server_keys._sharing.messages import Ask
 from server_keys._sharing.notices import Notices
 from server_keys._sharing.pace import Pace
+from server_keys._sharing.pair_maker import PairMaker
 from server_keys._sharing.store import CrowdedStoreError, Look, StoreError
+from server_keys._sharing.turns import Turns
 
 # A member that is alone with its epochs makes pairs of its own after so many seconds without a word from the store, or
 # without a member that serves it.
 _SILENT_S = 1.0
 _UNSERVED_S = 4.0
-_ASKED_PERIOD_COUNTS_S = 5.0
-# From so many members on, their turns are spread over two looks.
-_SPREAD_MEMBERS = 20
 _NEVER = float("-inf")
 
 
@@ -41,64 +36,47 @@ class Member:
     Args:
         doors: its doors. It makes epochs at the first one, and carries them to the others.
         pace: the schedule and what follows from it.
+        maker: makes the pairs of epochs.
         clock: tells the time in seconds, and never goes backwards.
-        generate: makes a key pair.
-        generate_xwing: makes an X-Wing pair.
-        erase_on_time: has pairs erased when their time is over, by a thread that waits for nobody. That thread goes by
-            the system's clock.
     """
 
     def __init__(
-        self,
-        doors: list[Door],
-        pace: Pace,
-        notices: Notices,
-        *,
-        clock: Callable[[], float],
-        generate: Callable[[], KeyPair] = KeyPair.generate,
-        generate_xwing: Callable[[], XWingKeyPair] = XWingKeyPair.generate,
-        erase_on_time: bool = True,
+        self, doors: list[Door], pace: Pace, notices: Notices, maker: PairMaker, *, clock: Callable[[], float]
     ) -> None:
         self.epochs = Epochs()
         """The group's epochs."""
-        self.own: tuple[Epoch, ...] = ()
-        """Pairs of this member's own, for as long as it cannot reach the group. They never leave it."""
         self.contact_at = clock()
         """When the member last reached the store."""
         self.members: int | None = None
         """How many members have an ask in the store, this one included."""
-        self.retries = Retries()
+        self.retries = maker.retries
         self._doors = doors
         self._pace = pace
         self._notices = notices
+        self._maker = maker
         self._clock = clock
-        self._generate = generate
-        self._generate_xwing = generate_xwing
+        self._turns = Turns(pace)
+        self._fallback = FallbackPairs(maker, pace.schedule)
         # Whether the group's newest epoch says so. Until this member knows one, it takes no other version for granted.
         self._all_take_xwing = True
-        self._erase_on_time = erase_on_time
         self._top = NONE
         self._maybe: Epoch | None = None
         self._maybe_boxes = 0
-        self._lock = threading.RLock()
-        renew_lock_after_fork(self)
         self._whole_at = _NEVER
         self._reachable_since: float | None = None
-        self._make_from = _NEVER
-        self._jitter = random.random()  # noqa: S311 - no secret
-        self._asked_period_s = math.inf
-        self._asked_period_until = _NEVER
-        self._bring_forward = False
+
+    @property
+    def own(self) -> tuple[Epoch, ...]:
+        """Pairs of this member's own, for as long as it cannot reach the group. They never leave it."""
+        return self._fallback.held
 
     def take_turns_every(self, period_s: float) -> None:
         """Make epochs after `period_s` already, if that is sooner than the schedule's period. It counts for 5 s."""
-        now = self._clock()
-        if now >= self._asked_period_until or period_s <= self._asked_period_s:
-            self._asked_period_s, self._asked_period_until = period_s, now + _ASKED_PERIOD_COUNTS_S
+        self._turns.take_every(period_s, self._clock())
 
     def bring_forward(self) -> None:
         """Have the next epoch published as soon as all members have it."""
-        self._bring_forward = True
+        self._turns.bring_forward()
 
     def next_look_in_s(self) -> float:
         """Seconds until the next look is due: less while something is waited for. Jitter keeps members out of step."""
@@ -138,21 +116,12 @@ class Member:
 
     def cover_silence(self) -> None:
         """Make a pair of this member's own if the group cannot be reached and no other is left. Any thread may call."""
-        with self._lock:
-            now = self._clock()
-            own = tuple(epoch for epoch in self.own if now < epoch.ends_at)
-            if self._is_cut_off(now) and (not own or now >= own[-1].publish_at + self._pace.schedule.period_s):
-                own += self._own_pair(now)
-            if own != self.own:
-                erase_those_gone(self.own, own)
-                self.own = own
+        now = self._clock()
+        self._fallback.renew(now, is_needed=self._is_cut_off(now), with_xwing=self._all_take_xwing)
 
     def current(self, now: float) -> Epoch | None:
         """Return the epoch that is published: the group's, else this member's own."""
-        shared = self.epochs.current(now, spare_s=self._pace.poll_s)
-        if shared is None and self.own and now < self.own[-1].ends_at and not self.own[-1].pairs.erased:
-            return self.own[-1]
-        return shared
+        return self.epochs.current(now, spare_s=self._pace.poll_s) or self._fallback.current(now)
 
     def close(self) -> None:
         """Leave the group and erase every pair. To be called by the thread that looks. Never raises."""
@@ -163,17 +132,15 @@ class Member:
     def erase(self) -> None:
         """Erase every pair, and hold none. Any thread may call."""
         self._hold(Epochs())
-        with self._lock:
-            erase_those_gone(self.own, ())
-            self.own = ()
-        if self._maybe:
-            self._maybe.pairs.erase()
+        self._fallback.erase()
+        if maybe := self._maybe:
+            maybe.pairs.erase()
 
     def _look_through(self, door: Door) -> None:
         look = door.look()
         self.contact_at = now = self._clock()
         if self._reachable_since is None:
-            self._let_others_put_back(now)
+            self._turns.let_others_put_back(now)
         self.members = max(look.asks, 0 if door is self._doors[0] else self.members or 0)
         self._hold(self.epochs.without_ended(now))
         theirs = door.found
@@ -206,7 +173,7 @@ class Member:
         elif not door.has_asked(look, waits_for=theirs):
             # Two members may have made epochs of one number. Who holds the lower one lacks the other.
             door.ask(theirs, min(self.epochs.newest.number, theirs.number - 1), waits=True)
-        elif waited_s > self._pace.patience_s + 2 * self._jitter * self._pace.poll_s:
+        elif waited_s > self._turns.unserved_after_s:
             # Whoever held it is gone.
             door.waiting_since = now
             self._make_epoch(door, "nobody serves the newest one", others_may_hold_more=True)
@@ -237,7 +204,7 @@ class Member:
         waited_s = door.waits_for_s(now)
         if not door.has_asked(look):
             door.ask(theirs, 0, waits=False)
-        elif waited_s > (0.5 + self._jitter) * self._pace.poll_s and door is self._doors[0]:
+        elif waited_s > self._turns.first_after_s and door is self._doors[0]:
             self._make_epoch(door, "there is none", others_may_hold_more=True)
 
     def _keep_up(self, door: Door, look: Look, theirs: Rank, now: float) -> None:
@@ -245,19 +212,15 @@ class Member:
         newest = self.epochs.newest
         if theirs < newest:
             self._hold(self.epochs.lost_at(now))
-            self._let_others_put_back(now)
+            self._turns.let_others_put_back(now)
             if not self._put_back(door, newest):
                 return
             theirs = newest
         if not door.has_asked(look):
             door.ask(theirs, newest.number, waits=False)
         self._serve(door, look, theirs, now)
-        if door is self._doors[0] and now >= max(self._turn_at(now), self._make_from):
+        if door is self._doors[0] and self._turns.has_come(self.epochs.held[-1], self.members or 1, now):
             self._make_epoch(door, "its time has come")
-
-    def _let_others_put_back(self, now: float) -> None:
-        """Make no epoch for now. The store may have lost the newest one, and whoever holds it puts it back."""
-        self._make_from = now + 1.5 * self._pace.poll_s
 
     def _put_back(self, door: Door, newest: Rank) -> bool:
         """Put the register back that somebody removed, or put it there for the first time at a second door."""
@@ -282,63 +245,36 @@ class Member:
             if door.store.serve(name, box, self._pace.life_s):
                 self._tell_of_joining(asks[name])
 
-    def _turn_at(self, now: float) -> float:
-        """Return when this member makes the next epoch, unless another one does first."""
-        newest = self.epochs.held[-1]
-        if self._bring_forward:
-            if newest.publish_at <= now or newest.publish_at > now + self._pace.shortest_lead_s:
-                return now
-            self._bring_forward = False  # it is about to be published
-        turn, pace = self._turn_pace, self._pace
-        # However short this member's turns are, the others look as often as the schedule says.
-        enough_s = pace.shortest_lead_s + pace.poll_s + 2 * turn.poll_s
-        lead_s = max(turn.lead_s, min(enough_s, pace.lead_s))
-        # Many members would begin at once. Few look at different times anyway, and each wait shortens the lead.
-        spread_s = 2 * turn.poll_s * min((self.members or 1) / _SPREAD_MEMBERS, 1.0)
-        due_at = newest.publish_at + turn.schedule.period_s - lead_s + self._jitter * spread_s
-        return max(due_at, newest.publish_at)
-
-    @property
-    def _turn_pace(self) -> Pace:
-        schedule = self._pace.schedule
-        asked_s = self._asked_period_s if self._clock() < self._asked_period_until else math.inf
-        return Pace(Schedule(min(asked_s, schedule.period_s), schedule.overlap_s))
-
     def _make_epoch(self, door: Door, why: str, *, others_may_hold_more: bool = False) -> None:
-        """Make an epoch, and commit it to the store for all members."""
+        """Make an epoch for all members, unless making pairs failed shortly before."""
         now = self._clock()
-        if now < self.retries.allowed_at(now):
+        if not self._maker.may_try(now):
             return
         number = max(self._top.number, (door.found or NONE).number) + 1
         numbers = {(door.found or NONE).number, *([0] if others_may_hold_more else [])}
         asks = self._asks(door, number, numbers)
-        pairs = self._new_pairs(self._pace.life_s, with_xwing=self._take_xwing(door, asks, number, numbers))
+        pairs = self._maker.make(self._pace.life_s, with_xwing=self._take_xwing(door, asks, number, numbers))
         if pairs is None:
             return
         newest = self.epochs.held[-1] if self.epochs.held else None
-        publish_at = self._publication(newest, now)
-        schedule = self._pace.schedule
-        epoch = Epoch(
-            number,
-            pairs,
-            publish_at,
-            publish_at + schedule.period_s + schedule.overlap_s,
-            now,
-        )
         if newest is None:
             # Others may hold epochs that this member does not know.
             self._whole_at = now + self._pace.life_s
-        offered = self.epochs.joined_by([epoch], whole=False)
-        boxes = self._boxes(door, asks, offered)
+        publish_at = self._turns.publication(newest, now)
+        self._commit(door, Epoch(number, pairs, publish_at, self._pace.schedule.over_at(publish_at), now), asks, why)
+
+    def _commit(self, door: Door, epoch: Epoch, asks: dict[bytes, Ask], why: str) -> None:
+        """Leave a new epoch in the store for those who ask, and hold it. If the register was changed, there is none."""
+        boxes = self._boxes(door, asks, self.epochs.joined_by([epoch], whole=False))
         # If the store's answer gets lost, the commit may have happened.
         self._maybe, self._maybe_boxes = epoch, len(boxes)
         if not door.commit(epoch.rank, boxes):
             self._maybe = None
-            pairs.erase()
+            epoch.pairs.erase()
             return
         self._maybe = None
         self._install([epoch], whole=False)
-        self._jitter = random.random()  # noqa: S311 - no secret
+        self._turns.renew_jitter()
         self._notices.made(epoch, len(boxes), why)
         for name in boxes:
             self._tell_of_joining(asks[name])
@@ -355,15 +291,6 @@ class Member:
                     all_asks += self._asks(other, below, numbers).values()
         return all(ask.takes_xwing for ask in all_asks)
 
-    def _publication(self, newest: Epoch | None, now: float) -> float:
-        """Return when an epoch that is made now is to be published."""
-        if newest is None:
-            return now
-        soonest = now + self._pace.shortest_lead_s
-        if self._bring_forward:
-            return soonest
-        return max(newest.publish_at + self._turn_pace.schedule.period_s, soonest)
-
     def _asks(self, door: Door, below: int, numbers: set[int] | None = None) -> dict[bytes, Ask]:
         """Return the asks at a door that can be served."""
         return door.asks(door.store.asks(), self.epochs.numbers | (numbers or set()), below)
@@ -376,18 +303,16 @@ class Member:
             self._notices.joined(ask.who)
 
     def _install(self, epochs: list[Epoch] | tuple[Epoch, ...], *, whole: bool) -> None:
-        before = self.epochs
-        after = before.joined_by(epochs, whole=whole)
+        after = self.epochs.joined_by(epochs, whole=whole)
         if whole:
             self._whole_at = _NEVER
         self._top = max(self._top, after.newest)
         self._all_take_xwing = after.held[-1].pairs.xwing is not None
-        self._bring_forward = False
-        if self._erase_on_time:
-            now = self._clock()
-            for epoch in after.held:
-                if epoch not in before.held:
-                    epoch.pairs.erase_in(epoch.ends_at - now)
+        self._turns.epoch_came()
+        now = self._clock()
+        for epoch in after.held:
+            if epoch not in self.epochs.held:
+                self._maker.erase_in(epoch.pairs, epoch.ends_at - now)
         self._hold(after)
         erase_those_gone(epochs, after.held)
 
@@ -412,27 +337,3 @@ class Member:
         """Return for how long the member has waited for what the group holds; None if it lacks nothing."""
         waits = [now - door.waiting_since for door in self._doors if door.waiting_since is not None]
         return max(waits, default=None)
-
-    def _own_pair(self, now: float) -> tuple[Epoch, ...]:
-        if now < self.retries.allowed_at(now):
-            return ()
-        schedule = self._pace.schedule
-        life_s = schedule.period_s + schedule.overlap_s
-        pairs = self._new_pairs(life_s, with_xwing=self._all_take_xwing)
-        if pairs is None:
-            return ()
-        return (Epoch(0, pairs, now, now + life_s, now),)
-
-    def _new_pairs(self, life_s: float, *, with_xwing: bool) -> EpochPairs | None:
-        try:
-            pairs = EpochPairs(self._generate())
-            if with_xwing:
-                pairs = EpochPairs(pairs.x25519, self._generate_xwing())
-            if self._erase_on_time:
-                pairs.erase_in(life_s)
-        except Exception as error:  # noqa: BLE001 - logged, counted, and tried again after a back-off
-            delay_s = self.retries.failed(error, self._clock())
-            self._notices.refresh_failed(self.retries, delay_s)
-            return None
-        self.retries.succeeded()
-        return pairs
