@@ -14,7 +14,7 @@ from typing import Any
 from server_keys import KeyPair
 from server_keys._clock import boot_time
 from server_keys._native import XWingKeyPair
-from server_keys._sharing import door, member
+from server_keys._sharing import door, pair_maker
 from tests.helpers import trial_app
 from tests.helpers.trials import EPOCH, ONE_TIME, X25519_ONE_TIME, XWING_EPOCH
 
@@ -46,7 +46,7 @@ class _Known:
 
 
 def _trace() -> None:
-    defaults: Any = member.Member.__init__.__kwdefaults__
+    defaults: Any = pair_maker.PairMaker.__init__.__kwdefaults__
     defaults["generate"] = _Known(EPOCH, KeyPair.from_private_key).generate
     defaults["generate_xwing"] = _Known(XWING_EPOCH, XWingKeyPair.from_seed).generate
     doors: Any = door
