@@ -389,6 +389,23 @@ def test_in_a_longer_outage_each_member_has_keys_of_its_own_and_comes_back() -> 
     assert all(not process.member.own for process in processes)
 
 
+def test_a_pair_of_a_members_own_that_somebody_erased_is_replaced_at_once() -> None:
+    group = Group(10.0)
+    (process,) = group.join()
+    group.pass_s(1.0)
+    process.stores[0].is_away = True
+    group.until(lambda: bool(process.member.own), within_s=30.0)
+    for kind in ("x25519", "xwing"):
+        (own,) = process.member.own
+        getattr(own.pairs, kind).erase()
+        assert process.published is None
+        process.member.cover_silence()
+        assert process.published is not None
+        assert own.pairs.xwing is not None
+        assert own.pairs.x25519.erased
+        assert own.pairs.xwing.erased
+
+
 def test_own_keys_never_get_into_the_store() -> None:
     group = Group()
     processes = group.join(2)

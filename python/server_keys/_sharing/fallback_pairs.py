@@ -25,9 +25,9 @@ class FallbackPairs:
         return newest[0] if newest and now < newest[0].ends_at and not newest[0].pairs.erased else None
 
     def renew(self, now: float, *, is_needed: bool, with_xwing: bool) -> None:
-        """Erase those that have ended, and make the next one if it is due and `is_needed`."""
+        """Let go of those that have ended, or that somebody erased. If `is_needed`, make the next when it is due."""
         with self._lock:
-            own = tuple(epoch for epoch in self.held if now < epoch.ends_at)
+            own = tuple(epoch for epoch in self.held if now < epoch.ends_at and not epoch.pairs.erased)
             if is_needed and (not own or now >= self._schedule.replaced_at(own[-1].publish_at)):
                 own += self._new(now, with_xwing)
             self._hold(own)
