@@ -126,7 +126,7 @@ export class EhbpClient {
   async #opened(sealed, response, nonce, signal) {
     this.#onWire({ kind: "response", status: response.status, header: nonce });
     const open = await sealed.opener(nonce, response.status).catch(async (error) => {
-      await response.body?.cancel();
+      await response.body?.cancel().catch(() => {});
       if (error instanceof StatusMismatchError) throw error;
       throw new UnsealedResponseError(response.status, `the header Ehbp-Response-Nonce cannot be used: ${error.message}`, response.headers);
     });
@@ -145,7 +145,7 @@ export class EhbpClient {
   // Resolves to the text of an answer that is not sealed, unless it says that the request has succeeded.
   async #unsealed(response) {
     if (response.ok) {
-      await response.body?.cancel();
+      await response.body?.cancel().catch(() => {});
       throw new UnsealedResponseError(response.status, "a success without a seal is never read", response.headers);
     }
     const text = await receivedAtMost(response, MOST_UNSEALED_BYTES);
@@ -153,8 +153,8 @@ export class EhbpClient {
   }
 }
 
-// Yields the pieces of a response, after one that is nothing. Who makes it takes that one: a generator that was not begun
-// does nothing when it is returned, and the response of a caller who wants no piece of it would stay open.
+// Yields the pieces of a response, after one that is nothing. Its maker takes that one: a generator that was not begun does
+// nothing when it is returned. Then the response of a caller who wants no piece of it would stay open.
 async function* begun(pieces, stream, signal) {
   try {
     yield;

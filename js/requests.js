@@ -7,7 +7,7 @@ export async function request(url, options = {}) {
   const response = await inPlainWords("The server does not answer.", fetch(url, { ...options, redirect: "manual" }));
   // Browsers hide a redirect behind an opaque response; Node shows it.
   if (response.type === "opaqueredirect" || isRedirect(response)) {
-    await response.body?.cancel();
+    await response.body?.cancel().catch(() => {});
     throw new Error(`${url} was answered with a redirect, which is never followed.`);
   }
   return response;

@@ -49,7 +49,7 @@ export class ServerKey {
     const response = await request(this.#url, { cache: "no-store", signal: AbortSignal.timeout(LONGEST_FETCH_MS) });
     const fault = faultOf(response);
     if (fault !== null) {
-      await response.body?.cancel();
+      await response.body?.cancel().catch(() => {});
       const { status, headers } = response;
       throw new KeyConfigurationError(`GET ${this.#url} was answered ${fault}`, { status, headers });
     }

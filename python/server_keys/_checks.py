@@ -11,6 +11,8 @@ LARGEST_MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 SHORTEST_PERIOD_S = 0.01
 LONGEST_PERIOD_S = 366 * 24 * 60 * 60
+_LONGEST_LABEL = 63
+
 PERIOD_RANGE = f"a number of seconds from {SHORTEST_PERIOD_S} to {LONGEST_PERIOD_S} (366 days)"
 
 
@@ -174,3 +176,8 @@ def _shown(value: object) -> str:
         return repr(value)
     except ValueError:  # Python prints no int of more than 4300 digits
         return "a number of thousands of digits"
+
+
+def is_host(name: str) -> bool:
+    """Return whether a URL may name a host so: by labels of 1 to 63 characters (RFC 1035), or an address."""
+    return all(0 < len(label) <= _LONGEST_LABEL for label in name.removesuffix(".").split("."))

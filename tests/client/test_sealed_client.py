@@ -196,6 +196,8 @@ def test_the_environment_can_be_left_out(
         ("socks://me:hunter2@127.0.0.1:1", "its scheme is 'socks', and must be one of http, https, socks5, socks5h"),
         ("socks5://me:hunter2@127.0.0.1:1", "'socksio' package is not installed"),
         ("http://me:hunter2@[::1", "the URL cannot be read"),
+        ("HTTP://me:hunter2@[::1", "the URL cannot be read"),
+        ("me:hunter2://proxy:3128", "the URL cannot be read"),
     ],
 )
 def test_a_proxy_of_the_environment_that_cannot_be_used_is_told_as_that(
@@ -207,8 +209,9 @@ def test_a_proxy_of_the_environment_that_cannot_be_used_is_told_as_that(
         flavour.sealed_client()
     assert says in str(caught.value)
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
-    monkeypatch.setenv("NO_PROXY", "localhost, *")
-    chat(flavour, url)
+    for everything in ("localhost, *", "all://*", "https://*,http://*"):
+        monkeypatch.setenv("NO_PROXY", everything)
+        chat(flavour, url)
     assert proxy.requests == []
 
 

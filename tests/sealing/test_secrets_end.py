@@ -221,12 +221,14 @@ def test_they_are_gone_when_the_answer_has_ended_although_the_app_works_on_in_th
 {answer}
             report()
             assert (await receive())["type"] == "http.disconnect"
-            try:
-                await send({{"type": "http.response.body", "body": b"more"}})
-            except RuntimeError as error:
-                assert "has ended" in str(error), error
-            else:
-                raise AssertionError("sealed after the end")
+            start = {{"type": "http.response.start", "status": 200, "headers": []}}
+            for more in ({{"type": "http.response.body", "body": b"more"}}, start):
+                try:
+                    await send(more)
+                except RuntimeError as error:
+                    assert "has ended" in str(error), error
+                else:
+                    raise AssertionError("sealed after the end")
         run(app)
     """
     with serving(way) as process:

@@ -18,7 +18,7 @@ def path_in_app(scope: Scope) -> str:
 
 
 def is_for_key(scope: Scope) -> bool:
-    """Return whether a request is for the published key, below the app's root path or without that."""
+    """Return whether a request is for the published key, with the app's root path before it or without."""
     root_path = scope.get("root_path", "").rstrip("/")
     return KEY_CONFIG_PATH in (path_in_app(scope), scope["path"].removeprefix(root_path))
 

@@ -118,6 +118,8 @@ class SealedResponse:
             raise RuntimeError(f"the app has returned: its response has ended without this {kind!r}")
         if self._dropped:
             return
+        if self._ended and kind == "http.response.start":
+            raise self._ended_before(kind)
         if kind == "http.response.start":
             record_opening(self._measured)
             # ASGI allows any iterable, and Sanic gives a generator, which can be read once.
@@ -145,7 +147,7 @@ class SealedResponse:
     async def _send_body(self, message: Message) -> None:
         """Send a message that is long, ends its body, or belongs to a response with a length, a coding, or no body."""
         if self._ended:
-            raise RuntimeError(f"the response has ended already, before this {message['type']!r}")
+            raise self._ended_before(message["type"])
         if not self._has_body:
             return await self._send_nothing(message)
         if self._declared is not None:
@@ -189,6 +191,10 @@ class SealedResponse:
                 # The app may catch what has cut its message short, and go on. Leave a frame's number out: without that
                 # gap clients would take the next message for the rest of this one.
                 self._sealer.seal(b"\0", max_frame_bytes=MAX_FRAME_BYTES)
+
+    @staticmethod
+    def _ended_before(kind: str) -> RuntimeError:
+        return RuntimeError(f"the response has ended already, before this {kind!r}")
 
     def _note_end(self) -> None:
         """Seal nothing any more. Trailers may follow."""

@@ -72,12 +72,11 @@ def _warn_of_a_full_disk(directory: GroupDirectory) -> None:
 
 
 def _warn_of_a_variable_that_nobody_reads() -> None:
-    if os.environ.get(SHARE_VARIABLE, "auto") != "auto":
+    if os.environ.get(SHARE_VARIABLE) not in (None, "", "auto"):
         # Its value may have a password.
         logger().warning(
-            '%s is set, but this app has share="auto", which does not read it: its keys are shared by the workers of '
-            "this server alone. Pass share=os.environ[%r] where the app gets its keys",
-            SHARE_VARIABLE,
+            '%s is set, but share="auto" was asked for, which does not read it: keys are shared by the workers of this '
+            "server alone. Pass what it says as share= where the app gets its keys (for none: share=None), or unset it",
             SHARE_VARIABLE,
         )
 

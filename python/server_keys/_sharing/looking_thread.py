@@ -19,17 +19,16 @@ class LookingThread:
     """
 
     def __init__(self, look: Callable[[], float], leave: Callable[[], None], *, poll_s: float) -> None:
-        self._look = look
-        self._leave = leave
         self._poll_s = poll_s
         self._lock = threading.RLock()
         renew_lock_after_fork(self)
         self._wake = threading.Event()
         self._looked: Future[None] | None = None
         self._looked_early_at = 0.0
-        self.is_ended = False
-        """Whether it is to end."""
-        self._thread = threading.Thread(target=self._run, name="server_keys sharing", daemon=True)
+        self.is_ending = False
+        """Whether it has ended, or does so as soon as it can."""
+        # Only the thread refers to them, and no longer than it runs: whoever owns this object may be theirs, too.
+        self._thread = threading.Thread(target=self._run, args=(look, leave), name="server_keys sharing", daemon=True)
 
     def start(self) -> None:
         """Begin to look."""
@@ -38,7 +37,7 @@ class LookingThread:
     def look_soon(self) -> Future[None] | None:
         """Have a look begun soon, and return what is done after it; None if there is no thread any more."""
         with self._lock:
-            if self.is_ended or not self._thread.is_alive():
+            if self.is_ending or not self._thread.is_alive():
                 return None
             if self._looked is None:
                 self._looked = Future()
@@ -49,23 +48,23 @@ class LookingThread:
     def end(self, wait_s: float) -> bool:
         """End the thread, and wait for that, but not for longer than `wait_s`. Return whether this call ended it."""
         with self._lock:
-            if self.is_ended:
+            if self.is_ending:
                 return False
-            self.is_ended = True
+            self.is_ending = True
         self._wake.set()
         # In a forked child there is no such thread.
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(wait_s)
         return True
 
-    def _run(self) -> None:
-        while not self.is_ended:
+    def _run(self, look: Callable[[], float], leave: Callable[[], None]) -> None:
+        while not self.is_ending:
             looked = self._take_looked()
-            pause_s = self._look()
+            pause_s = look()
             if looked is not None:
                 looked.set_result(None)
             self._sleep(pause_s)
-        self._leave()
+        leave()
         if looked := self._take_looked():
             looked.set_result(None)
 
@@ -80,7 +79,7 @@ class LookingThread:
         if self._wake.wait(pause_s):
             # Requests that open under no key must not make the store work harder than the group itself does.
             wait_s = self._looked_early_at + self._poll_s - boot_time()
-            if wait_s > 0 and not self.is_ended:
+            if wait_s > 0 and not self.is_ending:
                 time.sleep(min(wait_s, self._poll_s))
             self._wake.clear()
             self._looked_early_at = boot_time()

@@ -109,7 +109,7 @@ class SharedPairs:
 
     def next_event_in_s(self, period_s: float | None = None) -> float | None:
         """Seconds until `refresh_if_due` is to be called again; None once closed."""
-        return None if self._thread.is_ended else _REFRESHED_EVERY_S
+        return None if self._thread.is_ending else _REFRESHED_EVERY_S
 
     def seen_requests(self, pairs: EpochPairs) -> SeenRequests:
         """Return the requests that are sealed to an epoch: in this process, or in all of the host that hold it."""
@@ -163,12 +163,12 @@ class SharedPairs:
         return SourceStatus(
             current=current.pair if current else None,
             age_s=max(now - current.publish_at, 0.0) if current else None,
-            next_refresh_in_s=max(next_at - now, 0.0) if next_at is not None and not self._thread.is_ended else None,
+            next_refresh_in_s=max(next_at - now, 0.0) if next_at is not None and not self._thread.is_ending else None,
             previous=previous[-1].pair if previous else None,
             refreshes=self._refreshes,
             failures=member.retries.total,
             last_error=member.retries.last_error,
-            closed=self._thread.is_ended,
+            closed=self._thread.is_ending,
             sharing=SharingStatus(
                 shared=is_shared,
                 why_not=None if is_shared else self._why_not,
@@ -211,7 +211,7 @@ class SharedPairs:
 
     def _tell_of_change(self) -> None:
         current = self._member.current(boot_time())
-        if current is None or self._thread.is_ended:
+        if current is None or self._thread.is_ending:
             return
         self._note(current)
         is_shared = current.number > 0
@@ -253,7 +253,7 @@ class SharedPairs:
                 looked.result(left_s)
 
     def _require_open(self) -> None:
-        if self._thread.is_ended:
+        if self._thread.is_ending:
             raise KeysUnavailableError("this key ring is closed and its keys are erased: its app has shut down")
 
     def _why_unavailable(self) -> str:

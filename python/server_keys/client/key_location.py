@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from server_keys._checks import is_host
 from server_keys._sealing import place
 from server_keys._sealing.protocol import KEY_CONFIG_MEDIA_TYPE, KEY_CONFIG_PATH
 from server_keys._sealing.wire_v1 import sealed_target
@@ -135,8 +136,12 @@ def _checked(key_url: str) -> str:
         raise TypeError(f"key_url must be a str, not {key_url!r} ({type(key_url).__name__})")
     if not key_url.isprintable():
         raise ValueError(f"key_url must have no control characters: {key_url!r}")
-    parts = urlsplit(key_url)
-    is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+    try:
+        parts = urlsplit(key_url)
+        _ = parts.port  # raises a ValueError if there is none of that number
+    except ValueError as error:
+        raise ValueError(f"key_url cannot be read: {error}: {key_url!r}") from None
+    is_url = parts.scheme in ("http", "https") and is_host(parts.hostname or "")
     if not is_url and not (key_url.startswith("/") and not parts.netloc):
         raise ValueError(
             "key_url must be an absolute path such as '/team-a/.well-known/hpke-keys', or an https URL, "

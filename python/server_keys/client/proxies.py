@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -16,6 +17,8 @@ TransportT = TypeVar("TransportT")
 UNUSABLE_PROXY = "the proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) cannot be used"
 """How the message of an error about a proxy of the environment begins."""
 
+# RFC 3986, section 3.1.
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -30,10 +33,10 @@ class EnvironmentProxies:
 
     @property
     def urls(self) -> set[str]:
-        """The proxies' URLs; none if `NO_PROXY` leaves out everything."""
-        if "*" in self._left_out:
-            return set()
-        return {url for scheme in ("http", "https") if (url := self._of(scheme)) is not None}
+        """The proxies' URLs, without those of a scheme of which `NO_PROXY` leaves out everything."""
+        urls = {scheme: self._of(scheme) for scheme in ("http", "https")}
+        left_out = {scheme for scheme in urls if not {"*", "all://*", f"{scheme}://*"}.isdisjoint(self._left_out)}
+        return {url for scheme, url in urls.items() if url is not None and scheme not in left_out}
 
     def url_for(self, url: http.URL) -> str | None:
         """Return the URL of the proxy for requests to `url`, or None if they go to the server directly."""
@@ -102,8 +105,9 @@ class AsyncRoutes(Routes["http.AsyncBaseTransport"]):
 def _why(error: Exception, url: str) -> str:
     if isinstance(error, ImportError):
         return str(error)  # it says what to install
-    scheme = url.partition("://")[0]
-    if scheme in _SCHEMES:
+    scheme = url.partition("://")[0].lower()
+    # What has another form may be a part of a password.
+    if scheme in _SCHEMES or not _SCHEME.fullmatch(scheme):
         return "the URL cannot be read"
     return f"its scheme is {scheme!r}, and must be one of {', '.join(_SCHEMES)}"
 

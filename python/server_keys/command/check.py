@@ -19,8 +19,8 @@ from server_keys.command.common_options import (
 from server_keys.command.doctor.examination import Questions, examine
 from server_keys.command.doctor.findings import as_json, as_table, has_failed
 from server_keys.command.doctor.keys import HARMLESS_PATH
-from server_keys.command.doctor.wire import Target
-from server_keys.command.header_option import Header, HeaderType
+from server_keys.command.doctor.wire import Target, key_address
+from server_keys.command.header_option import HeaderType, headers_of
 from server_keys.command.usage import place_of_certificates, usage_errors
 from server_keys.proxy.upstream import Upstream
 
@@ -79,7 +79,7 @@ def check(
     url: str,
     path: str,
     data: str,
-    header: tuple[Header, ...],
+    header: tuple[str, ...],
     connections: int,
     wait_s: float,
     timeout_s: float,
@@ -118,8 +118,10 @@ def check(
     if not path.startswith("/"):
         raise click.UsageError(f"--path must begin with a slash, not {path!r}")
     target = Target(upstream, key_url or KEY_CONFIG_PATH, context, timeout_s, identity)
+    with usage_errors({}, otherwise="--key-url"):
+        key_address(target)
     with usage_errors({}, otherwise="--path"):
-        request = target.request("POST", path, headers=header, body=data.encode(errors="surrogateescape"))
+        request = target.request("POST", path, headers=headers_of(header), body=data.encode(errors="surrogateescape"))
     with usage_errors({UNUSABLE_PROXY: UNUSABLE_PROXY}, otherwise="URL"):
         target.connection().close()
     findings = list(examine(target, Questions(request, connections, wait_s)))

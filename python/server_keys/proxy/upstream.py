@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
 
+from server_keys._checks import is_host
+
 _EXAMPLE = "such as http://127.0.0.1:8080 or unix:/run/model.sock"
 _PORTS = {"http": 80, "https": 443}
 
@@ -33,7 +35,7 @@ class Upstream:
         parts = _split(to)
         if "@" in parts.netloc:
             raise ValueError("a user name or password cannot be a part of it: let clients send their own credentials")
-        if parts.scheme not in _PORTS or not parts.hostname:
+        if parts.scheme not in _PORTS or not is_host(parts.hostname or ""):
             raise ValueError(f"it must be a URL, {_EXAMPLE}, not {to!r}")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             raise ValueError(

@@ -30,7 +30,7 @@ def examine(target: Target, questions: Questions) -> Iterator[Finding]:
         answers = [fetch_key(target) for _ in range(max(2, questions.connections))]
     except httpx2.RequestError as error:
         cause = type(error).__name__
-        yield Finding("key", Verdict.FAILURE, f"{target.upstream.shown} does not answer ({cause}): {error}")
+        yield Finding("key", Verdict.FAILURE, f"{key_address(target)} does not answer ({cause}): {error}")
         return
     first, last = answers[0], answers[-1]
     key = of_key(last, key_address(target))

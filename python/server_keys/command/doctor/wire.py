@@ -213,7 +213,7 @@ def exchange(target: Target, key: KeyAnswer, request: httpx2.Request) -> Exchang
         KeyRejectedError: no identity of the target has signed `key`. Nothing was sent.
         SealedTransportError: the answer is not sealed, and a success or a redirect.
         MalformedMessageError: it cannot be opened.
-        httpx2.RequestError: nobody answers, or so that it cannot be read.
+        httpx2.RequestError: nobody answers, or the answer cannot be read.
     """
     wire = Wire(target.connection(), key, key_address(target))
     began_at = time.monotonic()
@@ -226,5 +226,12 @@ def exchange(target: Target, key: KeyAnswer, request: httpx2.Request) -> Exchang
 
 
 def key_address(target: Target) -> httpx2.URL:
-    """Return where the key is published."""
-    return httpx2.URL(target.upstream.url).join(target.key_url)
+    """Return where the key is published.
+
+    Raises:
+        ValueError: the URL that was given for it cannot be used.
+    """
+    try:
+        return httpx2.URL(target.upstream.url).join(target.key_url)
+    except (httpx2.InvalidURL, UnicodeError) as error:
+        raise ValueError(f"it cannot be a URL: {target.key_url!r} ({error})") from None
