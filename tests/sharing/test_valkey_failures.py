@@ -49,6 +49,10 @@ def opens() -> Iterator[Opens]:
         yield open_store
 
 
+# On a busy machine the servers of a test may be late, too.
+LATE = "did not answer within 0.25 s"
+
+
 def failure(call: Callable[[], object], within_s: float = 2) -> str:
     """Return what the error of `call` says, which comes soon and carries nothing of the library along."""
     began = time.monotonic()
@@ -203,7 +207,7 @@ def test_a_server_that_cannot_save_takes_nothing(server: StoreServer, opens: Ope
     [
         (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "does not speak as Valkey does"),
         (b"$x\r\n", "does not speak as Valkey does"),
-        (b"*99999999999999999999\r\n", "did not answer within 0.25 s"),
+        (b"*99999999999999999999\r\n", LATE),
         (b"", "closed the connection"),
         (b"+OK\r\n", "answered with what none of the scripts returns"),
         (b"*2\r\n:1\r\n:2\r\n", "answered with what none of the scripts returns"),
@@ -223,7 +227,11 @@ def test_a_server_that_answers_something_else_is_no_store(answer: bytes, reason:
     with answering(answer) as port:
         store = opens(f"valkey://127.0.0.1:{port}")
         for _ in range(2):
-            assert failure(lambda: store.look(ME)) == f"valkey://127.0.0.1:{port}/0 {reason}"
+            said = failure(lambda: store.look(ME))
+            tries = 1
+            while said.endswith(LATE) and reason != LATE and tries < 20:
+                said, tries = failure(lambda: store.look(ME)), tries + 1
+            assert said == f"valkey://127.0.0.1:{port}/0 {reason}"
 
 
 def test_a_name_that_leads_nowhere_says_so(opens: Opens) -> None:
