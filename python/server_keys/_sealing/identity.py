@@ -3,7 +3,6 @@
 from server_keys._native import decode_base64url, encode_base64url, is_signing_public_key
 
 PREFIX = "ed25519:"
-_PUBLIC_KEY_BYTES = 32
 # 32 bytes in base64url without padding.
 _CHARACTERS = 43
 _HOW = "pass what `server-keys identity show` prints: ed25519: and 43 characters"

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 from starlette.types import ASGIApp
@@ -77,10 +77,7 @@ class SealingPlan:
                 f"the app is protected already, and {_TAKES[self.required]}: pass required={other.required!r} to the "
                 "call that protected it first"
             )
-        for name in (
-            *("place", "replay", "store_away", "open_paths"),
-            *("max_frame_bytes", "max_buffered_bytes", "identity"),
-        ):
+        for name in (field.name for field in fields(self) if field.name != "required"):
             has, asked = getattr(self, name), getattr(other, name)
             if has != asked:
                 raise RuntimeError(
